@@ -1,0 +1,117 @@
+"""Plain HTTP for servers, scripts and charts: `POST /publish?room=…` and `GET /last?room=…`.
+
+The body is the data. Errors are problem details (RFC 9457).
+"""
+
+import asyncio
+from base64 import b64encode
+from typing import Any
+
+import orjson
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from gateway.core import wire
+from gateway.core.admission import Admission, Caller
+from gateway.core.counters import Counters
+from gateway.core.errors import BadMessage, MessageTooLarge, TidegateError
+from gateway.core.namespace import Namespace
+from gateway.core.problem import problem
+
+__all__ = ["HttpBridge"]
+
+
+class HttpBridge:
+    """The endpoints of a namespace for requests that belong to no session."""
+
+    def __init__(self, namespace: Namespace, admission: Admission, counters: Counters) -> None:
+        self._namespace = namespace
+        self._admission = admission
+        self._counters = counters
+
+    async def publish(self, request: Request) -> Response:
+        """Publish the body into a room, and answer once the broker has it."""
+        try:
+            with self._admission.counted():
+                return await self._publish(request)
+        except TidegateError as error:
+            return _refusal(error)
+        except ClientDisconnect:
+            return Response(status_code=499)
+
+    async def _publish(self, request: Request) -> Response:
+        caller = Caller.of(request.scope)
+        self._admission.check_origin(caller)
+        room = _room_of(request)
+        body = await self._read(request)
+        self._admission.budget_of(caller).spend(len(body))
+        data, binary = _data_of(body, request.headers.get("content-type", ""))
+        answer: asyncio.Future[TidegateError | None] = asyncio.get_running_loop().create_future()
+
+        def done(error: TidegateError | None) -> None:
+            if not answer.done():
+                answer.set_result(error)
+
+        self._namespace.publish(room, data, done, binary=binary)
+        self._counters.published["http"] += 1
+        self._counters.published_bytes += len(body)
+        error = await answer
+        if error is not None:
+            raise error
+        return _json(wire.encode("ack", room=room))
+
+    async def last(self, request: Request) -> Response:
+        """The last values of a room or pattern."""
+        try:
+            with self._admission.counted():
+                self._admission.check_origin(Caller.of(request.scope))
+                room = _room_of(request)
+                cursor, values = self._namespace.last(room)
+                last = [orjson.Fragment(wire.encode_message(message)) for message in values]
+        except TidegateError as error:
+            return _refusal(error)
+        return _json(orjson.dumps({"room": room, "cursor": cursor, "last": last}))
+
+    async def _read(self, request: Request) -> bytes:
+        limit_bytes = self._namespace.limits.message_bytes
+        body = bytearray()
+        async for part in request.stream():
+            body += part
+            if len(body) > limit_bytes:
+                raise MessageTooLarge(f"the body is too large: expected at most {limit_bytes} bytes")
+        return bytes(body)
+
+
+def _room_of(request: Request) -> str:
+    rooms = request.query_params.getlist("room")
+    if len(rooms) != 1:
+        raise BadMessage(f"room: expected one, as in {request.url.path}?room=sites/oslo, found {len(rooms)}")
+    return rooms[0]
+
+
+def _data_of(body: bytes, content_type: str) -> tuple[Any, bool]:
+    """The data in a body, and whether it is base64: bytes and plain text as they are, all else as JSON."""
+    match content_type.partition(";")[0].strip().lower():
+        case "application/octet-stream":
+            return b64encode(body).decode(), True
+        case "text/plain":
+            try:
+                return body.decode(), False
+            except UnicodeDecodeError:
+                raise BadMessage("body: expected UTF-8 text") from None
+        case _:
+            try:
+                return orjson.loads(body), False
+            except orjson.JSONDecodeError as error:
+                raise BadMessage(f"body: expected JSON: {error}") from None
+
+
+def _json(body: bytes) -> Response:
+    return Response(body, media_type="application/json", headers={"cache-control": "no-store"})
+
+
+def _refusal(error: TidegateError) -> Response:
+    status, headers, body = problem(error)
+    response = Response(body, status)
+    response.raw_headers = headers
+    return response

@@ -1,0 +1,143 @@
+"""Server-Sent Events: `GET /sse?room=…&room=…` (HTML Living Standard, §9.2 Server-sent events).
+
+Messages are unnamed events, whose id is the cursor; all else is named by its type. The data of each event is the same
+object as over WebSocket.
+"""
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any, Final
+from urllib.parse import parse_qs
+
+from gateway.core.admission import Admission, Caller
+from gateway.core.conversation import Conversation
+from gateway.core.counters import Counters
+from gateway.core.errors import BadMessage, NoSuchEndpoint, SlowConsumer, TidegateError
+from gateway.core.namespace import Namespace
+from gateway.core.problem import problem
+from gateway.core.session import Session
+from gateway.core.sink import BufferSink, Sink, Transport, TransportSink
+
+__all__ = ["SseBridge", "chunk", "event"]
+
+CLOSE_GRACE_SECONDS: Final = 2.0
+"""How long a client has to take what was sent before a close."""
+
+RETRY_MILLISECONDS: Final = 2000
+"""How long an EventSource waits before it connects again."""
+
+HEADERS: Final = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-store"),
+    (b"x-accel-buffering", b"no"),  # nginx would hold events back
+]
+
+
+def event(kind: str, text: bytes, cursor: str | None = None) -> bytes:
+    """One event: a `Framing`."""
+    name = b"" if kind == "message" else b"event: " + kind.encode() + b"\n"
+    identifier = b"" if cursor is None else b"id: " + cursor.encode() + b"\n"
+    return b"".join((name, identifier, b"data: ", text, b"\n\n"))
+
+
+def chunk(kind: str, text: bytes, cursor: str | None = None) -> bytes:
+    """One event as one chunk of the response (RFC 9112 §7.1): a `Framing`."""
+    return _chunked(event(kind, text, cursor))
+
+
+def _chunked(data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+class SseBridge:
+    """The ASGI application behind `/sse`."""
+
+    def __init__(
+        self, namespace: Namespace, admission: Admission, counters: Counters, heartbeat_seconds: float
+    ) -> None:
+        self._namespace = namespace
+        self._admission = admission
+        self._counters = counters
+        self._heartbeat_seconds = heartbeat_seconds
+        self._sinks: dict[Sink, bytes] = {}
+        """Every client's sink, with its heartbeat."""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Serve one stream."""
+        try:
+            if scope["method"] != "GET":
+                raise NoSuchEndpoint(f"{scope['method']} is not served here: expected GET")
+            rooms = self._rooms_of(scope)
+            with self._admission.connection(Caller.of(scope)):
+                await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
+                transport: Transport | None = (scope.get("extensions") or {}).get("tidegate")
+                if transport is not None:
+                    await self._serve(transport, rooms, receive)
+                else:
+                    await self._serve_buffered(rooms, receive, send)
+        except TidegateError as error:
+            status, headers, body = problem(error)
+            await send({"type": "http.response.start", "status": status, "headers": headers})
+            await send({"type": "http.response.body", "body": body})
+
+    def _rooms_of(self, scope: Any) -> list[str]:
+        query = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)
+        rooms = list(dict.fromkeys(query.get("room", [])))
+        with self._admission.counted():
+            if not rooms:
+                raise BadMessage("room: expected at least one, as in /sse?room=sites/oslo/boiler-1/temperature")
+            self._namespace.check_rooms(rooms)
+        return rooms
+
+    async def _serve(self, transport: Transport, rooms: Iterable[str], receive: Any) -> None:
+        sink = TransportSink(transport, chunk)
+        session = self._namespace.open("sse", sink)
+        transport.on_overflow(self._namespace.limits.write_buffer_bytes, lambda: session.end(_slow(session)))
+        sink.write(_chunked(b"retry: %d\n\n" % RETRY_MILLISECONDS))
+        await self._stream(session, _chunked(b":\n\n"), rooms, receive)
+
+    async def _serve_buffered(self, rooms: Iterable[str], receive: Any, send: Any) -> None:
+        sink = BufferSink(event, self._namespace.limits.write_buffer_bytes, CLOSE_GRACE_SECONDS)
+        session = self._namespace.open("sse", sink)
+        sink.on_overflow(lambda: session.end(_slow(session)))
+        sink.write(b"retry: %d\n\n" % RETRY_MILLISECONDS)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                sender = tasks.create_task(_send_from(sink, send))
+                await self._stream(session, b":\n\n", rooms, receive)
+                sender.cancel()
+        except* TimeoutError:
+            pass  # it doesn't read; the server ends the connection as this returns
+
+    async def _stream(self, session: Session, heartbeat: bytes, rooms: Iterable[str], receive: Any) -> None:
+        conversation = Conversation(session, self._namespace, self._counters)
+        self._sinks[session.sink] = heartbeat
+        try:
+            conversation.greet(self._heartbeat_seconds)
+            for room in rooms:
+                conversation.subscribe(None, room)
+            while (await receive())["type"] != "http.disconnect":
+                pass
+        finally:
+            del self._sinks[session.sink]
+            session.end()
+
+    async def beat(self) -> None:
+        """Send every client a comment each `heartbeat_seconds`, so that proxies keep the stream; never returns."""
+        while True:
+            await asyncio.sleep(self._heartbeat_seconds)
+            for sink, heartbeat in tuple(self._sinks.items()):
+                sink.write(heartbeat)
+
+
+def _slow(session: Session) -> SlowConsumer:
+    return SlowConsumer(f"the client of session {session.id} reads slower than its rooms fill")
+
+
+async def _send_from(sink: BufferSink, send: Any) -> None:
+    async def send_event(data: bytes) -> None:
+        await send({"type": "http.response.body", "body": data, "more_body": True})
+
+    await sink.pump(send_event)
+    async with asyncio.timeout(CLOSE_GRACE_SECONDS):
+        await send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -1,0 +1,121 @@
+"""What happens when a client speaks `tidegate.v1.json`: frames in, answers into the session's sink.
+
+Sans-I/O like `wire`: the bridge feeds it, whatever carries the frames. Each request with an `id` gets exactly one
+answer; without, errors only. No frame that a client can send makes it raise.
+"""
+
+import logging
+
+from gateway.core import wire
+from gateway.core.counters import Counters
+from gateway.core.errors import (
+    BadMessage,
+    InternalError,
+    MessageTooLarge,
+    RateLimited,
+    TidegateError,
+    TooManySubscriptions,
+)
+from gateway.core.namespace import Namespace
+from gateway.core.session import Session
+
+__all__ = ["Conversation"]
+
+logger = logging.getLogger(__name__)
+
+
+class Conversation:
+    """One session's talk with the gateway."""
+
+    __slots__ = ("_counters", "_namespace", "_session")
+
+    def __init__(self, session: Session, namespace: Namespace, counters: Counters) -> None:
+        self._session = session
+        self._namespace = namespace
+        self._counters = counters
+
+    def greet(self, heartbeat_seconds: float) -> None:
+        """Say `welcome`."""
+        limits = self._namespace.limits
+        welcome = wire.encode(
+            "welcome",
+            session=self._session.id,
+            identity=None,
+            namespace=self._namespace.name,
+            heartbeat_seconds=heartbeat_seconds,
+            limits={
+                "message_bytes": limits.message_bytes,
+                "messages_per_second": limits.messages_per_second,
+                "messages_burst": limits.messages_burst,
+                "bytes_per_second": limits.bytes_per_second,
+                "subscriptions": limits.subscriptions_per_connection,
+            },
+        )
+        self._session.send("welcome", welcome)
+
+    def receive(self, frame: str | bytes) -> None:
+        """Answer one frame: text, or bytes, which this protocol has no use for."""
+        if self._session.ended:
+            return
+        identifier: wire.RequestId = None
+        try:
+            self._session.budget.spend(len(frame.encode()) if isinstance(frame, str) else len(frame))
+            if isinstance(frame, bytes):
+                raise BadMessage("expected a text frame, found a binary one")  # noqa: TRY301
+            value = wire.parse(frame)
+            identifier = wire.request_id(value)
+            self._act(wire.read(value))
+        except TidegateError as error:
+            self.refuse(identifier, error)
+        except Exception:
+            logger.exception("a request of session %s failed", self._session.id)
+            self._session.end(InternalError("the gateway failed to handle a message; its log says why"))
+        else:
+            self._session.budget.accept()
+
+    def refuse(self, identifier: wire.RequestId, error: TidegateError) -> None:
+        """Tell the client of an error; close the connection if it keeps going over a limit."""
+        self._counters.refusals[error.code] += 1
+        self._session.send("error", wire.encode_error(identifier, error))
+        if isinstance(error, MessageTooLarge):
+            self._session.end(error)
+        elif isinstance(error, (RateLimited, TooManySubscriptions)) and self._session.budget.refuse():
+            self._session.end(RateLimited(f"too many messages over the limits, at last: {error.message}"))
+
+    def subscribe(self, identifier: wire.RequestId, room: str) -> None:
+        """Subscribe the session and tell it from where on, with the last values.
+
+        Raises:
+            TidegateError: as `Namespace.subscribe`.
+
+        """
+        cursor, last = self._namespace.subscribe(self._session, room)
+        self._session.send("subscribed", wire.encode_subscribed(identifier, room, cursor, last), cursor)
+
+    def _act(self, request: wire.Request) -> None:
+        match request:
+            case wire.Subscribe():
+                self.subscribe(request.id, request.room)
+            case wire.Unsubscribe():
+                self._namespace.unsubscribe(self._session, request.room)
+                self._acknowledge(request.id)
+            case wire.Publish():
+                self._publish(request)
+            case wire.Ping():
+                self._session.send("pong", wire.encode("pong", request.id))
+
+    def _publish(self, request: wire.Publish) -> None:
+        def done(error: TidegateError | None) -> None:
+            if self._session.ended:
+                return
+            if error is None:
+                self._acknowledge(request.id)
+            else:
+                self.refuse(request.id, error)
+
+        self._namespace.publish(request.room, request.data, done, binary=request.binary, sender=self._session.id)
+        self._counters.published[self._session.transport] += 1
+
+    def _acknowledge(self, identifier: wire.RequestId) -> None:
+        if identifier is not None:
+            self._session.send("ack", wire.encode("ack", identifier))

@@ -1,0 +1,28 @@
+"""What the core counts as it goes: plain numbers, read when somebody asks for metrics."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+__all__ = ["Counters"]
+
+
+@dataclass(slots=True)
+class Counters:
+    """Totals since the start. Whoever does a thing adds to its number."""
+
+    device_messages: Counter[str] = field(default_factory=Counter)
+    """Messages that came from devices, by upstream."""
+    device_bytes: int = 0
+    published: Counter[str] = field(default_factory=Counter)
+    """Messages that browsers sent, by transport."""
+    published_bytes: int = 0
+    deliveries: Counter[str] = field(default_factory=Counter)
+    """Messages written to sessions, by transport."""
+    delivered_bytes: Counter[str] = field(default_factory=Counter)
+    """Bytes of those, framing included, by transport."""
+    drops: Counter[str] = field(default_factory=Counter)
+    """Messages not delivered, by cause."""
+    refusals: Counter[str] = field(default_factory=Counter)
+    """Requests, messages and connections refused, by error code."""
+    closed: Counter[str] = field(default_factory=Counter)
+    """Sessions that the gateway ended, by error code."""

@@ -1,0 +1,186 @@
+"""Every error that a client can be told of: its wire code, HTTP status, WebSocket close code, and whether to retry.
+
+Raised in the core, translated once by each bridge. docs/wire-protocol.md prints the same table; a test compares them.
+"""
+
+from typing import ClassVar
+
+__all__ = [
+    "PROTOCOL_CLOSE_CODES",
+    "BadMessage",
+    "InternalError",
+    "MessageTooLarge",
+    "NoSuchEndpoint",
+    "OriginRefused",
+    "RateLimited",
+    "ReadOnly",
+    "ShuttingDown",
+    "SlowConsumer",
+    "TidegateError",
+    "TooManyConnections",
+    "TooManyConnectionsFromAddress",
+    "TooManySubscriptions",
+    "UpstreamRefused",
+    "UpstreamTimeout",
+    "UpstreamUnavailable",
+    "WrongSubprotocol",
+    "error_table",
+]
+
+PROTOCOL_CLOSE_CODES = {
+    1000: "the client or the gateway closed in good order",
+    1001: "the client left the page",
+    1002: "a frame broke RFC 6455",
+    1007: "a text frame was not UTF-8",
+    1009: "a message was larger than `limits.message_bytes`",
+    1011: "no answer to a ping, or a fault in the gateway",
+    1012: "the gateway is shutting down",
+}
+"""Close codes of RFC 6455 §7.4.1 and IANA's registry that a client can meet besides the 4000s of `error_table`."""
+
+
+class TidegateError(Exception):
+    """What a client did that can't be done, or what befell its session.
+
+    `message` says what was found and what was expected; `retry_after_seconds`, where waiting helps, how long to wait.
+    """
+
+    code: ClassVar[str]
+    http_status: ClassVar[int]
+    close_code: ClassVar[int | None] = None
+    """With what a WebSocket is closed, if the error ends the session."""
+    retry: ClassVar[bool] = False
+    """Whether a client that was closed with this should connect again."""
+
+    def __init__(self, message: str, *, retry_after_seconds: float | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.retry_after_seconds = retry_after_seconds
+
+
+class BadMessage(TidegateError):
+    """A message or request that isn't understood: bad JSON, unknown type, wrong field. Names the field."""
+
+    code = "bad_message"
+    http_status = 400
+
+
+class WrongSubprotocol(TidegateError):
+    """The WebSocket handshake offered subprotocols, but not `tidegate.v1.json`."""
+
+    code = "wrong_subprotocol"
+    http_status = 400
+
+
+class OriginRefused(TidegateError):
+    """The page that asks comes from an origin that isn't the gateway's own nor listed in `origins`."""
+
+    code = "origin_refused"
+    http_status = 403
+
+
+class ReadOnly(TidegateError):
+    """Only devices write into this room: no route leads from it to a device."""
+
+    code = "read_only"
+    http_status = 403
+
+
+class NoSuchEndpoint(TidegateError):
+    """Nothing is served at this path, or not with this method."""
+
+    code = "no_such_endpoint"
+    http_status = 404
+
+
+class MessageTooLarge(TidegateError):
+    """A message or body larger than `limits.message_bytes`."""
+
+    code = "message_too_large"
+    http_status = 413
+    close_code = 1009
+
+
+class RateLimited(TidegateError):
+    """More messages or bytes than the connection may send; closes the connection that goes on regardless."""
+
+    code = "rate_limited"
+    http_status = 429
+    close_code = 4429
+    retry = True
+
+
+class TooManySubscriptions(TidegateError):
+    """More rooms than `limits.subscriptions_per_connection`."""
+
+    code = "too_many_subscriptions"
+    http_status = 429
+
+
+class TooManyConnectionsFromAddress(TidegateError):
+    """More connections from one address than `limits.connections_per_address`."""
+
+    code = "too_many_connections_from_address"
+    http_status = 429
+    retry = True
+
+
+class TooManyConnections(TidegateError):
+    """More connections than `limits.connections`."""
+
+    code = "too_many_connections"
+    http_status = 503
+    retry = True
+
+
+class SlowConsumer(TidegateError):
+    """The client doesn't read as fast as its rooms fill; more than `limits.write_buffer_bytes` were waiting."""
+
+    code = "slow_consumer"
+    http_status = 408
+    close_code = 4408
+    retry = True
+
+
+class InternalError(TidegateError):
+    """A fault of the gateway; its log says more."""
+
+    code = "internal_error"
+    http_status = 500
+    close_code = 1011
+    retry = True
+
+
+class UpstreamRefused(TidegateError):
+    """The MQTT broker refused the message."""
+
+    code = "upstream_refused"
+    http_status = 502
+
+
+class UpstreamUnavailable(TidegateError):
+    """The MQTT broker can't be reached, so the device can't."""
+
+    code = "upstream_unavailable"
+    http_status = 503
+
+
+class ShuttingDown(TidegateError):
+    """The gateway is going away; connect again."""
+
+    code = "shutting_down"
+    http_status = 503
+    close_code = 1012
+    retry = True
+
+
+class UpstreamTimeout(TidegateError):
+    """The MQTT broker did not acknowledge a message in time."""
+
+    code = "upstream_timeout"
+    http_status = 504
+
+
+def error_table() -> list[type[TidegateError]]:
+    """Every error a client can be told of, ordered by HTTP status."""
+    return sorted(TidegateError.__subclasses__(), key=lambda error: (error.http_status, error.code))

@@ -1,0 +1,60 @@
+"""Sets of MQTT filters: the fewest that cover others, and ones that no topic matches twice."""
+
+from collections.abc import Mapping
+
+from gateway.core.trie import FilterTrie
+
+__all__ = ["disjoint_cover", "minimal_cover"]
+
+
+def minimal_cover(filters: Mapping[str, int]) -> dict[str, int]:
+    """The fewest of these filters that match all that they match together, each with its quality of service.
+
+    A filter that another one covers is left out; the other then has the higher quality of service of the two. Filters
+    that overlap without covering each other both stay.
+    """
+    trie = _trie_of(filters)
+    cover: dict[str, int] = {}
+    for topic_filter, qos in filters.items():
+        for name in trie.covering(topic_filter):
+            if len(trie.covering(name)) == 1:  # none but itself
+                cover[name] = max(cover.get(name, 0), qos)
+    return cover
+
+
+def disjoint_cover(filters: Mapping[str, int]) -> dict[str, int]:
+    """As `minimal_cover`, but overlapping filters are widened into one that covers both.
+
+    For brokers that may deliver a message once for each filter that it matches (MQTT 5 §3.3.4) and can't say for which.
+    """
+    cover = minimal_cover(filters)
+    waiting = sorted(cover)
+    while waiting:
+        topic_filter = waiting.pop()
+        if topic_filter not in cover:
+            continue
+        overlapping = [name for name in _trie_of(cover).intersecting(topic_filter) if name != topic_filter]
+        if overlapping:
+            wider = _widen(topic_filter, overlapping[0])
+            qos = max(cover[topic_filter], cover[overlapping[0]])
+            cover = minimal_cover({**cover, wider: max(qos, cover.get(wider, 0))})
+            waiting.append(wider)
+    return cover
+
+
+def _widen(one: str, other: str) -> str:
+    """The narrowest filter that covers two that overlap."""
+    levels: list[str] = []
+    for a, b in zip(one.split("/"), other.split("/"), strict=False):
+        if "#" in (a, b):
+            return "/".join([*levels, "#"])
+        levels.append(a if a == b else "+")
+    same_length = one.count("/") == other.count("/")
+    return "/".join(levels if same_length else [*levels, "#"])
+
+
+def _trie_of(filters: Mapping[str, int]) -> FilterTrie[str]:
+    trie: FilterTrie[str] = FilterTrie()
+    for topic_filter in filters:
+        trie.add(topic_filter, topic_filter)
+    return trie

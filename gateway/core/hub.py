@@ -1,0 +1,94 @@
+"""Rooms to sessions on this node, and the fan-out.
+
+A delivery is handed to each session's transport in the order of the sequence, once however many of the session's
+subscriptions match. Nothing is awaited and nothing raised: what becomes of a client that doesn't read is the sink's
+concern, and what a client was sent is not known to have arrived.
+"""
+
+from collections.abc import Callable
+from typing import Final, TypeAlias
+
+from gateway.core import wire
+from gateway.core.counters import Counters
+from gateway.core.message import Message
+from gateway.core.session import Session
+from gateway.core.sink import Framing
+from gateway.core.topics import has_wildcard
+from gateway.core.trie import FilterTrie
+
+__all__ = ["Hub"]
+
+REMEMBERED_ROOMS: Final = 65_536
+"""How many rooms' audiences are remembered; then all are forgotten and gathered anew."""
+
+Audience: TypeAlias = tuple[tuple[str, Framing, tuple[Callable[[bytes], None], ...]], ...]
+"""For each transport: its name, its framing, and how to write to each of its sessions."""
+
+
+class Hub:
+    """Who is subscribed to what."""
+
+    def __init__(self, counters: Counters) -> None:
+        self._counters = counters
+        self._rooms: dict[str, dict[Session, None]] = {}
+        self._patterns: FilterTrie[Session] = FilterTrie()
+        self._audiences: dict[str, Audience] = {}
+
+    def subscribe(self, session: Session, room: str) -> None:
+        """Deliver the messages of a room, or of all that a pattern matches, to `session` from now on."""
+        if has_wildcard(room):
+            self._patterns.add(room, session)
+            self._audiences.clear()
+        else:
+            self._rooms.setdefault(room, {})[session] = None
+            self._audiences.pop(room, None)
+        session.rooms.add(room)
+
+    def unsubscribe(self, session: Session, room: str) -> None:
+        """Take a subscription back; nothing happens if it isn't there."""
+        session.rooms.discard(room)
+        if has_wildcard(room):
+            self._patterns.remove(room, session)
+            self._audiences.clear()
+            return
+        sessions = self._rooms.get(room, {})
+        sessions.pop(session, None)
+        if not sessions:
+            self._rooms.pop(room, None)
+        self._audiences.pop(room, None)
+
+    def leave(self, session: Session) -> None:
+        """Take all of a session's subscriptions back."""
+        for room in tuple(session.rooms):
+            self.unsubscribe(session, room)
+
+    def deliver(self, message: Message) -> None:
+        """Write a message to every session that is subscribed to its room."""
+        audience = self._audiences.get(message.room)
+        if audience is None:
+            audience = self._gather(message.room)
+        if not audience:
+            return
+        text = wire.encode_message(message)
+        for transport, framing, writes in audience:
+            frame = framing("message", text, message.cursor)
+            for write in writes:
+                write(frame)
+            self._counters.deliveries[transport] += len(writes)
+            self._counters.delivered_bytes[transport] += len(writes) * len(frame)
+
+    def _gather(self, room: str) -> Audience:
+        sessions = dict(self._rooms.get(room, {}))
+        sessions.update(dict.fromkeys(self._patterns.match(room.split("/"))))
+        groups: dict[tuple[str, Framing], list[Callable[[bytes], None]]] = {}
+        for session in sessions:
+            groups.setdefault((session.transport, session.sink.framing), []).append(session.sink.write)
+        audience = tuple((transport, framing, tuple(writes)) for (transport, framing), writes in groups.items())
+        if len(self._audiences) >= REMEMBERED_ROOMS:
+            self._audiences.clear()
+        self._audiences[room] = audience
+        return audience
+
+    def __len__(self) -> int:
+        """How many rooms and patterns have a subscriber."""
+        return len(self._rooms) + len(self._patterns)

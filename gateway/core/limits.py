@@ -1,0 +1,173 @@
+"""How much a client may do: rates as token buckets, and how many connections there may be, in all and per address."""
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from gateway.core.clock import Clock
+from gateway.core.errors import (
+    MessageTooLarge,
+    RateLimited,
+    TooManyConnections,
+    TooManyConnectionsFromAddress,
+)
+
+__all__ = ["AddressBudgets", "Budget", "ConnectionLimiter", "Limits", "TokenBucket"]
+
+CONNECTION_RETRY_SECONDS = 5.0
+"""When to try again after too many connections: nobody knows when one ends."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one client, and all together, may use."""
+
+    connections: int = 10_000
+    connections_per_address: int = 100
+    subscriptions_per_connection: int = 100
+    message_bytes: int = 64 * 1024
+    messages_per_second: float = 20
+    messages_burst: int = 40
+    bytes_per_second: int = 256 * 1024
+    bytes_burst: int = 512 * 1024
+    refusals: int = 10
+    """Refused messages in a row, after which the connection is closed."""
+    write_buffer_bytes: int = 1024 * 1024
+    last_values: int = 100_000
+    """Last values kept, over all rooms."""
+
+
+class TokenBucket:
+    """Lets through `rate_per_second` on the long run and `burst` at once."""
+
+    __slots__ = ("_burst", "_clock", "_rate_per_second", "_time", "_tokens")
+
+    def __init__(self, rate_per_second: float, burst: float, clock: Clock) -> None:
+        self._rate_per_second = rate_per_second
+        self._burst = burst
+        self._clock = clock
+        self._tokens = burst
+        self._time = clock.monotonic()
+
+    def take(self, amount: float = 1) -> float:
+        """Take `amount` and return 0, or take nothing and return the seconds until it would be there.
+
+        More than the burst is let through when the bucket is full: an amount that can never be there would never pass.
+        """
+        now = self._clock.monotonic()
+        self._tokens = min(self._burst, self._tokens + (now - self._time) * self._rate_per_second)
+        self._time = now
+        lacking = min(amount, self._burst) - self._tokens
+        if lacking > 1e-9:
+            return lacking / self._rate_per_second
+        self._tokens -= amount
+        return 0.0
+
+
+class Budget:
+    """What one client may still send."""
+
+    __slots__ = ("_bytes", "_limits", "_messages", "_refused")
+
+    def __init__(self, limits: Limits, clock: Clock) -> None:
+        self._limits = limits
+        self._messages = TokenBucket(limits.messages_per_second, limits.messages_burst, clock)
+        self._bytes = TokenBucket(limits.bytes_per_second, limits.bytes_burst, clock)
+        self._refused = 0
+
+    def spend(self, size_bytes: int) -> None:
+        """Account for a message of this size.
+
+        What is too large costs nothing, since it is never read.
+
+        Raises:
+            MessageTooLarge: it is larger than `message_bytes`.
+            RateLimited: too many messages or bytes; it says when to try again.
+
+        """
+        if size_bytes > self._limits.message_bytes:
+            raise MessageTooLarge(f"{size_bytes} bytes: expected at most {self._limits.message_bytes}")
+        wait_seconds = self._messages.take()
+        what = f"messages: expected at most {self._limits.messages_per_second:g} a second"
+        if not wait_seconds:
+            wait_seconds = self._bytes.take(size_bytes)
+            what = f"bytes: expected at most {self._limits.bytes_per_second} a second"
+        if wait_seconds:
+            raise RateLimited(f"too many {what}", retry_after_seconds=_rounded_up(wait_seconds))
+
+    def accept(self) -> None:
+        """A message was let through: the refusals before it are forgotten."""
+        self._refused = 0
+
+    def refuse(self) -> bool:
+        """A message went over a limit; whether there were so many in a row that the connection is to be closed."""
+        self._refused += 1
+        return self._refused >= self._limits.refusals
+
+
+class AddressBudgets:
+    """A budget for each address, for requests that belong to no session. The least recently used are forgotten."""
+
+    __slots__ = ("_budgets", "_capacity", "_clock", "_limits")
+
+    def __init__(self, limits: Limits, clock: Clock, capacity: int = 10_000) -> None:
+        self._limits = limits
+        self._clock = clock
+        self._capacity = capacity
+        self._budgets: OrderedDict[str, Budget] = OrderedDict()
+
+    def of(self, address: str) -> Budget:
+        """The budget of `address`."""
+        budget = self._budgets.get(address)
+        if budget is None:
+            budget = self._budgets[address] = Budget(self._limits, self._clock)
+            if len(self._budgets) > self._capacity:
+                self._budgets.popitem(last=False)
+        self._budgets.move_to_end(address)
+        return budget
+
+
+class ConnectionLimiter:
+    """Counts connections, in all and per address."""
+
+    __slots__ = ("_by_address", "_limits", "_total")
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._total = 0
+        self._by_address: dict[str, int] = {}
+
+    def acquire(self, address: str) -> None:
+        """Count one more connection from `address`; `release` it once.
+
+        Raises:
+            TooManyConnections: there are too many in all.
+            TooManyConnectionsFromAddress: there are too many from this address.
+
+        """
+        if self._total >= self._limits.connections:
+            raise TooManyConnections(
+                f"too many connections: expected at most {self._limits.connections}",
+                retry_after_seconds=CONNECTION_RETRY_SECONDS,
+            )
+        count = self._by_address.get(address, 0)
+        if count >= self._limits.connections_per_address:
+            raise TooManyConnectionsFromAddress(
+                f"too many connections from {address}: expected at most {self._limits.connections_per_address}",
+                retry_after_seconds=CONNECTION_RETRY_SECONDS,
+            )
+        self._total += 1
+        self._by_address[address] = count + 1
+
+    def release(self, address: str) -> None:
+        """Count one connection from `address` less."""
+        self._total -= 1
+        count = self._by_address[address] - 1
+        if count:
+            self._by_address[address] = count
+        else:
+            del self._by_address[address]
+
+
+def _rounded_up(seconds: float) -> float:
+    """To milliseconds, upwards: who waits so long is let through."""
+    return -(-seconds * 1000 // 1) / 1000

@@ -1,0 +1,97 @@
+"""Payloads: device bytes to JSON text that is spliced into messages as it is, and a browser's data to device bytes.
+
+A payload is decoded once for each kind that routes ask for, however many browsers get it.
+"""
+
+from base64 import b64decode, b64encode
+from binascii import Error as Base64Error
+from dataclasses import dataclass
+
+import orjson
+
+from gateway.core.errors import BadMessage
+from gateway.core.routes import PayloadKind
+
+__all__ = ["Payload", "PayloadError", "decode", "encode"]
+
+_SPACES = bytes.maketrans(b"\r\n", b"  ")
+
+
+class PayloadError(ValueError):
+    """A device's payload that isn't what its route says; the text says what was expected."""
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """A payload as browsers get it: JSON text without line breaks; if `binary`, a string of base64 (RFC 4648 §4)."""
+
+    data: bytes
+    binary: bool = False
+
+
+def decode(kind: PayloadKind, raw: bytes) -> Payload:
+    """What browsers are given for a device's bytes.
+
+    `auto` takes JSON where it is JSON, else text where it is UTF-8, else bytes. No bytes at all, the way to take a
+    retained message back, are `null` in `json` and `auto`.
+
+    Raises:
+        PayloadError: `json` that isn't valid (RFC 8259), or `text` that isn't UTF-8.
+
+    """
+    match kind:
+        case PayloadKind.JSON:
+            return Payload(_json(raw))
+        case PayloadKind.TEXT:
+            return Payload(_text(raw))
+        case PayloadKind.BYTES:
+            return Payload(b'"' + b64encode(raw) + b'"', binary=True)
+        case PayloadKind.AUTO:
+            for attempt in (_json, _text):
+                try:
+                    return Payload(attempt(raw))
+                except PayloadError:
+                    continue
+            return decode(PayloadKind.BYTES, raw)
+
+
+def _json(raw: bytes) -> bytes:
+    if not raw:
+        return b"null"
+    try:
+        orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise PayloadError(f"expected JSON: {error}") from None
+    # Line breaks can only stand between tokens; without them the text fits one line of an event stream.
+    return raw.translate(_SPACES) if b"\n" in raw or b"\r" in raw else raw
+
+
+def _text(raw: bytes) -> bytes:
+    try:
+        return orjson.dumps(raw.decode())
+    except UnicodeDecodeError as error:
+        raise PayloadError(f"expected UTF-8 text: byte {error.start} is {raw[error.start]:#04x}") from None
+
+
+def encode(kind: PayloadKind, data: object, *, binary: bool) -> bytes:
+    """The bytes that a device is given for a browser's data.
+
+    With `binary`, data is a string of base64, whatever the kind. `auto` gives a string as it is, all else as JSON.
+
+    Raises:
+        BadMessage: data that isn't what the route says; it names the field.
+
+    """
+    if binary or kind is PayloadKind.BYTES:
+        if not isinstance(data, str):
+            raise BadMessage("data: expected a string of base64")
+        try:
+            return b64decode(data, validate=True)
+        except (Base64Error, ValueError):
+            raise BadMessage("data: expected a string of base64 (RFC 4648 §4)") from None
+    if kind is PayloadKind.TEXT and not isinstance(data, str):
+        raise BadMessage("data: expected a string, as the route's payload is text")
+    if kind is PayloadKind.TEXT or (kind is PayloadKind.AUTO and isinstance(data, str)):
+        assert isinstance(data, str)
+        return data.encode()
+    return orjson.dumps(data)

@@ -1,0 +1,27 @@
+"""Errors as problem details (RFC 9457): what all bridges that speak HTTP answer."""
+
+import math
+
+import orjson
+
+from gateway.core.errors import TidegateError
+
+__all__ = ["problem"]
+
+
+def problem(error: TidegateError) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+    """Status, headers and body of the response to a request that met `error`."""
+    details: dict[str, object] = {
+        "type": "about:blank",
+        "title": error.code.replace("_", " ").capitalize(),
+        "status": error.http_status,
+        "detail": error.message,
+        "code": error.code,
+    }
+    headers = [(b"content-type", b"application/problem+json"), (b"cache-control", b"no-store")]
+    if error.retry_after_seconds is not None:
+        details["retry_after_seconds"] = error.retry_after_seconds
+        headers.append((b"retry-after", str(math.ceil(error.retry_after_seconds)).encode()))
+    body = orjson.dumps(details)
+    headers.append((b"content-length", str(len(body)).encode()))
+    return error.http_status, headers, body

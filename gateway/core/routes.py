@@ -1,0 +1,87 @@
+"""One route: what a configuration says of it, and what that means once it is checked.
+
+The table of all routes is in `routing`, what makes a table unfit in `route_checks`.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from gateway.core.topics import Pattern, Translation
+
+__all__ = ["Direction", "PayloadKind", "Route", "RouteProblem", "RouteSpec", "RoutingError"]
+
+
+class Direction(StrEnum):
+    """Which way messages go along a route."""
+
+    TO_BROWSER = "to_browser"
+    TO_DEVICE = "to_device"
+    BOTH = "both"
+
+
+class PayloadKind(StrEnum):
+    """How a route's payloads are to be understood; see `payload`."""
+
+    JSON = "json"
+    TEXT = "text"
+    BYTES = "bytes"
+    AUTO = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class RouteSpec:
+    """What a configuration says of one route, unchecked."""
+
+    topic: str
+    room: str
+    direction: Direction = Direction.TO_BROWSER
+    payload: PayloadKind = PayloadKind.AUTO
+    qos: int = 0
+    """The quality of service of the subscription, and of what is published to devices: 0, 1 or 2."""
+    retain: bool = False
+    """Whether the broker keeps what is published to devices for later subscribers."""
+    last: bool = True
+    """Whether the last value of each topic is kept for browsers that come later."""
+    upstream: str | None = None
+    """The upstream's name; None stands for every one."""
+
+
+@dataclass(frozen=True, slots=True)
+class RouteProblem:
+    """Why a route is refused: which, by its place in the table, which key of it, and what was expected."""
+
+    index: int
+    key: str
+    message: str
+    other_index: int | None = None
+    """The route that this one repeats or loops with."""
+
+
+class RoutingError(Exception):
+    """A routing table that can't be used, with all that is wrong with it."""
+
+    def __init__(self, problems: tuple[RouteProblem, ...]) -> None:
+        super().__init__("; ".join(f"routes[{p.index}].{p.key}: {p.message}" for p in problems))
+        self.problems = problems
+
+
+class Route:
+    """A checked route, with its translations ready."""
+
+    __slots__ = ("index", "room", "spec", "to_room", "to_topic", "topic", "upstreams")
+
+    def __init__(self, index: int, spec: RouteSpec, topic: Pattern, room: Pattern, upstreams: tuple[str, ...]) -> None:
+        self.index = index
+        self.spec = spec
+        self.topic = topic
+        self.room = room
+        self.upstreams = upstreams
+        """The names of the upstreams it holds for."""
+        to_browser = spec.direction is not Direction.TO_DEVICE
+        to_device = spec.direction is not Direction.TO_BROWSER
+        self.to_room = Translation(topic, room) if to_browser else None
+        self.to_topic = Translation(room, topic) if to_device else None
+
+    def __repr__(self) -> str:
+        arrow = {Direction.TO_BROWSER: "→", Direction.TO_DEVICE: "←", Direction.BOTH: "↔"}[self.spec.direction]
+        return f"<Route {self.index}: {self.topic.text} {arrow} {self.room.text}>"

@@ -1,0 +1,215 @@
+"""`tidegate.v1.json`, our own protocol, sans-I/O: a client's text in, requests out; objects in, JSON text out.
+
+Nothing here acts; `conversation` does. docs/wire-protocol.md describes it for client authors.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any, Final
+
+import orjson
+
+from gateway.core.errors import BadMessage, TidegateError
+from gateway.core.message import Cursor, Message
+
+__all__ = [
+    "SUBPROTOCOL",
+    "Ping",
+    "Publish",
+    "Request",
+    "RequestId",
+    "Subscribe",
+    "Unsubscribe",
+    "encode",
+    "encode_error",
+    "encode_message",
+    "encode_subscribed",
+    "parse",
+    "read",
+    "request_id",
+]
+
+SUBPROTOCOL: Final = "tidegate.v1.json"
+MAXIMUM_ID_LENGTH: Final = 64
+
+RequestId = str | int | None
+"""What a client calls its request; every answer to it bears the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subscribe:
+    """A client wants a room's messages, or those of all rooms that a pattern matches."""
+
+    id: RequestId
+    room: str
+    since: Cursor | None
+
+
+@dataclass(frozen=True, slots=True)
+class Unsubscribe:
+    """A client wants no more of them."""
+
+    id: RequestId
+    room: str
+
+
+@dataclass(frozen=True, slots=True)
+class Publish:
+    """A client sends data into a room."""
+
+    id: RequestId
+    room: str
+    data: Any
+    binary: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """A client asks whether the gateway is there."""
+
+    id: RequestId
+
+
+Request = Subscribe | Unsubscribe | Publish | Ping
+
+_FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
+    "subscribe": ("id", "room", "since"),
+    "unsubscribe": ("id", "room"),
+    "publish": ("id", "room", "data", "binary"),
+    "ping": ("id",),
+}
+
+
+def parse(text: str | bytes) -> dict[str, Any]:
+    """The JSON object in a client's frame.
+
+    Raises:
+        BadMessage: it isn't JSON, or not an object.
+
+    """
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise BadMessage(f"expected a JSON object: {error}") from None
+    if not isinstance(value, dict):
+        raise BadMessage('expected a JSON object such as {"type": "subscribe", "room": "sites/#"}')
+    return value
+
+
+def request_id(value: Mapping[str, Any]) -> RequestId:
+    """What the client calls this request, as far as it can be made out."""
+    found = value.get("id")
+    is_id = (isinstance(found, str) and len(found) <= MAXIMUM_ID_LENGTH) or type(found) is int
+    return found if is_id else None
+
+
+def read(value: Mapping[str, Any]) -> Request:
+    """The request in a client's object.
+
+    Raises:
+        BadMessage: an unknown type, or a field that is unknown, lacking or wrong; it names the field.
+
+    """
+    kind = value.get("type")
+    if not isinstance(kind, str) or kind not in _FIELDS:
+        raise BadMessage(f"type: expected {_listed(_FIELDS)}, found {_shown(kind)}{_nearest(kind, _FIELDS)}")
+    for name in value:
+        if name != "type" and name not in _FIELDS[kind]:
+            raise BadMessage(f"unknown field {_shown(name)} in {kind}{_nearest(name, _FIELDS[kind])}")
+    identifier = request_id(value)
+    if identifier is None and value.get("id") is not None:
+        raise BadMessage(f"id: expected a whole number or a string of at most {MAXIMUM_ID_LENGTH} characters")
+    match kind:
+        case "subscribe":
+            return Subscribe(identifier, _room(value), _since(value))
+        case "unsubscribe":
+            return Unsubscribe(identifier, _room(value))
+        case "publish":
+            return _read_publish(identifier, value)
+        case _:
+            return Ping(identifier)
+
+
+def _read_publish(identifier: RequestId, value: Mapping[str, Any]) -> Publish:
+    room = _room(value)
+    if "data" not in value:
+        raise BadMessage("data: expected what is to be published, found nothing")
+    binary = value.get("binary", False)
+    if not isinstance(binary, bool):
+        raise BadMessage(f"binary: expected true or false, found {_shown(binary)}")
+    return Publish(identifier, room, value["data"], binary)
+
+
+def _room(value: Mapping[str, Any]) -> str:
+    room = value.get("room")
+    if not isinstance(room, str):
+        raise BadMessage(f"room: expected a string, found {_shown(room)}")
+    return room
+
+
+def _since(value: Mapping[str, Any]) -> Cursor | None:
+    since = value.get("since")
+    if since is None:
+        return None
+    if not isinstance(since, str):
+        raise BadMessage(f"since: expected a cursor, found {_shown(since)}")
+    try:
+        return Cursor.parse(since)
+    except ValueError as error:
+        raise BadMessage(f"since: {error}") from None
+
+
+def _shown(value: object) -> str:
+    """A client's value, short enough for an error text."""
+    if isinstance(value, (list, dict)):
+        return "a list" if isinstance(value, list) else "an object"
+    text = orjson.dumps(value).decode()
+    return text if len(text) <= 40 else f"{text[:40]}…"
+
+
+def _listed(names: Iterable[str]) -> str:
+    *others, last = (f'"{name}"' for name in names)
+    return f"{', '.join(others)} or {last}"
+
+
+def _nearest(name: object, known: Iterable[str]) -> str:
+    close = get_close_matches(name, known, 1) if isinstance(name, str) and len(name) < 40 else []
+    return f': did you mean "{close[0]}"?' if close else ""
+
+
+def encode(kind: str, identifier: RequestId = None, /, **fields: Any) -> bytes:
+    """An object of the protocol as JSON text; `id` is left out where the client gave none."""
+    given = {} if identifier is None else {"id": identifier}
+    return orjson.dumps({"type": kind, **given, **fields})
+
+
+def encode_message(message: Message) -> bytes:
+    """A room's message; its data is spliced in as it is."""
+    fields: dict[str, Any] = {"type": "message", "room": message.room}
+    if message.topic is not None:
+        fields["topic"] = message.topic
+    fields["data"] = orjson.Fragment(message.data)
+    fields["cursor"] = message.cursor
+    fields["time"] = message.time
+    if message.sender is not None:
+        fields["from"] = {"session": message.sender}
+    if message.retained:
+        fields["retained"] = True
+    if message.binary:
+        fields["binary"] = True
+    return orjson.dumps(fields)
+
+
+def encode_subscribed(identifier: RequestId, room: str, cursor: str, last: Iterable[Message]) -> bytes:
+    """The answer to `subscribe`: from which position on messages come, and the last values up to there."""
+    values = [orjson.Fragment(encode_message(message)) for message in last]
+    return encode("subscribed", identifier, room=room, cursor=cursor, recovered=False, last=values)
+
+
+def encode_error(identifier: RequestId, error: TidegateError) -> bytes:
+    """What a client is told of an error."""
+    fields: dict[str, Any] = {"code": error.code, "message": error.message}
+    if error.retry_after_seconds is not None:
+        fields["retry_after_seconds"] = error.retry_after_seconds
+    return encode("error", identifier, **fields)

@@ -59,7 +59,9 @@ class Conversation:
             return
         identifier: wire.RequestId = None
         try:
-            self._session.budget.spend(len(frame.encode()) if isinstance(frame, str) else len(frame))
+            size_bytes = len(frame.encode()) if isinstance(frame, str) else len(frame)
+            self._counters.received_bytes[self._session.transport] += size_bytes
+            self._session.budget.spend(size_bytes)
             if isinstance(frame, bytes):
                 raise BadMessage("expected a text frame, found a binary one")  # noqa: TRY301
             value = wire.parse(frame)

@@ -15,7 +15,8 @@ class Counters:
     device_bytes: int = 0
     published: Counter[str] = field(default_factory=Counter)
     """Messages that browsers sent, by transport."""
-    published_bytes: int = 0
+    received_bytes: Counter[str] = field(default_factory=Counter)
+    """Bytes of clients' frames and bodies, by transport."""
     deliveries: Counter[str] = field(default_factory=Counter)
     """Messages written to sessions, by transport."""
     delivered_bytes: Counter[str] = field(default_factory=Counter)

@@ -67,6 +67,11 @@ class Namespace:
         self._complaints = TokenBucket(0.1, 5, clock)
         """So many bad payloads are logged; all are counted."""
 
+    @property
+    def last_values(self) -> int:
+        """How many last values are kept."""
+        return len(self._log)
+
     def connect(self, upstreams: Mapping[str, Upstream]) -> None:
         """Say how to reach devices, by the upstreams' names."""
         self._upstreams = upstreams

@@ -29,7 +29,7 @@ class Origins:
         if origin is None or origin in self._allowed:
             return
         try:
-            own = host is not None and urlsplit(origin).netloc.lower() == host.lower()
+            own = bool(host) and urlsplit(origin).netloc.lower() == (host or "").lower()
         except ValueError:
             own = False
         if not own:

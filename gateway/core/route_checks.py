@@ -27,8 +27,10 @@ def check_routes(specs: Sequence[RouteSpec], upstreams: Sequence[str]) -> tuple[
         problems += found
         if patterns is not None and not found:
             routes.append(Route(index, spec, *patterns, (spec.upstream,) if spec.upstream else tuple(upstreams)))
-    problems += _find_repeated(routes)
-    problems += _find_loops(routes)
+    repeated = list(_find_repeated(routes))
+    superfluous = {problem.index for problem in repeated}
+    problems += repeated
+    problems += _find_loops([route for route in routes if route.index not in superfluous])
     return routes, sorted(problems, key=lambda problem: problem.index)
 
 

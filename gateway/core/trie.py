@@ -211,6 +211,8 @@ class NameTree(Generic[V]):
         levels = topic_filter.split("/")
         for position, level in enumerate(levels):
             if level == "#":
+                if position == 0:
+                    branches = [branch for name, branch in self._root.children.items() if not name.startswith("$")]
                 yield from _all_values(branches)
                 return
             following: list[_Branch[V]] = []

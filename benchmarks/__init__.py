@@ -1,0 +1,1 @@
+"""What Tidegate costs. Each module is a command that prints its figures: `python -m benchmarks.routing`."""

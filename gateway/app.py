@@ -1,0 +1,176 @@
+"""The composition root: the only place that knows every part. `create_app(settings)` works under any ASGI server."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from random import Random
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import FileResponse, Response
+from starlette.routing import Mount, Route, WebSocketRoute
+from starlette.staticfiles import StaticFiles
+
+from bridges.broker import BrokerOptions, EmbeddedBroker
+from bridges.http import HttpBridge
+from bridges.mqtt import Upstream, UpstreamOptions
+from bridges.sse import SseBridge
+from bridges.websocket import WebSocketBridge
+from gateway.config import Settings
+from gateway.core.admission import Admission
+from gateway.core.clock import SystemClock
+from gateway.core.counters import Counters
+from gateway.core.errors import NoSuchEndpoint, ShuttingDown
+from gateway.core.namespace import Namespace
+from gateway.core.origins import Origins
+from gateway.core.problem import problem
+from gateway.core.routing import RoutingTable
+from gateway.health import Health
+from gateway.metrics import Metrics
+from gateway.supervisor import Supervisor
+
+__all__ = ["Gateway", "create_app"]
+
+STOP_SECONDS = 0.8
+"""How long background tasks may take to end; the broker's farewell is one exchange."""
+
+
+class Gateway:
+    """All parts of one running gateway, put together."""
+
+    def __init__(self, settings: Settings) -> None:
+        clock, random = SystemClock(), Random()
+        self.settings = settings
+        self.counters = Counters()
+        self.supervisor = Supervisor(clock, random)
+        limits = settings.core_limits()
+        routing = RoutingTable(settings.route_specs(), settings.upstream_names())
+        self.namespace = Namespace("default", routing, limits, clock, random, self.counters)
+        self.broker = (
+            None if settings.upstreams else EmbeddedBroker(BrokerOptions(settings.broker.host, settings.broker.port))
+        )
+        self._random = random
+        self.upstreams: dict[str, Upstream] = {}
+        self.health = Health(self.upstreams)
+        self.metrics = Metrics(self.counters, self.namespace, self.upstreams, self.supervisor, clock)
+        admission = Admission(Origins(settings.origins), limits, clock, self.counters)
+        heartbeat_seconds = settings.heartbeat.interval_seconds
+        self.websocket = WebSocketBridge(self.namespace, admission, self.counters, heartbeat_seconds)
+        self.sse = SseBridge(self.namespace, admission, self.counters, heartbeat_seconds)
+        self.http = HttpBridge(self.namespace, admission, self.counters)
+
+    async def start(self) -> None:
+        """Start the broker, if it is the gateway's own, then everything that runs beside the requests.
+
+        Raises:
+            BrokerUnavailable: the embedded broker can't be had.
+
+        """
+        if self.broker is not None:
+            await self.broker.start()
+            self.supervisor.start("broker", self._keep_broker)
+        for options in self._upstream_options():
+            receive = partial(self._receive, options.name)
+            filters = self.namespace.routing.subscriptions(options.name)
+            self.upstreams[options.name] = Upstream(options, filters, receive, self._random)
+            self.supervisor.start(f"upstream {options.name}", self.upstreams[options.name].run)
+        self.namespace.connect(self.upstreams)
+        self.supervisor.start("sse heartbeat", self.sse.beat)
+        self.supervisor.start("event loop watch", self.metrics.watch_event_loop)
+
+    def _receive(self, upstream: str, topic: str, payload: bytes, retained: bool) -> None:
+        self.namespace.receive(upstream, topic, payload, retained=retained)
+
+    def _upstream_options(self) -> list[UpstreamOptions]:
+        if self.broker is None:
+            return self.settings.upstream_options()
+        host = self.settings.broker.host
+        (name,) = self.settings.upstream_names()
+        return [
+            UpstreamOptions(
+                name, host, self.broker.port, protocol="3.1.1", reconnect_min_seconds=0.1, reconnect_max_seconds=2
+            )
+        ]
+
+    async def _keep_broker(self) -> None:
+        assert self.broker is not None
+        await self.broker.start()
+        await self.broker.wait()
+
+    def drain(self) -> None:
+        """Say goodbye to every session; each may come back at once, here or elsewhere."""
+        self.health.draining = True
+        for session in tuple(self.namespace.sessions.values()):
+            session.end(ShuttingDown("the gateway is shutting down"))
+
+    async def stop(self) -> None:
+        """End all that `start` started."""
+        await self.supervisor.stop(STOP_SECONDS)
+        if self.broker is not None:
+            await self.broker.stop()
+
+
+def create_app(settings: Settings) -> Starlette:
+    """The ASGI application; its lifespan starts and stops everything. `app.state.gateway` is the `Gateway`."""
+    gateway = Gateway(settings)
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:  # noqa: ARG001
+        try:
+            await gateway.start()
+            yield
+        finally:
+            gateway.drain()
+            await gateway.stop()
+
+    web, client = _assets()
+    app = Starlette(
+        lifespan=lifespan,
+        routes=[
+            WebSocketRoute("/ws", gateway.websocket),
+            Route("/sse", gateway.sse),
+            Route("/publish", gateway.http.publish, methods=["POST"]),
+            Route("/last", gateway.http.last),
+            Route("/healthz", gateway.health.healthz),
+            Route("/readyz", gateway.health.readyz),
+            Route("/metrics", gateway.metrics.serve),
+            Route("/tidegate.js", partial(_client, client)),
+            Mount("/", StaticFiles(directory=web, html=True)),
+        ],
+        middleware=[
+            Middleware(
+                CORSMiddleware, allow_origins=settings.origins, allow_methods=["GET", "POST"], allow_headers=["*"]
+            )
+        ]
+        if settings.origins
+        else [],
+        exception_handlers={404: _no_such_endpoint, 405: _no_such_endpoint},
+    )
+    app.state.gateway = gateway
+    return app
+
+
+def _assets() -> tuple[Path, Path]:
+    """Where the pages and the JavaScript client are: in the installed package, or in a checkout."""
+    package = Path(__file__).parent
+    if (package / "web").is_dir():
+        return package / "web", package / "web" / "tidegate.js"
+    return package.parent / "web", package.parent / "clients" / "js" / "tidegate.js"
+
+
+async def _client(path: Path, request: Request) -> Response:  # noqa: ARG001 - an endpoint
+    return FileResponse(path, media_type="text/javascript", headers={"cache-control": "no-cache"})
+
+
+async def _no_such_endpoint(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    status, headers, body = problem(
+        NoSuchEndpoint(f"{request.method} {request.url.path} is not served here: see docs/http.md for what is")
+    )
+    response = Response(body, error.status_code if error.status_code == 405 else status)
+    response.raw_headers = headers
+    return response

@@ -1,0 +1,182 @@
+"""The command line: `tidegate run|check|routes|sub|pub|demo`. A user's mistake is one sentence, never a traceback."""
+
+import asyncio
+import contextlib
+import os
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import orjson
+import typer
+
+from gateway import __version__, client
+from gateway.config import ConfigurationError, Settings, load_settings
+from gateway.core.routing import Explanation, RoutingTable
+from gateway.core.topics import InvalidName, check_name
+from gateway.demo import run_demo
+from gateway.logs import configure_logging
+
+__all__ = ["main"]
+
+app = typer.Typer(
+    name="tidegate",
+    help="A real-time gateway between MQTT devices and browsers.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+routes = typer.Typer(help="Ask the routing table.", no_args_is_help=True)
+app.add_typer(routes, name="routes")
+
+Config = Annotated[Path, typer.Option("--config", "-c", help="The configuration file.")]
+Url = Annotated[str, typer.Option("--url", "-u", help="Where the gateway listens.", envvar="TIDEGATE_URL")]
+DEFAULT_CONFIG = Path("config.yaml")
+DEFAULT_URL = "http://localhost:8080"
+
+
+def _fail(*lines: str) -> NoReturn:
+    for line in lines:
+        typer.echo(line, err=True)
+    raise typer.Exit(1)
+
+
+def _load(path: Path, overrides: dict[str, Any] | None = None) -> Settings:
+    try:
+        return load_settings(path, environment=os.environ, overrides=overrides or {})
+    except ConfigurationError as error:
+        _fail(*map(str, error.problems))
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"tidegate {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def run(
+    config: Config = DEFAULT_CONFIG,
+    host: Annotated[str | None, typer.Option(help="Listen on this address instead of `listen.host`.")] = None,
+    port: Annotated[int | None, typer.Option(help="Listen on this port instead of `listen.port`.")] = None,
+    demo: Annotated[bool, typer.Option("--demo", help="Simulate devices too.")] = False,
+) -> None:
+    """Start the gateway; Ctrl-C ends it."""
+    from gateway import runner  # the server's libraries are slow to import, and other commands don't need them
+
+    listen = {key: value for key, value in (("host", host), ("port", port)) if value is not None}
+    settings = _load(config, {"listen": listen} if listen else None)
+    configure_logging(settings.logging.level, settings.logging.format)
+    try:
+        runner.run(settings, demo=demo)
+    except runner.StartError as error:
+        _fail(f"tidegate: {error}")
+
+
+@app.command()
+def check(config: Annotated[Path, typer.Argument(help="The configuration file.")] = DEFAULT_CONFIG) -> None:
+    """Say what is wrong with a configuration, all at once, or `ok`."""
+    _load(config)
+    typer.echo("ok")
+
+
+@routes.command()
+def explain(
+    name: Annotated[str, typer.Argument(metavar="TOPIC_OR_ROOM", help="A topic of a device, or a room.")],
+    config: Config = DEFAULT_CONFIG,
+) -> None:
+    """Say which routes a topic or room takes, and what comes out."""
+    settings = _load(config)
+    try:
+        check_name(name)
+    except InvalidName as error:
+        _fail(f"tidegate: {error}")
+    found = RoutingTable(settings.route_specs(), settings.upstream_names()).explain(name)
+    for explanation in found:
+        typer.echo(_describe(explanation))
+    if not found:
+        _fail(f"no route takes {name}")
+
+
+def _describe(explanation: Explanation) -> str:
+    route, spec = explanation.route, explanation.route.spec
+    way = "room → topic" if explanation.to_device else "topic → room"
+    details = f"{spec.direction.value}, payload {spec.payload.value}, qos {spec.qos}, upstream {explanation.upstream}"
+    return f"{way}  {explanation.output}\n    routes[{route.index}]: {spec.topic} | {spec.room} ({details})"
+
+
+@app.command()
+def sub(
+    rooms: Annotated[list[str], typer.Argument(metavar="ROOM...", help="Rooms, or patterns such as sites/#.")],
+    url: Url = DEFAULT_URL,
+    count: Annotated[int | None, typer.Option("--count", "-n", min=1, help="End after so many messages.")] = None,
+) -> None:
+    """Print the last values of rooms, then their messages as they come: one JSON object a line."""
+
+    async def print_messages() -> None:
+        left = count
+        async with contextlib.aclosing(client.subscribe(url, rooms)) as messages:
+            async for message in messages:
+                typer.echo(orjson.dumps(message).decode())
+                left = None if left is None else left - 1
+                if left == 0:
+                    return
+
+    _talk(print_messages())
+
+
+@app.command()
+def pub(
+    room: Annotated[str, typer.Argument(help="The room.")],
+    data: Annotated[str, typer.Argument(help="JSON, or with --text any text; - reads standard input.")],
+    url: Url = DEFAULT_URL,
+    text: Annotated[bool, typer.Option("--text", help="Send the data as a string.")] = False,
+) -> None:
+    """Publish into a room, and end once the gateway has acknowledged it."""
+    given = sys.stdin.read() if data == "-" else data
+    try:
+        value = given if text else orjson.loads(given)
+    except orjson.JSONDecodeError as error:
+        _fail(f"tidegate: DATA is no JSON ({error}): expected such as '{{\"switch\": true}}', or --text")
+    _talk(client.publish(url, room, value))
+
+
+@app.command()
+def demo(
+    host: Annotated[str, typer.Option(help="The MQTT broker's address.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="The MQTT broker's port.", min=1, max=65535)] = 1883,
+    interval_seconds: Annotated[float, typer.Option(help="How often each device reports.", min=0.01)] = 0.5,
+) -> None:
+    """Simulate a dozen devices at three sites, over real MQTT; Ctrl-C ends it."""
+    configure_logging("info", "auto")
+    _talk(run_demo(host, port, interval_seconds=interval_seconds))
+
+
+def _talk(conversation: Coroutine[Any, Any, None]) -> None:
+    try:
+        asyncio.run(conversation)
+    except client.ClientError as error:
+        _fail(f"tidegate: {error}")
+    except KeyboardInterrupt:
+        return
+    except BrokenPipeError:  # the reader of our output left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def main() -> None:
+    """The entry point."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

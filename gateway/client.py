@@ -1,0 +1,85 @@
+"""A small client of a running gateway, for `tidegate sub` and `tidegate pub`, over WebSocket."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import orjson
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
+from websockets.typing import Subprotocol
+
+from gateway.core.wire import SUBPROTOCOL
+
+__all__ = ["ClientError", "publish", "subscribe"]
+
+
+class ClientError(Exception):
+    """The gateway can't be reached, or refused; the text says which and why."""
+
+
+async def subscribe(url: str, rooms: Sequence[str]) -> AsyncIterator[dict[str, Any]]:
+    """The last values of some rooms or patterns, then their messages as they come.
+
+    Raises:
+        ClientError: the gateway can't be reached, refuses, or goes away.
+
+    """
+    async with _connected(url) as connection:
+        for number, room in enumerate(rooms):
+            await _send(connection, type="subscribe", id=number, room=room)
+        async for received in _objects(connection):
+            match received["type"]:
+                case "subscribed":
+                    for message in received["last"]:
+                        yield message
+                case "message":
+                    yield received
+
+
+async def publish(url: str, room: str, data: Any) -> None:
+    """Publish into a room; returns once the gateway has acknowledged it.
+
+    Raises:
+        ClientError: the gateway can't be reached, or refuses.
+
+    """
+    async with _connected(url) as connection:
+        await _send(connection, type="publish", id=0, room=room, data=data)
+        async for received in _objects(connection):
+            if received["type"] == "ack":
+                return
+
+
+async def _send(connection: ClientConnection, **fields: Any) -> None:
+    await connection.send(orjson.dumps(fields).decode())
+
+
+async def _objects(connection: ClientConnection) -> AsyncIterator[dict[str, Any]]:
+    async for text in connection:
+        received: dict[str, Any] = orjson.loads(text)
+        if received["type"] == "error":
+            raise ClientError(f"{received['code']}: {received['message']}")
+        if received["type"] == "bye":
+            raise ClientError(f"{received['code']}: {received['reason']}")
+        yield received
+    raise ClientError("the gateway closed the connection")
+
+
+@asynccontextmanager
+async def _connected(url: str) -> AsyncIterator[ClientConnection]:
+    parts = urlsplit(url)
+    scheme = {"http": "ws", "https": "wss"}.get(parts.scheme, parts.scheme)
+    address = urlunsplit((scheme, parts.netloc, parts.path.rstrip("/") + "/ws", "", ""))
+    try:
+        async with connect(address, subprotocols=[Subprotocol(SUBPROTOCOL)], max_size=None) as connection:
+            yield connection
+    except InvalidURI:
+        raise ClientError(f"{url!r} is no address: expected one such as http://localhost:8080") from None
+    except InvalidHandshake as error:
+        raise ClientError(f"{url}: the gateway refused the connection: {error}") from None
+    except ConnectionClosed as error:
+        raise ClientError(f"{url}: the connection was lost: {error}") from None
+    except OSError as error:
+        raise ClientError(f"no gateway answers at {url}: {error.strerror or error}") from None

@@ -1,0 +1,36 @@
+"""`/healthz`: the process answers. `/readyz`: it can do its work, which takes its upstreams, and it isn't leaving."""
+
+from collections.abc import Mapping
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+
+from bridges.mqtt import Upstream, UpstreamState
+
+__all__ = ["Health"]
+
+
+class Health:
+    """What load balancers and operators ask."""
+
+    def __init__(self, upstreams: Mapping[str, Upstream]) -> None:
+        self._upstreams = upstreams
+        self.draining = False
+
+    async def healthz(self, request: Request) -> JSONResponse:  # noqa: ARG002 - an endpoint
+        """Answer `GET /healthz`: 200 for as long as the event loop turns."""
+        return _answer(200, {"status": "ok"})
+
+    async def readyz(self, request: Request) -> JSONResponse:  # noqa: ARG002 - an endpoint
+        """Answer `GET /readyz`: 200, or 503 while an upstream is away or the gateway shuts down; says which."""
+        upstreams = {
+            name: {"state": upstream.state.value} | ({"problem": upstream.problem} if upstream.problem else {})
+            for name, upstream in self._upstreams.items()
+        }
+        all_up = all(upstream.state is UpstreamState.UP for upstream in self._upstreams.values())
+        status = "draining" if self.draining else "ready" if all_up else "not_ready"
+        return _answer(200 if status == "ready" else 503, {"status": status, "upstreams": upstreams})
+
+
+def _answer(status_code: int, content: dict[str, object]) -> JSONResponse:
+    return JSONResponse(content, status_code, headers={"cache-control": "no-store"})

@@ -1,0 +1,84 @@
+"""One run of the gateway, from taking the port to the exit code."""
+
+import errno
+from contextlib import closing
+
+import typer
+import uvloop
+
+from bridges.broker import BrokerUnavailable
+from gateway import __version__
+from gateway.app import Gateway, create_app
+from gateway.config import Settings
+from gateway.demo import run_demo
+from gateway.server import Server, bind
+
+__all__ = ["StartError", "run"]
+
+
+class StartError(Exception):
+    """The gateway can't start; the text says why and which setting to change."""
+
+
+def run(settings: Settings, *, demo: bool) -> None:
+    """Serve until SIGINT or SIGTERM.
+
+    Raises:
+        StartError: a port is taken, or an address can't be had.
+
+    """
+    if demo and settings.upstreams:
+        raise StartError("--demo needs the embedded broker: expected a configuration without `upstreams`")
+    uvloop.run(_serve(settings, demo=demo))
+
+
+async def _serve(settings: Settings, *, demo: bool) -> None:
+    host, port = settings.listen.host, settings.listen.port
+    try:
+        listener = bind(host, port)
+    except OSError as error:
+        raise StartError(_explain(error, host, port)) from None
+    with closing(listener):
+        app = create_app(settings)
+        gateway: Gateway = app.state.gateway
+        server = Server(
+            app,
+            message_bytes=settings.limits.message_bytes,
+            heartbeat_seconds=settings.heartbeat.interval_seconds,
+            heartbeat_timeout_seconds=settings.heartbeat.timeout_seconds,
+            drain_seconds=settings.drain_seconds,
+            drain=gateway.drain,
+        )
+        try:
+            async with app.router.lifespan_context(app):
+                if demo and gateway.broker is not None:
+                    broker = gateway.broker
+                    gateway.supervisor.start("demo", lambda: run_demo(settings.broker.host, broker.port))
+                typer.echo(_banner(gateway, listener.getsockname()[1], demo=demo))
+                await server.serve([listener])
+        except BrokerUnavailable as error:
+            raise StartError(f"{error}; the embedded broker's address is `broker.host` and `broker.port`") from None
+
+
+def _explain(error: OSError, host: str, port: int) -> str:
+    setting = "set `listen.port`, --port or TIDEGATE_LISTEN__PORT to another"
+    if error.errno == errno.EADDRINUSE:
+        return f"port {port} on {host} is taken by another program: {setting}"
+    if error.errno == errno.EACCES:
+        return f"port {port} on {host} needs rights that this user doesn't have: {setting}"
+    return f"can't listen on {host}, port {port}: {error.strerror or error}: check `listen.host`"
+
+
+def _banner(gateway: Gateway, port: int, *, demo: bool) -> str:
+    settings = gateway.settings
+    host = settings.listen.host
+    shown = "localhost" if host in ("127.0.0.1", "::1", "0.0.0.0", "::") else host
+    lines = [f"Tidegate {__version__}", f"  dashboard  http://{shown}:{port}"]
+    if gateway.broker is not None:
+        lines.append(f"  MQTT       {settings.broker.host}:{gateway.broker.port} (embedded broker)")
+    lines += [f"  MQTT       {name}: {upstream.url}" for name, upstream in settings.upstreams.items()]
+    if demo:
+        lines.append("  devices    simulated, over MQTT")
+    if not settings.routes:
+        lines.append("  no routes: nothing from devices reaches browsers until the configuration names some")
+    return "\n".join([*lines, "Ctrl-C ends it."])

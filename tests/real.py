@@ -1,0 +1,201 @@
+"""Real parts, started and always stopped: mosquitto, and the gateway as users start it."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+
+DEADLINE_SECONDS = 20.0
+
+
+def free_port() -> int:
+    """A port of the loopback that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def wait_until(condition: Callable[[], Any], what: str, deadline_seconds: float = DEADLINE_SECONDS) -> Any:
+    """Ask again and again until the answer is true; what it was."""
+    end = time.monotonic() + deadline_seconds
+    while time.monotonic() < end:
+        answer = condition()
+        if answer:
+            return answer
+        time.sleep(0.02)
+    raise AssertionError(f"waited {deadline_seconds:g} s in vain: {what}")
+
+
+def listens(port: int) -> bool:
+    """Whether somebody accepts connections there."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+class Running:
+    """A program under test, with its output in a file."""
+
+    def __init__(self, arguments: list[str | Path], output: Path, **options: Any) -> None:
+        self.output = output
+        with output.open("ab") as file:
+            self.process = subprocess.Popen(
+                [str(argument) for argument in arguments], stdout=file, stderr=subprocess.STDOUT, **options
+            )
+
+    @property
+    def text(self) -> str:
+        """All that it has said."""
+        return self.output.read_text(errors="replace")
+
+    def cpu_seconds(self) -> float:
+        """What it and the children it has waited for have used of the processors."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        ticks = int(fields[11]) + int(fields[12])
+        return ticks / os.sysconf("SC_CLK_TCK")
+
+    def resident_bytes(self) -> int:
+        """The memory it holds."""
+        return int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Signal it."""
+        self.process.send_signal(number)
+
+    def wait(self, deadline_seconds: float = DEADLINE_SECONDS) -> int:
+        """Its exit code, once it ended."""
+        return self.process.wait(deadline_seconds)
+
+    def stop(self) -> int:
+        """End it, by force if need be; its exit code."""
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(5)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+        return self.process.wait()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+
+class Mosquitto:
+    """A mosquitto that can be stopped and started again on the same port."""
+
+    def __init__(self, directory: Path, port: int | None = None, extra: str = "") -> None:
+        self.port = port or free_port()
+        self._output = directory / f"mosquitto-{self.port}.log"
+        self._config = directory / f"mosquitto-{self.port}.conf"
+        self._config.write_text(f"listener {self.port} 127.0.0.1\nallow_anonymous true\nlog_type all\n{extra}\n")
+        self._running: Running | None = None
+
+    def start(self) -> None:
+        """Start it, and return once it listens."""
+        self._running = Running(["/usr/sbin/mosquitto", "-c", self._config], self._output)
+        wait_until(lambda: self._alive() and listens(self.port), "mosquitto listens")
+
+    def _alive(self) -> bool:
+        assert self._running is not None
+        assert self._running.process.poll() is None, self._running.text
+        return True
+
+    def kill(self) -> None:
+        """End it as a crash would."""
+        assert self._running is not None
+        self._running.send_signal(signal.SIGKILL)
+        self._running.wait()
+
+    def stop(self) -> None:
+        """End it."""
+        if self._running is not None:
+            self._running.stop()
+
+    @property
+    def text(self) -> str:
+        """Its log."""
+        return self._output.read_text(errors="replace")
+
+
+@contextmanager
+def mosquitto(directory: Path, extra: str = "") -> Iterator[Mosquitto]:
+    """A running mosquitto on a port of its own."""
+    broker = Mosquitto(directory, extra=extra)
+    broker.start()
+    try:
+        yield broker
+    finally:
+        broker.stop()
+
+
+class GatewayProcess(Running):
+    """`tidegate run`, as users start it, on a port of its own."""
+
+    def __init__(self, directory: Path, config: dict[str, Any], *arguments: str, port: int = 0) -> None:
+        directory.mkdir(exist_ok=True)
+        path = directory / "config.yaml"
+        path.write_text(yaml.safe_dump({"listen": {"port": port}, **config}, sort_keys=False))
+        command: list[str | Path] = [Path(sys.executable).parent / "tidegate", "run", "--config", path, *arguments]
+        super().__init__(command, directory / "gateway.log")
+        self.port = port or self._find_port()
+        wait_until(self._is_up, "the gateway listens")
+
+    def _is_up(self) -> bool:
+        assert self.process.poll() is None, self.text
+        return "Ctrl-C ends it." in self.text and listens(self.port)
+
+    def _find_port(self) -> int:
+        def announced() -> str:
+            assert self.process.poll() is None, self.text
+            return self.text.partition("dashboard  http://localhost:")[2].partition("\n")[0]
+
+        return int(wait_until(announced, "the gateway says its port"))
+
+    @property
+    def url(self) -> str:
+        """Where it serves HTTP."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def ws_url(self) -> str:
+        """Where it serves WebSocket."""
+        return f"ws://127.0.0.1:{self.port}/ws"
+
+
+ROUTES: list[dict[str, Any]] = [
+    {"topic": "sensors/{site}/{device}/{metric}", "room": "sites/{site}/{device}/{metric}", "qos": 1},
+    {"topic": "raw/{name}", "room": "raw/{name}", "payload": "auto"},
+    {"topic": "text/{name}", "room": "text/{name}", "payload": "text", "last": False},
+    {
+        "topic": "commands/{site}/{device}",
+        "room": "sites/{site}/{device}/commands",
+        "direction": "to_device",
+        "payload": "json",
+        "qos": 1,
+    },
+    {"topic": "firmware/{device}", "room": "firmware/{device}", "direction": "to_device", "payload": "bytes", "qos": 2},
+    {"topic": "shared/{name}", "room": "shared/{name}", "direction": "both", "payload": "json"},
+]
+"""One route of each kind."""
+
+
+def configuration(broker: Mosquitto, **changes: Any) -> dict[str, Any]:
+    """A configuration with a real broker as its upstream, and room for a test's many connections."""
+    upstream = {
+        "url": f"mqtt://127.0.0.1:{broker.port}",
+        "reconnect_min_seconds": 0.05,
+        "reconnect_max_seconds": 0.2,
+        **changes.pop("upstream", {}),
+    }
+    return {"upstreams": {"plant": upstream}, "routes": ROUTES, **changes}

@@ -1,0 +1,115 @@
+from contextlib import suppress
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.core import wire
+from gateway.core.errors import BadMessage, RateLimited
+from gateway.core.message import Cursor, Message
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('{"type":"subscribe","room":"a/#","id":1}', wire.Subscribe(1, "a/#", None)),
+        ('{"type":"subscribe","room":"a","since":"e1-42"}', wire.Subscribe(None, "a", Cursor("e1", 42))),
+        ('{"type":"unsubscribe","room":"a","id":"x"}', wire.Unsubscribe("x", "a")),
+        ('{"type":"publish","room":"a","data":null}', wire.Publish(None, "a", None, False)),
+        ('{"type":"publish","room":"a","data":"AA==","binary":true}', wire.Publish(None, "a", "AA==", True)),
+        ('{"type":"ping","id":0}', wire.Ping(0)),
+    ],
+)
+def test_request_is_read(text: str, expected: wire.Request) -> None:
+    assert wire.read(wire.parse(text)) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", "expected a JSON object"),
+        ("[]", "expected a JSON object such as"),
+        ("{", "expected a JSON object"),
+        ("{}", 'type: expected "subscribe", "unsubscribe", "publish" or "ping", found null'),
+        ('{"type":"subscrib"}', 'did you mean "subscribe"?'),
+        ('{"type":["ping"]}', "found a list"),
+        ('{"type":"subscribe"}', "room: expected a string, found null"),
+        ('{"type":"subscribe","rooom":"a"}', 'unknown field "rooom" in subscribe: did you mean "room"?'),
+        ('{"type":"subscribe","room":{}}', "room: expected a string, found an object"),
+        ('{"type":"subscribe","room":"a","since":5}', "since: expected a cursor, found 5"),
+        ('{"type":"subscribe","room":"a","since":"nope"}', "since: 'nope' is no cursor"),
+        ('{"type":"publish","room":"a"}', "data: expected what is to be published"),
+        ('{"type":"publish","room":"a","data":1,"binary":"yes"}', "binary: expected true or false"),
+        ('{"type":"ping","id":true}', "id: expected a whole number or a string"),
+        ('{"type":"ping","id":1.5}', "id: expected a whole number or a string"),
+        ('{"type":"ping","id":"' + "x" * 65 + '"}', "at most 64 characters"),
+    ],
+)
+def test_request_is_refused_naming_the_field(text: str, expected: str) -> None:
+    with pytest.raises(BadMessage) as refused:
+        wire.read(wire.parse(text))
+    assert expected in refused.value.message
+
+
+@given(st.one_of(JSON, st.dictionaries(st.sampled_from(["type", "room", "id", "data", "since"]), JSON)))
+def test_any_json_is_read_or_refused(value: object) -> None:
+    with suppress(BadMessage):
+        assert isinstance(wire.read(wire.parse(orjson.dumps(value))), wire.Request)
+
+
+@given(st.binary() | st.text())
+def test_any_frame_is_parsed_or_refused(frame: bytes | str) -> None:
+    with suppress(BadMessage):
+        assert isinstance(wire.parse(frame), dict)
+
+
+def test_message_carries_its_data_as_it_came() -> None:
+    message = Message("r", b'{"a": 1.10}', "e-1", 5.5, "t")
+    assert wire.encode_message(message) == (
+        b'{"type":"message","room":"r","topic":"t","data":{"a": 1.10},"cursor":"e-1","time":5.5}'
+    )
+
+
+def test_message_says_who_sent_it_and_that_it_is_old_or_binary() -> None:
+    message = Message("r", b'"AA=="', "e-1", 5.5, None, "s1", retained=True, binary=True)
+    assert orjson.loads(wire.encode_message(message)) == {
+        "type": "message",
+        "room": "r",
+        "data": "AA==",
+        "cursor": "e-1",
+        "time": 5.5,
+        "from": {"session": "s1"},
+        "retained": True,
+        "binary": True,
+    }
+
+
+def test_error_says_when_to_try_again_where_waiting_helps() -> None:
+    text = wire.encode_error(7, RateLimited("slower", retry_after_seconds=0.25))
+    assert orjson.loads(text) == {
+        "type": "error",
+        "id": 7,
+        "code": "rate_limited",
+        "message": "slower",
+        "retry_after_seconds": 0.25,
+    }
+
+
+@given(st.from_regex(r"[0-9a-z]{1,32}", fullmatch=True), st.integers(0, 10**18))
+def test_cursor_survives_the_way_there_and_back(epoch: str, sequence: int) -> None:
+    assert Cursor.parse(str(Cursor(epoch, sequence))) == Cursor(epoch, sequence)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "-", "e", "e-", "-1", "e-01", "e--1", "E-1", "e-1 ", "e-1\n", "é-1", "e-" + "9" * 20]
+)
+def test_what_is_no_cursor_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="is no cursor"):
+        Cursor.parse(text)

@@ -44,6 +44,7 @@ class HttpBridge:
         self._admission.check_origin(caller)
         room = _room_of(request)
         body = await self._read(request)
+        self._counters.received_bytes["http"] += len(body)
         self._admission.budget_of(caller).spend(len(body))
         data, binary = _data_of(body, request.headers.get("content-type", ""))
         answer: asyncio.Future[TidegateError | None] = asyncio.get_running_loop().create_future()
@@ -54,7 +55,6 @@ class HttpBridge:
 
         self._namespace.publish(room, data, done, binary=binary)
         self._counters.published["http"] += 1
-        self._counters.published_bytes += len(body)
         error = await answer
         if error is not None:
             raise error

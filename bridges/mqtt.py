@@ -22,6 +22,7 @@ from bridges.mqtt_client import Client, UpstreamOptions, explain, make_client, s
 from gateway.core.errors import BadMessage, TidegateError, UpstreamRefused, UpstreamTimeout, UpstreamUnavailable
 from gateway.core.filters import disjoint_cover, minimal_cover
 from gateway.core.namespace import Done
+from gateway.core.topics import filter_matches
 
 __all__ = ["Receive", "Upstream", "UpstreamOptions", "UpstreamState"]
 
@@ -97,8 +98,10 @@ class Upstream:
         was = self.state
         self.state = UpstreamState.DOWN
         reason = explain(error, self.options)
-        if was is not UpstreamState.DOWN or reason != self.problem:
+        if was is not UpstreamState.DOWN:
             logger.warning("upstream %s is down: %s", self.options.name, reason)
+        elif reason != self.problem:
+            logger.warning("upstream %s is still down: %s", self.options.name, reason)
         self.problem = reason
         lost, self._pending = self._pending, {}
         for done, timer in lost.values():
@@ -150,7 +153,7 @@ class Upstream:
         if not given:
             return True
         topic = message.topic
-        first = next((n for n, f in self._subscription_of.items() if paho.topic_matches_sub(f, topic)), None)
+        first = next((n for n, f in self._subscription_of.items() if filter_matches(f, topic)), None)
         return first is None or first in given
 
     def publish(self, topic: str, payload: bytes, qos: int, retain: bool, done: Done) -> None:

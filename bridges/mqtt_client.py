@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import aiomqtt
 import paho.mqtt.client as paho
@@ -15,6 +15,10 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 __all__ = ["Client", "UpstreamOptions", "explain", "make_client", "subscription_properties"]
+
+
+UNSPECIFIED_ERROR: Final = 0x80
+"""What paho makes of a connection that ends without a DISCONNECT."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,4 +158,6 @@ def explain(error: Exception, options: UpstreamOptions) -> str:
     code = getattr(error, "rc", None)
     if isinstance(code, ReasonCode) and code.value in (0x01, 0x84):
         return f"{where} doesn't speak MQTT {options.protocol}: set `protocol` of the upstream {options.name}"
+    if isinstance(error, aiomqtt.MqttCodeError) and code == UNSPECIFIED_ERROR:
+        return f"{where}: the connection was lost"
     return f"{where}: {error}"

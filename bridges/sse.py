@@ -93,18 +93,18 @@ class SseBridge:
         sink = TransportSink(transport, chunk)
         session = self._namespace.open("sse", sink)
         transport.on_overflow(self._namespace.limits.write_buffer_bytes, lambda: session.end(_slow(session)))
-        sink.write(_chunked(b"retry: %d\n\n" % RETRY_MILLISECONDS))
-        await self._stream(session, _chunked(b":\n\n"), rooms, receive)
+        sink.write(_chunked(b"retry: %d\n" % RETRY_MILLISECONDS))
+        await self._stream(session, _chunked(b":\n"), rooms, receive)
 
     async def _serve_buffered(self, rooms: Iterable[str], receive: Any, send: Any) -> None:
         sink = BufferSink(event, self._namespace.limits.write_buffer_bytes, CLOSE_GRACE_SECONDS)
         session = self._namespace.open("sse", sink)
         sink.on_overflow(lambda: session.end(_slow(session)))
-        sink.write(b"retry: %d\n\n" % RETRY_MILLISECONDS)
+        sink.write(b"retry: %d\n" % RETRY_MILLISECONDS)
         try:
             async with asyncio.TaskGroup() as tasks:
                 sender = tasks.create_task(_send_from(sink, send))
-                await self._stream(session, b":\n\n", rooms, receive)
+                await self._stream(session, b":\n", rooms, receive)
                 sender.cancel()
         except* TimeoutError:
             pass  # it doesn't read; the server ends the connection as this returns

@@ -20,7 +20,7 @@ from bridges.http import HttpBridge
 from bridges.mqtt import Upstream, UpstreamOptions
 from bridges.sse import SseBridge
 from bridges.websocket import WebSocketBridge
-from gateway.config import Settings
+from gateway.config import Settings, UpstreamSettings
 from gateway.core.admission import Admission
 from gateway.core.clock import SystemClock
 from gateway.core.counters import Counters
@@ -87,7 +87,7 @@ class Gateway:
 
     def _upstream_options(self) -> list[UpstreamOptions]:
         if self.broker is None:
-            return self.settings.upstream_options()
+            return [_upstream_options(name, upstream) for name, upstream in self.settings.upstreams.items()]
         host = self.settings.broker.host
         (name,) = self.settings.upstream_names()
         return [
@@ -112,6 +112,33 @@ class Gateway:
         await self.supervisor.stop(STOP_SECONDS)
         if self.broker is not None:
             await self.broker.stop()
+
+
+def _upstream_options(name: str, upstream: UpstreamSettings) -> UpstreamOptions:
+    scheme, host, port, path = upstream.address
+    return UpstreamOptions(
+        name,
+        host,
+        port,
+        transport="websockets" if scheme in ("ws", "wss") else "tcp",
+        path=path,
+        tls=scheme in ("mqtts", "wss"),
+        protocol=upstream.protocol,
+        username=upstream.username,
+        password=upstream.read_password(),
+        ca_file=upstream.ca_file,
+        certificate_file=upstream.certificate_file,
+        key_file=upstream.key_file,
+        insecure=upstream.insecure,
+        client_id=upstream.client_id,
+        keep_alive_seconds=upstream.keep_alive_seconds,
+        persistent=upstream.session == "persistent",
+        session_expiry_seconds=upstream.session_expiry_seconds,
+        status_topic=upstream.status_topic,
+        connect_timeout_seconds=upstream.connect_timeout_seconds,
+        reconnect_min_seconds=upstream.reconnect_min_seconds,
+        reconnect_max_seconds=upstream.reconnect_max_seconds,
+    )
 
 
 def create_app(settings: Settings) -> Starlette:

@@ -12,10 +12,11 @@ import orjson
 import typer
 
 from gateway import __version__, client
-from gateway.config import ConfigurationError, Settings, load_settings
+from gateway.config import Settings
 from gateway.core.routing import Explanation, RoutingTable
 from gateway.core.topics import InvalidName, check_name
 from gateway.demo import run_demo
+from gateway.loading import ConfigurationError, load_settings
 from gateway.logs import configure_logging
 
 __all__ = ["main"]
@@ -31,7 +32,7 @@ routes = typer.Typer(help="Ask the routing table.", no_args_is_help=True)
 app.add_typer(routes, name="routes")
 
 Config = Annotated[Path, typer.Option("--config", "-c", help="The configuration file.")]
-Url = Annotated[str, typer.Option("--url", "-u", help="Where the gateway listens.", envvar="TIDEGATE_URL")]
+Url = Annotated[str, typer.Option("--url", "-u", help="Where the gateway listens.")]
 DEFAULT_CONFIG = Path("config.yaml")
 DEFAULT_URL = "http://localhost:8080"
 

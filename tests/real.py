@@ -14,6 +14,7 @@ from typing import Any, Self
 import yaml
 
 DEADLINE_SECONDS = 20.0
+TIDEGATE = Path(sys.executable).parent / "tidegate"
 
 
 def free_port() -> int:
@@ -94,11 +95,15 @@ class Running:
 class Mosquitto:
     """A mosquitto that can be stopped and started again on the same port."""
 
-    def __init__(self, directory: Path, port: int | None = None, extra: str = "") -> None:
-        self.port = port or free_port()
+    def __init__(self, directory: Path, extra: str = "", *, websockets: bool = False) -> None:
+        self.port = free_port()
+        self.websocket_port = free_port() if websockets else 0
         self._output = directory / f"mosquitto-{self.port}.log"
         self._config = directory / f"mosquitto-{self.port}.conf"
-        self._config.write_text(f"listener {self.port} 127.0.0.1\nallow_anonymous true\nlog_type all\n{extra}\n")
+        listeners = f"listener {self.port} 127.0.0.1\n"
+        if websockets:  # mosquitto 2.0.11 starts with no WebSocket listener alone
+            listeners += f"listener {self.websocket_port} 127.0.0.1\nprotocol websockets\n"
+        self._config.write_text(f"allow_anonymous true\nlog_type all\n{listeners}{extra}\n")
         self._running: Running | None = None
 
     def start(self) -> None:
@@ -129,9 +134,9 @@ class Mosquitto:
 
 
 @contextmanager
-def mosquitto(directory: Path, extra: str = "") -> Iterator[Mosquitto]:
-    """A running mosquitto on a port of its own."""
-    broker = Mosquitto(directory, extra=extra)
+def mosquitto(directory: Path, extra: str = "", *, websockets: bool = False) -> Iterator[Mosquitto]:
+    """A running mosquitto on a port of its own; lines in `extra` are about its last listener."""
+    broker = Mosquitto(directory, extra, websockets=websockets)
     broker.start()
     try:
         yield broker
@@ -140,13 +145,17 @@ def mosquitto(directory: Path, extra: str = "") -> Iterator[Mosquitto]:
 
 
 class GatewayProcess(Running):
-    """`tidegate run`, as users start it, on a port of its own."""
+    """`tidegate run`, as users start it, on a port of its own; or, if `plain`, under a stock ASGI server."""
 
-    def __init__(self, directory: Path, config: dict[str, Any], *arguments: str, port: int = 0) -> None:
+    def __init__(
+        self, directory: Path, config: dict[str, Any], *arguments: str, port: int = 0, plain: bool = False
+    ) -> None:
         directory.mkdir(exist_ok=True)
         path = directory / "config.yaml"
         path.write_text(yaml.safe_dump({"listen": {"port": port}, **config}, sort_keys=False))
-        command: list[str | Path] = [Path(sys.executable).parent / "tidegate", "run", "--config", path, *arguments]
+        command: list[str | Path] = [TIDEGATE, "run", "--config", path, *arguments]
+        if plain:
+            command = [sys.executable, "-m", "tests.plain_server", path]
         super().__init__(command, directory / "gateway.log")
         self.port = port or self._find_port()
         wait_until(self._is_up, "the gateway listens")
@@ -190,10 +199,10 @@ ROUTES: list[dict[str, Any]] = [
 """One route of each kind."""
 
 
-def configuration(broker: Mosquitto, **changes: Any) -> dict[str, Any]:
+def configuration(broker_port: int, **changes: Any) -> dict[str, Any]:
     """A configuration with a real broker as its upstream, and room for a test's many connections."""
     upstream = {
-        "url": f"mqtt://127.0.0.1:{broker.port}",
+        "url": f"mqtt://127.0.0.1:{broker_port}",
         "reconnect_min_seconds": 0.05,
         "reconnect_max_seconds": 0.2,
         **changes.pop("upstream", {}),

@@ -37,7 +37,10 @@ class ListSink:
 
     written: list[dict[str, object]] = field(default_factory=list)
     closed: tuple[int, str] | None = None
-    framing: Framing = plain
+
+    @property
+    def framing(self) -> Framing:
+        return plain
 
     def write(self, data: bytes) -> None:
         self.written.append(orjson.loads(data))

@@ -63,6 +63,8 @@ class Client(aiomqtt.Client):
         self, *args: Any, take: Callable[[paho.MQTTMessage], None], published: Callable[[int, Any], None], **kwargs: Any
     ) -> None:
         super().__init__(*args, **kwargs)
+        # The connection may be lost while something else is awaited, which then fails with the reason.
+        self._disconnected.add_done_callback(lambda lost: lost.cancelled() or lost.exception())
         self._take = take
         self._published = published
 

@@ -98,7 +98,8 @@ class Gateway:
 
     async def _keep_broker(self) -> None:
         assert self.broker is not None
-        await self.broker.start()
+        if self.broker.pid is None:
+            await self.broker.start()
         await self.broker.wait()
 
     def drain(self) -> None:

@@ -148,7 +148,13 @@ class GatewayProcess(Running):
     """`tidegate run`, as users start it, on a port of its own; or, if `plain`, under a stock ASGI server."""
 
     def __init__(
-        self, directory: Path, config: dict[str, Any], *arguments: str, port: int = 0, plain: bool = False
+        self,
+        directory: Path,
+        config: dict[str, Any],
+        *arguments: str,
+        port: int = 0,
+        plain: bool = False,
+        **options: Any,
     ) -> None:
         directory.mkdir(exist_ok=True)
         path = directory / "config.yaml"
@@ -156,7 +162,7 @@ class GatewayProcess(Running):
         command: list[str | Path] = [TIDEGATE, "run", "--config", path, *arguments]
         if plain:
             command = [sys.executable, "-m", "tests.plain_server", path]
-        super().__init__(command, directory / "gateway.log")
+        super().__init__(command, directory / "gateway.log", **options)
         self.port = port or self._find_port()
         wait_until(self._is_up, "the gateway listens")
 

@@ -1,0 +1,46 @@
+# Everything a checkout needs: `make run` to see it, `make test` to check it. Both install what is missing first.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: run test check bench install clean
+
+# On a terminal the gateway gets a job of its own, so that Ctrl-C ends it and not make: exit code 0.
+run: $(VENV)/.run
+	@if [ -t 0 ]; then set -m; fi; $(BIN)/tidegate run --demo
+
+test: $(VENV)/.test
+	@scripts/system-packages
+	@$(MAKE) --no-print-directory check
+	$(BIN)/pytest
+	node --test clients/js/tests/
+
+check: $(VENV)/.test
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+bench: $(VENV)/.test
+	@scripts/system-packages
+	$(BIN)/python -m benchmarks.routing
+	$(BIN)/python -m benchmarks.fanout
+
+install: $(VENV)/.run
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install --quiet --upgrade 'pip>=25.1'
+
+$(VENV)/.run: pyproject.toml | $(BIN)/python
+	@echo "installing tidegate into $(VENV)"
+	@$(BIN)/pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/.test: pyproject.toml $(VENV)/.run
+	@echo "installing what the tests need into $(VENV)"
+	@$(BIN)/pip install --quiet --editable . --group dev
+	@touch $@
+
+clean:
+	rm -rf $(VENV) artifacts dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis

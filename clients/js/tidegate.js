@@ -1,0 +1,335 @@
+// Tidegate's client: rooms over WebSocket or Server-Sent Events, reconnecting by itself. No dependency, no build step.
+// docs/javascript-client.md says how to use it, docs/wire-protocol.md what it speaks.
+
+const SUBPROTOCOL = "tidegate.v1.json";
+const FIRST_PAUSE_SECONDS = 0.5;
+const LONGEST_PAUSE_SECONDS = 15;
+const ANSWER_SECONDS = 10;
+const GONE_FOR_GOOD = new Set([1002, 1007, 1009, 4400, 4401, 4403]);
+
+/** What the gateway answered, or why nothing came: `code` is the protocol's, or `timeout`, `disconnected`, `closed`. */
+export class TidegateError extends Error {
+  constructor(code, message, retryAfterSeconds) {
+    super(message);
+    this.name = "TidegateError";
+    this.code = code;
+    this.retryAfterSeconds = retryAfterSeconds;
+  }
+}
+
+/** Connects to a gateway, and again whenever the connection is lost. See `tidegate.d.ts` for the options. */
+export function connect(options = {}) {
+  return new Gate(options);
+}
+
+/** Whether a room is one that `pattern` (with `+` and `#`) stands for. */
+export function matches(pattern, room) {
+  const wanted = pattern.split("/");
+  const levels = room.split("/");
+  for (let i = 0; i < wanted.length; i += 1) {
+    if (wanted[i] === "#") return true;
+    if (i >= levels.length || (wanted[i] !== "+" && wanted[i] !== levels[i])) return false;
+  }
+  return wanted.length === levels.length;
+}
+
+/** One lasting relation with a gateway. Dispatches `state` and `error` events; `state` is also a property. */
+class Gate extends EventTarget {
+  #options;
+  #link = null;
+  #rooms = new Map(); // pattern → Set of callbacks
+  #attempts = 0;
+  #retry = null;
+  #closed = false;
+  #wake = () => this.#reconnectNow();
+
+  constructor(options) {
+    super();
+    this.#options = {
+      transport: "websocket",
+      WebSocket: globalThis.WebSocket,
+      EventSource: globalThis.EventSource,
+      fetch: (...request) => globalThis.fetch(...request),
+      random: Math.random,
+      ...options,
+      url: new URL(options.url ?? ".", options.url ?? globalThis.location?.href),
+    };
+    this.state = "connecting";
+    globalThis.addEventListener?.("online", this.#wake);
+    globalThis.document?.addEventListener("visibilitychange", this.#wake);
+    this.#open();
+  }
+
+  /** Calls `callback(message, {last})` for the last values of a room or pattern, then for each message. */
+  subscribe(room, callback) {
+    let callbacks = this.#rooms.get(room);
+    if (!callbacks) {
+      callbacks = new Set();
+      this.#rooms.set(room, callbacks);
+    }
+    callbacks.add(callback);
+    if (this.state === "open" || this.#options.transport === "sse") this.#link?.subscribe(room);
+    return {
+      room,
+      unsubscribe: () => {
+        if (!callbacks.delete(callback) || callbacks.size > 0) return;
+        this.#rooms.delete(room);
+        this.#link?.unsubscribe(room);
+      },
+    };
+  }
+
+  /** Sends data into a room; resolves once the gateway has acknowledged it, rejects with a `TidegateError`. */
+  publish(room, data) {
+    if (this.#closed) return Promise.reject(new TidegateError("closed", "the client was closed"));
+    if (this.state !== "open") return Promise.reject(new TidegateError("disconnected", "there is no connection now"));
+    return this.#link.publish(room, data);
+  }
+
+  /** Ends it for good. */
+  close() {
+    this.#closed = true;
+    clearTimeout(this.#retry);
+    globalThis.removeEventListener?.("online", this.#wake);
+    globalThis.document?.removeEventListener("visibilitychange", this.#wake);
+    this.#link?.close();
+    this.#link = null;
+    this.#become("closed");
+  }
+
+  #open() {
+    const Link = this.#options.transport === "sse" ? EventStream : Socket;
+    const link = new Link(this.#options, () => [...this.#rooms.keys()], {
+      open: () => link === this.#link && this.#opened(),
+      hear: (object) => link === this.#link && this.#hear(object),
+      lost: (again) => link === this.#link && this.#lost(again),
+    });
+    this.#link = link;
+    link.open();
+  }
+
+  #opened() {
+    this.#attempts = 0;
+    this.#become("open");
+  }
+
+  #lost(again) {
+    this.#link = null;
+    if (this.#closed || !again) return this.#become("closed");
+    this.#become("reconnecting");
+    const longest = Math.min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2 ** this.#attempts);
+    this.#attempts += 1;
+    this.#retry = setTimeout(() => this.#open(), (0.2 + 0.8 * this.#options.random()) * longest * 1000);
+  }
+
+  #reconnectNow() {
+    if (this.state !== "reconnecting" || globalThis.document?.visibilityState === "hidden") return;
+    clearTimeout(this.#retry);
+    if (!this.#link) this.#open();
+  }
+
+  #hear(object) {
+    if (object.type === "message") this.#deliver(object, object.room, false);
+    else if (object.type === "subscribed") {
+      for (const message of object.last) this.#deliver(message, object.room, true);
+    } else if (object.type === "error") {
+      this.dispatchEvent(new CustomEvent("error", { detail: errorFrom(object) }));
+    }
+  }
+
+  /** Last values go to the pattern that was subscribed to, messages to every pattern that matches. */
+  #deliver(message, room, last) {
+    for (const [pattern, callbacks] of this.#rooms) {
+      if (last ? pattern === room : matches(pattern, room)) {
+        for (const callback of callbacks) callback(message, { last });
+      }
+    }
+  }
+
+  #become(state) {
+    if (state === this.state) return;
+    this.state = state;
+    this.dispatchEvent(new CustomEvent("state", { detail: state }));
+  }
+}
+
+function errorFrom(object) {
+  return new TidegateError(object.code, object.message ?? object.detail, object.retry_after_seconds);
+}
+
+/** One WebSocket, from handshake to close. */
+class Socket {
+  #options;
+  #rooms;
+  #on;
+  #socket = null;
+  #answers = new Map(); // id → {resolve, reject, timer}
+  #number = 0;
+  #again = true;
+  #heard = true;
+  #watch = null;
+
+  constructor(options, rooms, on) {
+    this.#options = options;
+    this.#rooms = rooms;
+    this.#on = on;
+  }
+
+  open() {
+    const url = new URL("ws", this.#options.url);
+    url.protocol = url.protocol.replace("http", "ws");
+    this.#socket = new this.#options.WebSocket(url.href, SUBPROTOCOL);
+    this.#socket.onmessage = (event) => this.#hear(JSON.parse(event.data));
+    this.#socket.onclose = (event) => this.#closed(event.code);
+    this.#socket.onerror = () => {};
+  }
+
+  subscribe(room) {
+    this.#send({ type: "subscribe", room });
+  }
+
+  unsubscribe(room) {
+    this.#send({ type: "unsubscribe", room });
+  }
+
+  publish(room, data) {
+    return this.#ask({ type: "publish", room, data });
+  }
+
+  close() {
+    this.#again = false;
+    this.#socket.close(1000);
+  }
+
+  #send(object) {
+    if (this.#socket.readyState === 1) this.#socket.send(JSON.stringify(object));
+  }
+
+  #ask(object) {
+    this.#number += 1;
+    const id = this.#number;
+    return new Promise((resolve, reject) => {
+      const timer = setTimeout(() => {
+        this.#answers.delete(id);
+        reject(new TidegateError("timeout", "the gateway did not answer"));
+      }, ANSWER_SECONDS * 1000);
+      this.#answers.set(id, { resolve, reject, timer });
+      this.#send({ ...object, id });
+    });
+  }
+
+  #hear(object) {
+    this.#heard = true;
+    const answer = object.id === undefined ? undefined : this.#answers.get(object.id);
+    if (answer) {
+      this.#answers.delete(object.id);
+      clearTimeout(answer.timer);
+      if (object.type === "error") answer.reject(errorFrom(object));
+      else answer.resolve(object);
+      return;
+    }
+    if (object.type === "welcome") {
+      this.#watch = setInterval(() => this.#watchOver(), object.heartbeat_seconds * 1000);
+      this.#on.open();
+      for (const room of this.#rooms()) this.subscribe(room);
+    } else if (object.type === "bye") this.#again = object.retry;
+    this.#on.hear(object);
+  }
+
+  /** A page doesn't see pings; so it asks itself whether the gateway is there when nothing comes. */
+  #watchOver() {
+    if (!this.#heard) this.#ask({ type: "ping" }).catch(() => this.#abandon());
+    this.#heard = false;
+  }
+
+  #abandon() {
+    this.#socket.onclose = null;
+    this.#socket.close();
+    this.#closed(1006);
+  }
+
+  #closed(code) {
+    clearInterval(this.#watch);
+    for (const { reject, timer } of this.#answers.values()) {
+      clearTimeout(timer);
+      reject(new TidegateError("disconnected", "the connection was lost before the answer"));
+    }
+    this.#answers.clear();
+    this.#on.lost(this.#again && !GONE_FOR_GOOD.has(code));
+  }
+}
+
+/** One EventSource over all rooms, opened anew when they change; what it sends goes by POST. */
+class EventStream {
+  #options;
+  #rooms;
+  #on;
+  #source = null;
+  #change = null;
+
+  constructor(options, rooms, on) {
+    this.#options = options;
+    this.#rooms = rooms;
+    this.#on = on;
+  }
+
+  open() {
+    this.#changed();
+  }
+
+  subscribe() {
+    this.#changed();
+  }
+
+  unsubscribe() {
+    this.#changed();
+  }
+
+  close() {
+    clearTimeout(this.#change);
+    this.#source?.close();
+  }
+
+  async publish(room, data) {
+    const url = new URL("publish", this.#options.url);
+    url.searchParams.set("room", room);
+    const signal = AbortSignal.timeout(ANSWER_SECONDS * 1000);
+    const headers = { "content-type": "application/json" };
+    let response;
+    try {
+      response = await this.#options.fetch(url.href, { method: "POST", headers, body: JSON.stringify(data), signal });
+    } catch (error) {
+      throw new TidegateError(signal.aborted ? "timeout" : "disconnected", `the gateway did not answer: ${error.message}`);
+    }
+    const answer = await response.json();
+    if (!response.ok) throw errorFrom(answer);
+    return answer;
+  }
+
+  /** Several changes of one turn make one new stream. */
+  #changed() {
+    clearTimeout(this.#change);
+    this.#change = setTimeout(() => this.#stream(), 0);
+  }
+
+  #stream() {
+    this.#source?.close();
+    const rooms = this.#rooms();
+    if (rooms.length === 0) return;
+    const url = new URL("sse", this.#options.url);
+    for (const room of rooms) url.searchParams.append("room", room);
+    const source = new this.#options.EventSource(url.href);
+    this.#source = source;
+    const hear = (event) => event.data && this.#on.hear(JSON.parse(event.data));
+    source.onmessage = hear;
+    for (const name of ["subscribed", "bye"]) source.addEventListener(name, hear);
+    source.addEventListener("welcome", (event) => {
+      this.#on.open();
+      hear(event);
+    });
+    source.onerror = () => {
+      source.close();
+      this.#on.lost(true);
+    };
+  }
+}

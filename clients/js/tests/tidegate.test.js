@@ -1,0 +1,201 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { TidegateError, connect, matches } from "../tidegate.js";
+
+/** Sockets that the test holds the other end of. */
+class FakeSocket {
+  static all = [];
+  readyState = 0;
+  sent = [];
+
+  constructor(url, protocol) {
+    Object.assign(this, { url, protocol });
+    FakeSocket.all.push(this);
+  }
+
+  send(text) {
+    this.sent.push(JSON.parse(text));
+  }
+
+  close() {
+    this.readyState = 3;
+  }
+
+  welcome() {
+    this.readyState = 1;
+    this.say({ type: "welcome", session: "s", heartbeat_seconds: 25, limits: {} });
+  }
+
+  say(object) {
+    this.onmessage({ data: JSON.stringify(object) });
+  }
+
+  drop(code = 1006) {
+    this.readyState = 3;
+    this.onclose({ code });
+  }
+}
+
+function start(t, options = {}) {
+  t.mock.timers.enable({ apis: ["setTimeout", "setInterval"] });
+  FakeSocket.all = [];
+  const gate = connect({ url: "http://gate.example:8080", WebSocket: FakeSocket, random: () => 1, ...options });
+  t.after(() => gate.close());
+  return gate;
+}
+
+const message = (room, data) => ({ type: "message", room, data, cursor: "e-1", time: 1 });
+
+test("patterns match as the gateway's do", () => {
+  for (const [pattern, room, expected] of [
+    ["a/b", "a/b", true],
+    ["a/+", "a/b", true],
+    ["a/+", "a/b/c", false],
+    ["a/#", "a/b/c", true],
+    ["a/#", "a", true],
+    ["#", "a/b", true],
+    ["+/b", "a/c", false],
+    ["a/b/c", "a/b", false],
+  ]) assert.equal(matches(pattern, room), expected, `${pattern} ${room}`);
+});
+
+test("it subscribes on welcome and tells last values, then messages, to those who match", (t) => {
+  const gate = start(t);
+  const heard = [];
+  gate.subscribe("sites/+", (m, { last }) => heard.push([m.room, m.data, last]));
+  gate.subscribe("other", () => heard.push("never"));
+  const [socket] = FakeSocket.all;
+  assert.equal(socket.url, "ws://gate.example:8080/ws");
+  assert.equal(socket.protocol, "tidegate.v1.json");
+  socket.welcome();
+  assert.deepEqual(socket.sent.map((s) => [s.type, s.room]), [["subscribe", "sites/+"], ["subscribe", "other"]]);
+  socket.say({ type: "subscribed", room: "sites/+", cursor: "e-1", recovered: false, last: [message("sites/a", 1)] });
+  socket.say(message("sites/b", 2));
+  assert.deepEqual(heard, [["sites/a", 1, true], ["sites/b", 2, false]]);
+});
+
+test("it reconnects with growing pauses and subscribes again", (t) => {
+  const gate = start(t);
+  gate.subscribe("a", () => {});
+  const states = [];
+  gate.addEventListener("state", (event) => states.push(event.detail));
+  FakeSocket.all[0].welcome();
+  FakeSocket.all[0].drop();
+  t.mock.timers.tick(499);
+  assert.equal(FakeSocket.all.length, 1);
+  t.mock.timers.tick(1);
+  assert.equal(FakeSocket.all.length, 2);
+  FakeSocket.all[1].drop();
+  t.mock.timers.tick(999);
+  assert.equal(FakeSocket.all.length, 2);
+  t.mock.timers.tick(1);
+  FakeSocket.all[2].welcome();
+  assert.deepEqual(FakeSocket.all[2].sent.map((s) => s.room), ["a"]);
+  assert.deepEqual(states, ["open", "reconnecting", "open"]);
+});
+
+test("it stays away when the gateway says so", (t) => {
+  const gate = start(t);
+  FakeSocket.all[0].welcome();
+  FakeSocket.all[0].say({ type: "bye", code: "x", reason: "no", retry: false });
+  FakeSocket.all[0].drop(4403);
+  t.mock.timers.tick(60_000);
+  assert.equal(FakeSocket.all.length, 1);
+  assert.equal(gate.state, "closed");
+});
+
+test("publish resolves on ack and rejects with the gateway's error", async (t) => {
+  const gate = start(t);
+  await assert.rejects(gate.publish("a", 1), { code: "disconnected" });
+  const [socket] = FakeSocket.all;
+  socket.welcome();
+  const taken = gate.publish("a", { x: 1 });
+  const refused = gate.publish("b", 2);
+  const [first, second] = socket.sent;
+  assert.deepEqual([first.type, first.room, first.data], ["publish", "a", { x: 1 }]);
+  socket.say({ type: "error", id: second.id, code: "rate_limited", message: "slower", retry_after_seconds: 2 });
+  socket.say({ type: "ack", id: first.id });
+  await taken;
+  await assert.rejects(refused, (error) => {
+    assert.ok(error instanceof TidegateError);
+    assert.deepEqual([error.code, error.message, error.retryAfterSeconds], ["rate_limited", "slower", 2]);
+    return true;
+  });
+});
+
+test("what is unanswered when the connection is lost is rejected", async (t) => {
+  const gate = start(t);
+  FakeSocket.all[0].welcome();
+  const lost = gate.publish("a", 1);
+  FakeSocket.all[0].drop();
+  await assert.rejects(lost, { code: "disconnected" });
+});
+
+test("a connection on which nothing comes is asked, and given up if it doesn't answer", async (t) => {
+  const gate = start(t);
+  const [socket] = FakeSocket.all;
+  socket.welcome();
+  t.mock.timers.tick(25_000);
+  t.mock.timers.tick(25_000);
+  assert.equal(socket.sent.at(-1).type, "ping");
+  t.mock.timers.tick(10_000);
+  await Promise.resolve();
+  await new Promise((resolve) => setImmediate(resolve));
+  assert.equal(gate.state, "reconnecting");
+});
+
+test("the last callback of a room to leave unsubscribes", (t) => {
+  const gate = start(t);
+  const one = gate.subscribe("a", () => {});
+  const two = gate.subscribe("a", () => {});
+  const [socket] = FakeSocket.all;
+  socket.welcome();
+  one.unsubscribe();
+  one.unsubscribe();
+  assert.equal(socket.sent.length, 1);
+  two.unsubscribe();
+  assert.deepEqual(socket.sent[1], { type: "unsubscribe", room: "a" });
+});
+
+test("over SSE it opens one stream for all rooms, and publishes by POST", async (t) => {
+  const sources = [];
+  class FakeSource {
+    listeners = new Map();
+    constructor(url) {
+      this.url = url;
+      sources.push(this);
+    }
+    addEventListener(name, listener) {
+      this.listeners.set(name, listener);
+    }
+    close() {
+      this.isClosed = true;
+    }
+  }
+  const requests = [];
+  const fetch = async (url, request) => {
+    requests.push([url, request.method, request.body]);
+    const ok = requests.length === 1;
+    return { ok, json: async () => (ok ? { type: "ack" } : { code: "read_only", detail: "no" }) };
+  };
+  const gate = start(t, { transport: "sse", EventSource: FakeSource, fetch });
+  const heard = [];
+  gate.subscribe("a/#", (m) => heard.push(m.data));
+  gate.subscribe("b", () => {});
+  t.mock.timers.tick(0);
+  assert.equal(sources.at(-1).url, "http://gate.example:8080/sse?room=a%2F%23&room=b");
+  const source = sources.at(-1);
+  source.listeners.get("welcome")({ data: JSON.stringify({ type: "welcome" }) });
+  assert.equal(gate.state, "open");
+  source.onmessage({ data: JSON.stringify(message("a/x", 5)) });
+  assert.deepEqual(heard, [5]);
+  await gate.publish("a/x", { on: true });
+  assert.deepEqual(requests[0], ["http://gate.example:8080/publish?room=a%2Fx", "POST", '{"on":true}']);
+  await assert.rejects(gate.publish("a/x", 1), { code: "read_only" });
+  source.onerror();
+  assert.ok(source.isClosed);
+  assert.equal(gate.state, "reconnecting");
+  t.mock.timers.tick(500);
+  t.mock.timers.tick(0);
+  assert.equal(sources.length, 2);
+});

@@ -1,0 +1,43 @@
+/** What the gateway answered, or why nothing came. */
+export declare class TidegateError extends Error {
+  /** The protocol's error code, or `timeout`, `disconnected`, `closed`. */
+  readonly code: string;
+  readonly retryAfterSeconds?: number;
+}
+
+export interface Options {
+  /** Where the gateway is; by default, where the page came from. */
+  url?: string;
+  transport?: "websocket" | "sse";
+}
+
+export interface Message {
+  type: "message";
+  room: string;
+  topic?: string;
+  data: unknown;
+  cursor: string;
+  /** Seconds since 1970. */
+  time: number;
+  from?: { session: string };
+  retained?: boolean;
+  binary?: boolean;
+}
+
+export interface Subscription {
+  readonly room: string;
+  unsubscribe(): void;
+}
+
+export type State = "connecting" | "open" | "reconnecting" | "closed";
+
+export interface Gate extends EventTarget {
+  readonly state: State;
+  /** `last` says that the message is a last value, told on subscribing. */
+  subscribe(room: string, callback: (message: Message, about: { last: boolean }) => void): Subscription;
+  publish(room: string, data: unknown): Promise<void>;
+  close(): void;
+}
+
+export declare function connect(options?: Options): Gate;
+export declare function matches(pattern: string, room: string): boolean;

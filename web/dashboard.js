@@ -1,0 +1,70 @@
+// The dashboard: subscribes to all sites and alarms, and shows what comes.
+
+import { connect } from "./tidegate.js";
+import { Charts } from "./charts.js";
+import { Model } from "./model.js";
+import { Tiles, element } from "./tiles.js";
+
+const COMMANDS = (device) => `sites/${device.site}/${device.name}/commands`;
+const STATES = { connecting: "connecting…", open: "live", reconnecting: "reconnecting…", closed: "disconnected" };
+
+const find = (selector) => document.querySelector(selector);
+const transport = new URLSearchParams(location.search).get("transport") === "sse" ? "sse" : "websocket";
+const gate = connect({ transport });
+const model = new Model();
+const tiles = new Tiles(find(".sites"), (device, on) => gate.publish(COMMANDS(device), { switch: on }));
+const charts = new Charts(find(".charts"), model);
+
+let received = 0;
+let drawing = false;
+
+for (const room of ["sites/#", "alarms/#"]) {
+  gate.subscribe(room, (message, { last }) => {
+    if (!last) received += 1;
+    model.take(message);
+    if (drawing) return;
+    drawing = true;
+    requestAnimationFrame(draw);
+  });
+}
+
+function draw() {
+  drawing = false;
+  for (const device of model.changed) tiles.show(device);
+  model.changed.clear();
+  find("[data-fact=devices]").textContent = String(model.devices.size);
+  showAlarms();
+}
+
+function showAlarms() {
+  const place = find(".alarms");
+  const shown = [...model.alarms].map(([key, { level, text }]) => `${key} ${level} ${text}`).join("\n");
+  if (place.dataset.shown === shown) return;
+  place.dataset.shown = shown;
+  place.hidden = model.alarms.size === 0;
+  place.replaceChildren(
+    ...[...model.alarms].map(([key, { level, text }]) => {
+      const alarm = element("p", "alarm");
+      Object.assign(alarm.dataset, { testid: "alarm", level });
+      alarm.append(element("strong", "", key.replace("/", " · ")), element("span", "", text));
+      return alarm;
+    }),
+  );
+}
+
+function showState() {
+  const place = find("[data-testid=connection]");
+  place.dataset.state = gate.state;
+  place.textContent = STATES[gate.state];
+  document.body.classList.toggle("stale", gate.state !== "open");
+}
+
+gate.addEventListener("state", showState);
+gate.addEventListener("error", (event) => console.warn("the gateway refused:", event.detail.code, event.detail.message));
+find("[data-fact=transport]").textContent = transport === "sse" ? "SSE" : "WebSocket";
+setInterval(() => {
+  find("[data-testid=rate]").textContent = String(received);
+  received = 0;
+}, 1000);
+showState();
+charts.start();

@@ -3,6 +3,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+TESTS ?=
 
 .PHONY: run test check bench install clean
 
@@ -13,7 +14,7 @@ run: $(VENV)/.run
 test: $(VENV)/.test
 	@scripts/system-packages
 	@$(MAKE) --no-print-directory check
-	$(BIN)/pytest
+	$(BIN)/pytest $(TESTS)
 	node --test clients/js/tests/
 
 check: $(VENV)/.test

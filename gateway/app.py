@@ -20,7 +20,7 @@ from bridges.http import HttpBridge
 from bridges.mqtt import Upstream, UpstreamOptions
 from bridges.sse import SseBridge
 from bridges.websocket import WebSocketBridge
-from gateway.config import Settings, UpstreamSettings
+from gateway.configuration import Settings, UpstreamSettings
 from gateway.core.admission import Admission
 from gateway.core.clock import SystemClock
 from gateway.core.counters import Counters

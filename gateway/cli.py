@@ -12,11 +12,10 @@ import orjson
 import typer
 
 from gateway import __version__, client
-from gateway.config import Settings
+from gateway.configuration import ConfigurationError, Settings, load_settings
 from gateway.core.routing import Explanation, RoutingTable
 from gateway.core.topics import InvalidName, check_name
 from gateway.demo import run_demo
-from gateway.loading import ConfigurationError, load_settings
 from gateway.logs import configure_logging
 
 __all__ = ["main"]

@@ -1,6 +1,6 @@
 """A small client of a running gateway, for `tidegate sub` and `tidegate pub`, over WebSocket."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -19,7 +19,7 @@ class ClientError(Exception):
     """The gateway can't be reached, or refused; the text says which and why."""
 
 
-async def subscribe(url: str, rooms: Sequence[str]) -> AsyncIterator[dict[str, Any]]:
+async def subscribe(url: str, rooms: Sequence[str]) -> AsyncGenerator[dict[str, Any], None]:
     """The last values of some rooms or patterns, then their messages as they come.
 
     Raises:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
+import httpx
 import yaml
 
 DEADLINE_SECONDS = 20.0
@@ -176,6 +177,10 @@ class GatewayProcess(Running):
             return self.text.partition("dashboard  http://localhost:")[2].partition("\n")[0]
 
         return int(wait_until(announced, "the gateway says its port"))
+
+    def wait_until_ready(self) -> None:
+        """Until all upstreams are up."""
+        wait_until(lambda: httpx.get(f"{self.url}/readyz").status_code == 200, "the gateway is ready")
 
     @property
     def url(self) -> str:

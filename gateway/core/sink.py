@@ -21,7 +21,10 @@ All sessions with the same framing share the bytes: a message is framed once, ho
 class Sink(Protocol):
     """One client's way out."""
 
-    framing: Framing
+    @property
+    def framing(self) -> Framing:
+        """How its bytes are framed."""
+        ...
 
     def write(self, data: bytes) -> None:
         """Send framed bytes. What is written after the end goes nowhere."""

@@ -5,7 +5,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
 import orjson
 import paho.mqtt.client as paho
 import pytest
@@ -27,13 +26,8 @@ def gateway(tmp_path: Path, broker: Mosquitto, request: pytest.FixtureRequest) -
     """The gateway on its own server, which writes to connections directly, and on one that only has ASGI."""
     plain = request.param == "plain"
     with GatewayProcess(tmp_path / "gateway", configuration(broker.port), plain=plain) as running:
-        wait_until_ready(running)
+        running.wait_until_ready()
         yield running
-
-
-def wait_until_ready(running: GatewayProcess) -> None:
-    """Until all upstreams are up."""
-    wait_until(lambda: httpx.get(f"{running.url}/readyz").status_code == 200, "the gateway is ready")
 
 
 @pytest.fixture
@@ -45,7 +39,7 @@ def start_gateway(tmp_path: Path) -> Iterator[Callable[..., GatewayProcess]]:
         running = GatewayProcess(tmp_path / f"gateway-{len(started)}", config, *arguments, **options)
         started.append(running)
         if ready:
-            wait_until_ready(running)
+            running.wait_until_ready()
         return running
 
     yield start
@@ -56,8 +50,8 @@ def start_gateway(tmp_path: Path) -> Iterator[Callable[..., GatewayProcess]]:
 class Device:
     """A device, as firmware would be written: a paho client with a network thread."""
 
-    def __init__(self, port: int, protocol: int = paho.MQTTv311) -> None:
-        self._client = paho.Client(CallbackAPIVersion.VERSION2, protocol=paho.MQTTProtocolVersion(protocol))
+    def __init__(self, port: int) -> None:
+        self._client = paho.Client(CallbackAPIVersion.VERSION2)
         self._client.on_message = self._take
         self._received: list[paho.MQTTMessage] = []
         self._lock = threading.Lock()

@@ -32,14 +32,9 @@ def embedded(broker_port: int = 0) -> dict[str, object]:
     return {"broker": {"port": broker_port}, "routes": [{"topic": "raw/{x}", "room": "raw/{x}"}]}
 
 
-def run_to_the_end(*arguments: str | Path, **options: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [str(TIDEGATE), *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=30,
-        **options,  # type: ignore[call-overload,no-any-return]
-    )
+def run_to_the_end(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    command = [str(TIDEGATE), *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=30)
 
 
 def test_a_taken_http_port_is_one_sentence_and_exit_code_1(tmp_path: Path, taken_port: int) -> None:
@@ -66,7 +61,7 @@ def test_it_ends_in_good_order_with_exit_code_0_and_leaves_nothing_running(
 ) -> None:
     with GatewayProcess(tmp_path / "gateway", embedded(), "--demo", start_new_session=True) as gateway:
         broker_port = int(gateway.text.partition("MQTT       127.0.0.1:")[2].split()[0])
-        wait_until(lambda: httpx.get(f"{gateway.url}/readyz").status_code == 200, "it is ready")
+        gateway.wait_until_ready()
         with httpx.stream("GET", f"{gateway.url}/sse?room=%23"):
             os.killpg(gateway.process.pid, number)  # as a terminal does
             started = time.monotonic()
@@ -82,13 +77,11 @@ def test_it_ends_in_good_order_with_exit_code_0_and_leaves_nothing_running(
 
 
 def test_it_ends_although_its_broker_answers_nothing(tmp_path: Path) -> None:
-    with closing(socket.socket()) as mute:
-        mute.bind(("127.0.0.1", 0))
-        mute.listen()
-        with GatewayProcess(tmp_path / "gateway", configuration(mute.getsockname()[1])) as gateway:
-            with mute.accept()[0]:
-                gateway.send_signal(signal.SIGINT)
-                assert gateway.wait(5) == 0
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        config = configuration(mute.getsockname()[1])
+        with GatewayProcess(tmp_path / "gateway", config) as gateway, mute.accept()[0]:
+            gateway.send_signal(signal.SIGINT)
+            assert gateway.wait(5) == 0
 
 
 def test_the_embedded_broker_does_not_outlive_a_killed_gateway(tmp_path: Path) -> None:
@@ -102,7 +95,7 @@ def test_the_embedded_broker_does_not_outlive_a_killed_gateway(tmp_path: Path) -
 
 def test_health_readiness_and_metrics(tmp_path: Path, broker: Mosquitto) -> None:
     with GatewayProcess(tmp_path / "gateway", configuration(broker.port)) as gateway:
-        wait_until(lambda: httpx.get(f"{gateway.url}/readyz").status_code == 200, "it is ready")
+        gateway.wait_until_ready()
         assert httpx.get(f"{gateway.url}/healthz").json() == {"status": "ok"}
         assert httpx.get(f"{gateway.url}/readyz").json() == {
             "status": "ready",

@@ -17,7 +17,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 from websockets.typing import Subprotocol
 
 from gateway.core.errors import PROTOCOL_CLOSE_CODES, error_table
-from tests.integration.conftest import Device, browser, wait_until_ready
+from tests.integration.conftest import Device, browser
 from tests.real import GatewayProcess, Mosquitto, configuration, wait_until
 
 ERROR_CODES = {error.code for error in error_table()}
@@ -45,13 +45,14 @@ def sessions(gateway: GatewayProcess, transport: str = "websocket") -> float:
 
 async def test_malformed_input_gets_a_named_error_and_the_connection_stays(gateway: GatewayProcess) -> None:
     async with browser(gateway) as client:
-        for frame, named in [
+        frames: list[tuple[str | bytes, str]] = [
             ("nonsense", "expected a JSON object"),
             ('{"type":"subscribe"}', "room"),
             ('{"type":"subscribe","room":"a+"}', "wildcard"),
             ('{"type":"publish","room":"raw/x","data":1}', "only devices write"),
             (b"\x00", "text frame"),
-        ]:
+        ]
+        for frame, named in frames:
             await client.connection.send(frame)
             error = await client.hear()
             assert error["type"] == "error"
@@ -338,7 +339,7 @@ async def test_noise_instead_of_http_harms_nobody(gateway: GatewayProcess) -> No
             async with connect(gateway.ws_url.replace("/ws", "/nothing")):
                 pass
         assert (await client.ask(type="ping"))["type"] == "pong"
-    wait_until_ready(gateway)
+    gateway.wait_until_ready()
 
 
 async def test_goodbye_is_said_when_the_gateway_ends(

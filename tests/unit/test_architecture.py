@@ -1,6 +1,7 @@
 """The layers: imports point one way only, `gateway.core` ← `bridges` ← `gateway`."""
 
 import ast
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,8 +31,6 @@ def name(path: Path) -> str:
 
 
 def third_party() -> set[str]:
-    import sys
-
     return {
         module.partition(".")[0]
         for folder in ("gateway", "bridges")
@@ -68,7 +67,11 @@ def test_bridges_import_the_core_and_never_one_another(path: Path) -> None:
 def test_nothing_is_kept_at_the_level_of_a_module() -> None:
     for path in (*modules("gateway"), *modules("bridges")):
         for node in ast.parse(path.read_text()).body:
-            value = node.value if isinstance(node, (ast.Assign, ast.AnnAssign)) else None
-            target = ast.unparse(node.targets[0] if isinstance(node, ast.Assign) else node.target) if value else ""
+            if isinstance(node, ast.Assign):
+                value, target = node.value, ast.unparse(node.targets[0])
+            elif isinstance(node, ast.AnnAssign) and node.value is not None:
+                value, target = node.value, ast.unparse(node.target)
+            else:
+                continue
             if isinstance(value, (ast.Dict, ast.List, ast.Set, ast.DictComp, ast.ListComp, ast.SetComp)):
                 assert target.strip("_").isupper() or target == "__all__", f"{path}: {target} could be changed"

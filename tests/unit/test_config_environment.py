@@ -156,8 +156,7 @@ def test_what_kubernetes_and_docker_set_for_a_service_called_tidegate_is_passed_
         (
             "TIDEGATE_ROUTES",
             '[{"topic": "x", "room": "y"}, {"topic": "x", "room": "y"}]',
-            "routes[1].topic: the same topic and room as another route: "
-            "expected each translation once (see routes[0])",
+            "routes[1].topic: the same topic and room as another route: expected each translation once (see routes[0])",
         ),
         ("TIDEGATE_ROUTES", "[" * 500 + "]" * 500, "routes: expected at most 32 levels of nesting, found more"),
     ],

@@ -191,7 +191,7 @@ def test_settings_show_no_password(load: Load, tmp_path: Path) -> None:
 
 def test_settings_can_not_be_changed() -> None:
     with pytest.raises(ValidationError, match="frozen"):
-        Settings().listen.port = 1  # type: ignore[misc]
+        Settings().listen.port = 1
 
 
 def test_nothing_is_read_behind_the_callers_back(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,8 +213,8 @@ def test_environment_wins_over_the_file_and_overrides_over_both(load: Load) -> N
 def test_an_error_names_the_source_that_won(load: Load) -> None:
     text, environment = "listen: {port: a}", {"TIDEGATE_LISTEN__PORT": "b"}
 
-    with pytest.raises(ConfigurationError, match="^TIDEGATE_LISTEN__PORT: listen.port: .* found 'b'$"):
+    with pytest.raises(ConfigurationError, match=r"^TIDEGATE_LISTEN__PORT: listen.port: .* found 'b'$"):
         load(text, environment)
-    with pytest.raises(ConfigurationError, match="^command line: listen.port: .* found 70000$"):
+    with pytest.raises(ConfigurationError, match=r"^command line: listen.port: .* found 70000$"):
         load(text, environment, overrides={"listen": {"port": 70000}})
     load(text, environment, overrides={"listen": {"port": 7000}})

@@ -1,0 +1,92 @@
+"""Addresses in a configuration: brokers' URLs, and the origins of web pages (RFC 6454)."""
+
+import re
+from dataclasses import dataclass
+from typing import Annotated, Final, TypeAlias
+from urllib.parse import urlsplit
+
+from pydantic import PlainValidator
+
+from gateway.configuration.problems import shown
+
+__all__ = ["BrokerAddress", "BrokerUrl", "Origin"]
+
+BROKER_PORTS: Final = {"mqtt": 1883, "mqtts": 8883, "ws": 80, "wss": 443}
+ORIGIN_PORTS: Final = {"http": "80", "https": "443"}
+DEFAULT_PATH: Final = "/mqtt"
+_ORIGIN = re.compile(
+    r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?P<host>[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::(?P<port>[0-9]{1,5}))?"
+)
+_HOST = re.compile(r"[^\s/?#@\[\]\\%]+")
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerUrl:
+    """How to reach a broker."""
+
+    scheme: str
+    host: str
+    port: int
+    path: str
+    """For WebSocket."""
+
+    @property
+    def encrypted(self) -> bool:
+        """Whether TLS is used."""
+        return self.scheme in ("mqtts", "wss")
+
+    @property
+    def websocket(self) -> bool:
+        """Whether MQTT goes over WebSocket."""
+        return self.scheme in ("ws", "wss")
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{host}:{self.port}{self.path if self.websocket else ''}"
+
+
+def parse_broker_url(value: object) -> BrokerUrl:
+    """A broker's URL with all that it leaves out.
+
+    Raises:
+        ValueError: it isn't one, or holds more than the way to the broker.
+
+    """
+    text = value if isinstance(value, str) else ""
+    if "@" in text:  # the text isn't shown, since it may hold a password
+        raise ValueError("expected no user name or password in a URL: use `username` and `password_file`")
+    usual = "expected a URL such as mqtt://localhost:1883, with the scheme mqtt, mqtts, ws or wss"
+    refused = ValueError(f"{usual}, found {shown(value)}")
+    try:
+        parts = urlsplit(text)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        raise refused from None
+    if parts.scheme not in BROKER_PORTS or not host or not _HOST.fullmatch(host) or port == 0:
+        raise refused
+    if parts.query or parts.fragment or not (parts.path in ("", "/") or parts.scheme in ("ws", "wss")):
+        raise ValueError(f"expected nothing after the host and port (ws and wss: a path), found {shown(value)}")
+    return BrokerUrl(parts.scheme, host, port or BROKER_PORTS[parts.scheme], parts.path or DEFAULT_PATH)
+
+
+def parse_origin(value: object) -> str:
+    """An origin as browsers write it: lower case, without the scheme's own port.
+
+    Raises:
+        ValueError: it isn't one.
+
+    """
+    if value == "*":
+        raise ValueError(
+            "expected origins one by one, found '*': every page of the web could act with its visitors' browsers"
+        )
+    found = _ORIGIN.fullmatch(value.strip().lower()) if isinstance(value, str) else None
+    if found is None or int(found["port"] or 1) not in range(1, 65_536):
+        raise ValueError(f"expected scheme, host and no path, such as https://dashboard.example, found {shown(value)}")
+    port = str(int(found["port"])) if found["port"] else None
+    origin = f"{found['scheme']}://{found['host']}"
+    return origin if port in (None, ORIGIN_PORTS.get(found["scheme"])) else f"{origin}:{port}"
+
+
+BrokerAddress: TypeAlias = Annotated[BrokerUrl, PlainValidator(parse_broker_url)]
+Origin: TypeAlias = Annotated[str, PlainValidator(parse_origin)]

@@ -1,0 +1,145 @@
+"""From a file, the environment and a command line to `Settings`, or to all that is wrong with them at once."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
+
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_settings import PydanticBaseSettingsSource
+
+from gateway.configuration.environment import read_environment
+from gateway.configuration.explain import explain
+from gateway.configuration.problems import ConfigurationError, Keys, Place, Problem
+from gateway.configuration.settings import RouteSettings, Settings
+from gateway.configuration.tree import Node, Scalar
+from gateway.configuration.yaml_source import read_yaml_file
+from gateway.core.routing import RouteProblem, RouteSpec, RoutingError, RoutingTable
+
+__all__ = ["load_settings"]
+
+MAXIMUM_PROBLEMS: Final = 100
+"""Who has more is told so, and corrects these first."""
+COMMAND_LINE: Final = Place("command line")
+NO_OVERRIDES: Final[Mapping[str, Any]] = MappingProxyType({})
+
+
+def load_settings(
+    path: Path | None, *, environment: Mapping[str, str], overrides: Mapping[str, Any] = NO_OVERRIDES
+) -> Settings:
+    """Read the configuration: `overrides` win over the environment, which wins over the file.
+
+    Args:
+        path: A YAML file; None for none. Files that it names are relative to its folder.
+        environment: Variables, such as `os.environ`; those that begin with `TIDEGATE_` count.
+        overrides: Nested as the file is, such as `{"listen": {"port": 9000}}`.
+
+    Raises:
+        ConfigurationError: it can't be used.
+
+    """
+    variables, problems = read_environment(environment)
+    tree = Node(Place("defaults"), {})
+    if path is not None:
+        try:
+            tree, found = read_yaml_file(path)
+        except ConfigurationError as error:
+            raise ConfigurationError((*error.problems, *problems)) from None
+        problems += found
+        tree = _anchored(tree, path.parent)
+    tree = tree.overlaid(variables).overlaid(Node.of(overrides, COMMAND_LINE))
+    settings, found = _validate(tree)
+    problems += found
+    if settings is None or problems:
+        raise ConfigurationError(_bounded(sorted(problems, key=_order)))
+    return settings
+
+
+def _anchored(tree: Node, folder: Path) -> Node:
+    """Names of files made relative to the folder of the file that names them."""
+
+    def anchor(keys: Keys, value: Scalar) -> Scalar:
+        names_a_file = bool(keys) and str(keys[-1]).endswith("_file")
+        return str(folder / value) if names_a_file and isinstance(value, str) else value
+
+    return tree.rewritten(anchor)
+
+
+def _validate(tree: Node) -> tuple[Settings | None, list[Problem]]:
+    settings, errors = None, []
+    try:
+        settings = Settings(_build_sources=((_Tree(tree),), {}))  # type: ignore[call-arg]  # BaseSettings has it
+    except ValidationError as error:
+        errors = error.errors(include_url=False)
+    problems = [explain(error, tree) for error in errors[: MAXIMUM_PROBLEMS + 1]]
+    return settings, problems + list(_check_routes(tree, [error["loc"] for error in errors]))
+
+
+class _Tree(PydanticBaseSettingsSource):
+    """The merged tree as the one source of the settings."""
+
+    def __init__(self, tree: Node) -> None:
+        super().__init__(Settings)
+        self._tree = tree
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002
+        """Never asked: all is given at once."""
+        return None, field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        data: dict[str, Any] = self._tree.plain()
+        return data
+
+
+def _check_routes(tree: Node, wrong: list[Keys]) -> Iterator[Problem]:
+    """What the routing table refuses, though other parts of the configuration may be wrong too."""
+    assert isinstance(tree.value, dict)
+    nothing = Node(tree.place, None)
+    routes = tree.value.get("routes", nothing).value
+    upstreams = tree.value.get("upstreams", nothing).value or {}
+    if not (isinstance(routes, list) and isinstance(upstreams, dict)):
+        return
+    specs = _specs(routes, wrong)
+    try:
+        RoutingTable(list(specs.values()), tuple(upstreams) or Settings().upstream_names())
+    except RoutingError as error:
+        for problem in error.problems[: MAXIMUM_PROBLEMS + 1]:
+            yield _route_problem(problem, list(specs), tree)
+
+
+def _specs(routes: list[Node], wrong: list[Keys]) -> dict[int, RouteSpec]:
+    """The routes that say enough to be checked, by their place in the list; what is wrong in them is left out."""
+    wrong_keys: dict[Any, set[Any]] = {}
+    for keys in wrong:
+        if keys[:1] == ("routes",) != keys:
+            wrong_keys.setdefault(keys[1], set()).add(keys[2] if len(keys) > 2 else None)
+    specs = {}
+    for index, route in enumerate(routes):
+        left_out = wrong_keys.get(index, set())
+        if not left_out & {None, "topic", "room", "direction", "upstream"}:
+            data = {key: value for key, value in route.plain().items() if key not in left_out}
+            specs[index] = RouteSpec(**dict(RouteSettings.model_validate(data)))
+    return specs
+
+
+def _route_problem(problem: RouteProblem, places: list[int], tree: Node) -> Problem:
+    keys = ("routes", places[problem.index], problem.key)
+    message = problem.message
+    if problem.other_index is not None:
+        other = places[problem.other_index]
+        line = tree.find("routes", other).place.line
+        message += f" (see routes[{other}])" if line is None else f" (see line {line})"
+    return Problem.at(tree.find(*keys).place, keys, message)
+
+
+def _order(problem: Problem) -> tuple[bool, int, int, str]:
+    return problem.line is None, problem.line or 0, problem.column or 0, problem.source
+
+
+def _bounded(problems: list[Problem]) -> list[Problem]:
+    if len(problems) <= MAXIMUM_PROBLEMS:
+        return problems
+    told = problems[:MAXIMUM_PROBLEMS]
+    more = f"more than {MAXIMUM_PROBLEMS} problems: these are the first"
+    return [*told, Problem(told[-1].source, None, None, "", more)]

@@ -1,0 +1,47 @@
+"""Which keys there are: the settings' models, walked along a way of keys."""
+
+from collections.abc import Mapping
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+__all__ = ["Model", "fields_of", "inside", "is_list", "is_mapping", "is_optional"]
+
+Model = type[BaseModel]
+
+
+def fields_of(kind: Any) -> Mapping[str, FieldInfo]:
+    """The keys that are known in a value of this type; none for a mapping with names of the user's choice."""
+    return kind.model_fields if isinstance(kind, type) and issubclass(kind, BaseModel) else {}
+
+
+def is_mapping(kind: Any) -> bool:
+    """Whether the keys are names of the user's choice."""
+    return get_origin(kind) is dict
+
+
+def is_list(kind: Any) -> bool:
+    """Whether the value is a list."""
+    return get_origin(kind) is tuple
+
+
+def is_optional(kind: Any) -> bool:
+    """Whether null is a value."""
+    return get_origin(kind) in (Union, UnionType) and type(None) in get_args(kind)
+
+
+def inside(kind: Any, key: str | int) -> Any:
+    """The type of what stands under `key` in a value of this type, or None if there is no such key."""
+    if isinstance(key, str) and key in fields_of(kind):
+        return _bare(fields_of(kind)[key].annotation)
+    if is_mapping(kind):
+        return _bare(get_args(kind)[1])
+    if is_list(kind) and isinstance(key, int):
+        return _bare(get_args(kind)[0])
+    return None
+
+
+def _bare(annotation: Any) -> Any:
+    return get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation

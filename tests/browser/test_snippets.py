@@ -1,0 +1,52 @@
+"""The documents' snippets for pages, run in Chromium as written."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, expect
+
+from tests.real import GatewayProcess
+
+ROOT = Path(__file__).parents[2]
+
+
+def snippets(document: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", (ROOT / document).read_text(), re.MULTILINE | re.DOTALL)
+
+
+def test_the_readmes_page_shows_a_value(
+    broker_only: GatewayProcess, chromium: Browser, publish: Callable[[str, str], None]
+) -> None:
+    (html,) = snippets("README.md", "html")
+    publish("sensors/oslo/boiler-1/temperature", '{"value": 68.5}')
+    page = chromium.new_page()
+    page.goto(f"{broker_only.url}/healthz")
+    page.set_content(html)
+    expect(page.locator("#value")).to_have_text("68.5")
+    publish("sensors/oslo/boiler-1/temperature", '{"value": 69.5}')
+    expect(page.locator("#value")).to_have_text("69.5")
+    page.close()
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"), [(0, "sites/oslo/fan-4/power {value: 7} now"), (1, "the broker has it")]
+)
+def test_the_clients_snippets_work(
+    broker_only: GatewayProcess, chromium: Browser, publish: Callable[[str, str], None], number: int, expected: str
+) -> None:
+    script = snippets("docs/javascript-client.md", "js")[number]
+    html = f"<!doctype html><script type=module>{script}</script>"
+    page = chromium.new_page()
+    said: list[str] = []
+    page.on("console", lambda message: said.append(message.text))
+    page.goto(f"{broker_only.url}/healthz")
+    page.set_content(html)
+    for _ in range(100):
+        publish("sensors/oslo/fan-4/power", '{"value": 7}')
+        if expected in said:
+            break
+        page.wait_for_timeout(50)
+    assert expected in said
+    page.close()

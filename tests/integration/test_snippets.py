@@ -1,0 +1,150 @@
+"""Every command and snippet of the documents, run as written; only ports and paths are those of the test."""
+
+import json
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+import pytest
+import yaml
+
+from gateway.configuration import ConfigurationError, load_settings
+from gateway.core import wire
+from tests.real import TIDEGATE, GatewayProcess, Mosquitto, Running, free_port
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+ELSEWHERE = {
+    "make run": "test_fresh_clone.py",
+    "make test": "test_fresh_clone.py",
+    "pip install .": "test_package.py",
+    "docker compose -f docker/compose.yaml up --build": "test_docker.py, as far as it can be without docker",
+    "tidegate run": "every integration test",
+}
+"""Commands that other tests run."""
+
+
+@dataclass(frozen=True)
+class Snippet:
+    document: str
+    line: int
+    language: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.document}:{self.line}"
+
+
+def snippets(*languages: str) -> list[Snippet]:
+    found = []
+    for path in DOCUMENTS:
+        text = path.read_text()
+        for match in re.finditer(r"^```([a-z ]*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
+            if match[1] in languages:
+                line = text.count("\n", 0, match.start()) + 1
+                found.append(Snippet(path.name, line, match[1], match[2]))
+    return found
+
+
+def test_every_snippet_is_of_a_kind_that_is_run() -> None:
+    known = {"sh", "yaml", "yaml refused", "json", "js", "html", "nginx", "text"}
+    for path in DOCUMENTS:
+        fences = re.findall(r"^```(.*)$", path.read_text(), re.MULTILINE)
+        assert set(fences[::2]) <= known, f"{path.name}: {set(fences[::2]) - known}"
+
+
+@pytest.mark.parametrize("snippet", snippets("yaml"), ids=str)
+def test_configurations_load(snippet: Snippet, tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(snippet.text)
+    for name in re.findall(r"_file: (\S+?)[,}\s]", snippet.text):
+        target = tmp_path / Path(name).name
+        target.write_text("secret")
+        text = (tmp_path / "config.yaml").read_text().replace(name, str(target))
+        (tmp_path / "config.yaml").write_text(text)
+    load_settings(tmp_path / "config.yaml", environment={})
+
+
+@pytest.mark.parametrize("snippet", snippets("yaml refused"), ids=str)
+def test_configurations_that_are_refused_are_refused(snippet: Snippet, tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(snippet.text)
+    with pytest.raises(ConfigurationError):
+        load_settings(tmp_path / "config.yaml", environment={})
+
+
+@pytest.mark.parametrize("snippet", snippets("json"), ids=str)
+def test_objects_are_what_the_protocol_takes(snippet: Snippet) -> None:
+    try:
+        values = [json.loads(snippet.text)]
+    except json.JSONDecodeError:
+        values = [json.loads(line) for line in snippet.text.splitlines()]
+    for value in values:
+        if value.get("type") in wire._FIELDS:
+            wire.read(wire.parse(orjson.dumps(value)))
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[GatewayProcess, int]]:
+    """What the reader has started: the repository's configuration, with devices."""
+    broker_port = free_port()
+    config = yaml.safe_load((ROOT / "config.yaml").read_text())
+    config = {"broker": {"port": broker_port}, "routes": config["routes"]}
+    with GatewayProcess(tmp_path_factory.mktemp("demo") / "gateway", config, "--demo") as running:
+        running.wait_until_ready()
+        yield running, broker_port
+
+
+def commands() -> list[tuple[str, str]]:
+    return [(str(snippet), line) for snippet in snippets("sh") for line in snippet.text.strip().splitlines()]
+
+
+@pytest.mark.parametrize(("place", "command"), commands())
+def test_commands_run(place: str, command: str, demo: tuple[GatewayProcess, int], tmp_path: Path) -> None:
+    if command in ELSEWHERE:
+        return
+    gateway, broker_port = demo
+    (tmp_path / "config.yaml").write_text((ROOT / "config.yaml").read_text())
+    command = command.replace("localhost:8080", f"localhost:{gateway.port}").replace("-p 1883", f"-p {broker_port}")
+    command = re.sub(r"(\.venv/bin/)?tidegate (sub|pub)", rf"{TIDEGATE} \2 --url {gateway.url}", command)
+    command = re.sub(r"^tidegate", str(TIDEGATE), command)
+    ended = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {command}"],
+        cwd=tmp_path,
+        env={**os.environ, "CURL_HOME": "/nonexistent"},
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert ended.returncode == 0, f"{place}: {command}\n{ended.stdout}\n{ended.stderr}"
+    assert '"status":4' not in ended.stdout, ended.stdout
+
+
+def test_nginx_takes_the_snippet_and_passes_every_transport_on(
+    broker: Mosquitto, demo: tuple[GatewayProcess, int], tmp_path: Path
+) -> None:
+    import httpx
+    from websockets.sync.client import connect
+
+    from tests.real import listens, wait_until
+
+    (snippet,) = snippets("nginx")
+    port = free_port()
+    location = snippet.text.replace("127.0.0.1:8080", f"127.0.0.1:{demo[0].port}")
+    (tmp_path / "nginx.conf").write_text(
+        f"daemon off; pid {tmp_path}/nginx.pid; error_log stderr;\nevents {{}}\nhttp {{ access_log off;\n"
+        + "".join(f"{kind}_temp_path {tmp_path}/{kind};\n" for kind in ("client_body", "proxy"))
+        + 'map $http_upgrade $connection_upgrade { default upgrade; "" ""; }\n'
+        + f"server {{ listen 127.0.0.1:{port};\n{location}\n}} }}\n"
+    )
+    with Running(["/usr/sbin/nginx", "-c", tmp_path / "nginx.conf", "-p", tmp_path], tmp_path / "nginx.log") as nginx:
+        wait_until(lambda: listens(port), f"nginx listens: {nginx.text}")
+        origin = f"http://127.0.0.1:{port}"
+        with httpx.stream("GET", f"{origin}/sse?room=sites/%23", headers={"Origin": origin}, timeout=10) as stream:
+            lines = stream.iter_lines()
+            assert any(line.startswith("data:") and '"type":"message"' in line for line in lines)
+        with connect(f"ws://127.0.0.1:{port}/ws", origin=origin) as client:  # type: ignore[arg-type]
+            assert json.loads(client.recv(timeout=10))["type"] == "welcome"
+        assert httpx.post(f"{origin}/publish?room=chat/x", json=1, headers={"Origin": origin}).status_code == 200

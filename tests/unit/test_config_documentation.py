@@ -1,0 +1,94 @@
+"""docs/configuration.md says of every key what the settings say."""
+
+import re
+from collections.abc import Iterator
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from gateway.configuration import (
+    ConfigurationError,
+    RouteSettings,
+    Settings,
+    UpstreamSettings,
+    load_settings,
+)
+
+DOCUMENT = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text()
+SECTIONS: dict[str, type[BaseModel]] = {
+    **{name: type(value) for name, value in Settings() if isinstance(value, BaseModel)},
+    "upstreams": UpstreamSettings,
+    "routes": RouteSettings,
+}
+
+
+def table(model: type[BaseModel]) -> str:
+    rows = [
+        f"| `{name}` | {default(name, field)} | {field.description} |" for name, field in model.model_fields.items()
+    ]
+    return "\n".join(["| key | default | what |", "|---|---|---|", *rows])
+
+
+def default(name: str, field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    value: Any = field.default
+    if isinstance(value, BaseModel):
+        return "see below"
+    if value is None or value in ({}, ()):
+        return "none"
+    if name.endswith("_bytes") or name in ("bytes_per_second", "bytes_burst"):
+        value = f"{value // 1024} KiB" if value < 1024**2 else f"{value // 1024**2} MiB"
+    value = value.value if isinstance(value, Enum) else value
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+
+
+def test_the_keys_at_the_top_are_those_of_the_code() -> None:
+    assert table(Settings) in DOCUMENT, f"expected\n{table(Settings)}"
+
+
+@pytest.mark.parametrize("name", SECTIONS)
+def test_each_section_is_that_of_the_code(name: str) -> None:
+    model = SECTIONS[name]
+    heading = f"## `{name}`\n\n{' '.join((model.__doc__ or '').split())}\n\n{table(model)}\n"
+
+    assert heading in DOCUMENT, f"expected\n{heading}"
+
+
+def blocks(kind: str) -> Iterator[str]:
+    yield from re.findall(rf"```{kind}\n(.*?)```", DOCUMENT, re.DOTALL)
+
+
+def test_every_example_is_valid(tmp_path: Path) -> None:
+    (tmp_path / "mqtt-password").write_text("s3cret")
+    examples = list(blocks("yaml"))
+    for example in examples:
+        path = tmp_path / "config.yaml"
+        path.write_text(example)
+        load_settings(path, environment={})
+    assert examples
+
+
+def test_every_variable_of_the_examples_is_valid(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("upstreams: {plant: {url: mqtt://broker, username: gateway}}")
+    variables = re.findall(r"^(TIDEGATE_\w+)='?(.*?)'?$", "".join(blocks("sh")), re.MULTILINE)
+
+    load_settings(path, environment=dict(variables))
+
+    assert len(variables) > 3
+
+
+def test_the_errors_shown_are_those_that_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    wrong, told = next(blocks("yml")), next(blocks("text"))
+    Path("config.yaml").write_text(wrong)
+
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings(Path("config.yaml"), environment={"TIDEGATE_LISTEN_PORT": "9000"})
+
+    assert str(caught.value) + "\n" == told

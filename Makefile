@@ -9,7 +9,7 @@ TESTS ?=
 
 # On a terminal the gateway gets a job of its own, so that Ctrl-C ends it and not make: exit code 0.
 run: $(VENV)/.run
-	@if [ -t 0 ]; then set -m; fi; $(BIN)/tidegate run --demo
+	@if [ -t 0 ]; then set -m; fi; $(BIN)/tidegate run --demo; exit $$?
 
 test: $(VENV)/.test
 	@scripts/system-packages

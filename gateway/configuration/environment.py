@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import orjson
 
-from gateway.configuration.problems import Keys, Place, Problem, is_unicode
+from gateway.configuration.problems import Keys, Place, Problem
 from gateway.configuration.settings import Settings
 from gateway.configuration.shape import fields_of, inside, is_list, is_mapping, is_optional
 from gateway.configuration.tree import Node, TooDeep
@@ -61,8 +61,6 @@ def _kind(keys: Keys) -> Any:
 
 
 def _read(kind: Any, text: str, place: Place) -> Node:
-    if not is_unicode(text):
-        raise _Unreadable("expected text in UTF-8")
     if not (fields_of(kind) or is_mapping(kind) or is_list(kind)):
         return Node(place, None if is_optional(kind) and text == NULL else text)
     what = "a JSON list, such as [...]" if is_list(kind) else "a JSON object, such as {...}"

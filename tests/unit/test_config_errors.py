@@ -34,7 +34,7 @@ def problems(text: str) -> list[str]:
     [
         ("listen: {prot: 1}", "1:10: listen.prot: unknown key `prot`: did you mean `port`?"),
         ("listn: {}", "1:1: listn: unknown key `listn`: did you mean `listen`?"),
-        ("listen:\n  Port: 1", "2:3: listen.Port: unknown key `Port`: did you mean `port`?"),
+        ("listen:\n  PORT: 1", "2:3: listen.PORT: unknown key `PORT`: did you mean `port`?"),
         ("listen: {colour: 1}", "1:10: listen.colour: unknown key `colour`: expected one of host, port"),
         ("_env_file: x\n", "1:1: _env_file: unknown key `_env_file`: expected one of listen, broker, upstreams, "
          "origins, limits, heartbeat, logging, drain_seconds, routes"),
@@ -54,8 +54,8 @@ def problems(text: str) -> list[str]:
          "such as 65536, 500 kB or 64 KiB, found 0"),
         ("limits: {message_bytes: -64 KiB}", "1:10: limits.message_bytes: expected a size from 1 byte to 1024 GiB, "
          "such as 65536, 500 kB or 64 KiB, found '-64 KiB'"),
-        ("limits: {message_bytes: 0.3}", "1:10: limits.message_bytes: expected a size from 1 byte to 1024 GiB, "
-         "such as 65536, 500 kB or 64 KiB, found 0.3"),
+        ("limits: {message_bytes: 1.5}", "1:10: limits.message_bytes: expected a size from 1 byte to 1024 GiB, "
+         "such as 65536, 500 kB or 64 KiB, found 1.5"),
         ("limits: {message_bytes: 1025 GiB}", "1:10: limits.message_bytes: expected a size from 1 byte to 1024 GiB, "
          "such as 65536, 500 kB or 64 KiB, found '1025 GiB'"),
         ("limits: {connections: 0}", "1:10: limits.connections: expected a whole number from 1 to 1000000000, found 0"),
@@ -225,58 +225,6 @@ def test_every_key_has_words_for_what_it_expects(keys: Keys) -> None:
 
         assert about_it
         assert not any("another value" in problem for problem in about_it)
-
-
-SECRET = "hunter2"
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "upstreams: {a: {url: mqtt://h, username: u, password: [hunter2]}}",
-        "upstreams: {a: {url: mqtt://h, username: u, password: {x: hunter2}}}",
-        "upstreams: {a: {url: mqtt://h, username: u, pasword: hunter2}}",
-        "upstreams: {a: {url: mqtt://h, password: hunter2}}",
-        "upstreams: {a: {url: mqtt://h, username: u, password: hunter2, password_file: config.yaml}}",
-        "upstreams: {a: {url: 'mqtt://u:hunter2@h'}}",
-        "upstreams: {a: {url: 'mqttt://u:hunter2@h:x'}}",
-        "upstreams: {a: 'mqtt://u:hunter2@h'}",
-        "upstreams: 'mqtt://u:hunter2@h'",
-        "upstreams: {a: {url: mqtt://h, client_id: [], username: u, password: hunter2}}",
-        "upstreams: {a: {url: mqtt://h, username: u, password: *hunter2}}",
-        "upstreams: {a: {url: mqtt://h, username: u, password: &hunter2 }}",
-        "upstreams: {a: {url: mqtt://h, username: u, password: !hunter2 }}",
-        "upstreams: {a: {url: mqtt://h, username: u, password: '@hunter2}}",
-        "upstreams: {a: {url: mqtt://h, username: u, password: @hunter2}}",
-        "upstreams: {a: {url: mqtt://h, username: u, password: %hunter2}}",
-        'upstreams: {a: {url: mqtt://h, username: u, password: "\\hunter2"}}',
-        "origins: ['https://u:hunter2@a.example']",
-    ],
-)
-def test_no_error_shows_a_password(text: str) -> None:
-    Path("config.yaml").write_text(text)
-
-    with pytest.raises(ConfigurationError) as caught:
-        load_settings(Path("config.yaml"), environment={})
-
-    assert SECRET not in str(caught.value) + repr(caught.value)
-
-
-@pytest.mark.parametrize(
-    "environment",
-    [
-        {"TIDEGATE_UPSTREAMS__A__PASWORD": SECRET},
-        {"TIDEGATE_UPSTREAMS": SECRET},
-        {"TIDEGATE_UPSTREAMS__A": '{"password": "hunter2'},
-        {"TIDEGATE_UPSTREAMS__A": '"hunter2"'},
-        {"TIDEGATE_UPSTREAMS__A__PASSWORD": SECRET},
-    ],
-)
-def test_no_error_of_a_variable_shows_a_password(environment: dict[str, str]) -> None:
-    with pytest.raises(ConfigurationError) as caught:
-        load_settings(None, environment=environment)
-
-    assert SECRET not in str(caught.value)
 
 
 def test_a_problem_without_key_or_line_is_shown_without() -> None:

@@ -196,6 +196,7 @@ def test_settings_can_not_be_changed() -> None:
 
 def test_nothing_is_read_behind_the_callers_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TIDEGATE_LISTEN__PORT", "9000")
+    monkeypatch.setenv("LISTEN", '{"port": 9000}')
 
     assert Settings().listen.port == load_settings(None, environment={}).listen.port == 8080
 

@@ -233,7 +233,8 @@ def test_any_configuration_loads_or_is_refused_in_words(data: dict[str, Any]) ->
 
 @settings(deadline=None, max_examples=300)
 @given(st.dictionaries(KEYS.map(lambda key: f"TIDEGATE_{key.upper()}"), SCALARS, max_size=3))
-@example({"TIDEGATE_LISTEN__HOST": "\udcff", "TIDEGATE_\udcff": "x"})
+@example({"TIDEGATE_LISTEN__HOST": "\udcff", "TIDEGATE_\udcff": "x", "TIDEGATE_UPSTREAMS__\udcff__URL": "mqtt://h"})
+@example({"TIDEGATE_UPSTREAMS__A__USERNAME": "\udcff", "TIDEGATE_UPSTREAMS__A__CA_FILE": "\udcff"})
 @example({"TIDEGATE_ROUTES": "[" * 5000})
 @example({"TIDEGATE_ROUTES": "[" * 1000 + "]" * 1000})
 @example({"TIDEGATE_LIMITS": '{"connections": NaN}'})

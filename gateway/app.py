@@ -20,7 +20,7 @@ from bridges.http import HttpBridge
 from bridges.mqtt import Upstream, UpstreamOptions
 from bridges.sse import SseBridge
 from bridges.websocket import WebSocketBridge
-from gateway.configuration import Settings, UpstreamSettings
+from gateway.config import Settings, UpstreamSettings
 from gateway.core.admission import Admission
 from gateway.core.clock import SystemClock
 from gateway.core.counters import Counters
@@ -126,7 +126,7 @@ def _upstream_options(name: str, upstream: UpstreamSettings) -> UpstreamOptions:
         tls=scheme in ("mqtts", "wss"),
         protocol=upstream.protocol,
         username=upstream.username,
-        password=upstream.read_password(),
+        password=upstream.password_text(),
         ca_file=upstream.ca_file,
         certificate_file=upstream.certificate_file,
         key_file=upstream.key_file,

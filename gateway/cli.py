@@ -12,7 +12,7 @@ import orjson
 import typer
 
 from gateway import __version__, client
-from gateway.configuration import ConfigurationError, Settings, load_settings
+from gateway.config import ConfigurationError, Settings, load_settings
 from gateway.core.routing import Explanation, RoutingTable
 from gateway.core.topics import InvalidName, check_name
 from gateway.demo import run_demo

@@ -9,7 +9,7 @@ import uvloop
 from bridges.broker import BrokerUnavailable
 from gateway import __version__
 from gateway.app import Gateway, create_app
-from gateway.configuration import Settings
+from gateway.config import Settings
 from gateway.demo import run_demo
 from gateway.server import Server, bind
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import uvicorn
 
 from gateway.app import create_app
-from gateway.configuration import load_settings
+from gateway.config import load_settings
 from gateway.server import bind
 
 

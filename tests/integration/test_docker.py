@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 
-from gateway.configuration import load_settings
+from gateway.config import load_settings
 from tests.real import TIDEGATE, GatewayProcess, Mosquitto
 
 DOCKER = Path(__file__).parents[2] / "docker"

@@ -12,7 +12,7 @@ import orjson
 import pytest
 import yaml
 
-from gateway.configuration import ConfigurationError, load_settings
+from gateway.config import ConfigurationError, load_settings
 from gateway.core import wire
 from tests.real import TIDEGATE, GatewayProcess, Mosquitto, Running, free_port
 

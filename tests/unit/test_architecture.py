@@ -3,6 +3,7 @@
 import ast
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -30,14 +31,15 @@ def name(path: Path) -> str:
     return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 
-def third_party() -> set[str]:
-    return {
+@cache
+def third_party() -> frozenset[str]:
+    return frozenset(
         module.partition(".")[0]
         for folder in ("gateway", "bridges")
         for path in modules(folder)
         for module in imports(path)
         if module.partition(".")[0] not in sys.stdlib_module_names | {"gateway", "bridges"}
-    }
+    )
 
 
 @pytest.mark.parametrize("path", modules("gateway/core"), ids=name)

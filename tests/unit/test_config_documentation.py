@@ -10,7 +10,7 @@ import pytest
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from gateway.configuration import (
+from gateway.config import (
     ConfigurationError,
     RouteSettings,
     Settings,

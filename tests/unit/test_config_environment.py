@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.configuration import ConfigurationError, load_settings
+from gateway.config import ConfigurationError, load_settings
 from gateway.core.routing import RouteSpec
 
 FILE = """\
@@ -40,7 +40,7 @@ def test_a_variable_sets_one_key_of_an_upstream_in_the_file(path: Path) -> None:
     settings = load_settings(path, environment={"TIDEGATE_UPSTREAMS__PLANT__PASSWORD": "s3cret"})
 
     plant = settings.upstreams["plant"]
-    assert (plant.url.host, plant.username, plant.read_password()) == ("plant", "gateway", "s3cret")
+    assert (plant.url.host, plant.username, plant.password_text()) == ("plant", "gateway", "s3cret")
 
 
 def test_an_upstream_may_come_from_variables_alone() -> None:
@@ -88,7 +88,7 @@ def test_files_that_variables_name_are_relative_to_the_working_directory(
 
     settings = load_settings(path, environment={"TIDEGATE_UPSTREAMS__PLANT__PASSWORD_FILE": "password"})
 
-    assert settings.upstreams["plant"].read_password() == "s3cret"
+    assert settings.upstreams["plant"].password_text() == "s3cret"
 
 
 def test_what_kubernetes_and_docker_set_for_a_service_called_tidegate_is_passed_over() -> None:

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 import yaml
 
-from gateway.configuration import (
+from gateway.config import (
     ConfigurationError,
     Problem,
     RouteSettings,
@@ -12,8 +12,8 @@ from gateway.configuration import (
     UpstreamSettings,
     load_settings,
 )
-from gateway.configuration.problems import Keys, dotted, shown
-from gateway.configuration.shape import fields_of, inside
+from gateway.config.problems import Keys, dotted, shown
+from gateway.config.shape import fields_of, inside
 
 
 @pytest.fixture(autouse=True)

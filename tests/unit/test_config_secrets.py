@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.configuration import ConfigurationError, load_settings
+from gateway.config import ConfigurationError, load_settings
 
 
 @pytest.fixture(autouse=True)

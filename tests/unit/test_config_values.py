@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from gateway.configuration import ConfigurationError, Settings, load_settings
+from gateway.config import ConfigurationError, Settings, load_settings
 from gateway.core.limits import Limits
 from gateway.core.routing import Direction, PayloadKind, RouteSpec, RoutingTable
 
@@ -145,7 +145,7 @@ def test_the_protocol_may_be_written_as_people_write_it(load: Load, written: str
 def test_text_stays_what_was_written(load: Load) -> None:
     upstream = load("upstreams: {a: {url: mqtt://h, username: 0123, password: 0x1F, client_id: no}}").upstreams["a"]
 
-    assert (upstream.username, upstream.read_password(), upstream.client_id) == ("0123", "0x1F", "no")
+    assert (upstream.username, upstream.password_text(), upstream.client_id) == ("0123", "0x1F", "no")
 
 
 def test_null_switches_the_status_topic_off(load: Load) -> None:
@@ -164,7 +164,7 @@ def test_a_password_file_is_relative_to_the_configuration_and_loses_one_newline(
     settings = load("upstreams: {a: {url: mqtt://h, username: u, password_file: password}}")
     (tmp_path / "password").unlink()
 
-    assert settings.upstreams["a"].read_password() == password
+    assert settings.upstreams["a"].password_text() == password
 
 
 def test_certificate_files_are_relative_to_the_configuration(load: Load, tmp_path: Path) -> None:

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from gateway.configuration import ConfigurationError, Settings, load_settings
-from gateway.configuration.problems import Place
-from gateway.configuration.tree import Node
-from gateway.configuration.yaml_source import MAXIMUM_BYTES, read_yaml
+from gateway.config import ConfigurationError, Settings, load_settings
+from gateway.config.problems import Place
+from gateway.config.tree import Node
+from gateway.config.yaml_source import MAXIMUM_BYTES, read_yaml
 
 
 def problems(path: Path) -> list[str]:

@@ -22,10 +22,10 @@ from yaml.events import (
     StreamEndEvent,
 )
 
-from gateway.configuration.files import UnreadableFile, read_bounded
-from gateway.configuration.problems import ConfigurationError, Keys, Place, Problem, is_unicode
-from gateway.configuration.tree import MAXIMUM_DEPTH, Node, Scalar, TooDeep
-from gateway.configuration.yaml_errors import NO_CHARACTER, in_plain_words
+from gateway.config.files import UnreadableFile, read_bounded
+from gateway.config.problems import ConfigurationError, Keys, Place, Problem, is_unicode
+from gateway.config.tree import MAXIMUM_DEPTH, Node, Scalar, TooDeep
+from gateway.config.yaml_errors import NO_CHARACTER, in_plain_words
 
 __all__ = ["read_yaml", "read_yaml_file"]
 

@@ -13,8 +13,8 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 from pydantic import AfterValidator, BeforeValidator, Field, GetCoreSchemaHandler, PlainValidator, SecretStr
 from pydantic_core import CoreSchema, core_schema
 
-from gateway.configuration.files import UnreadableFile, check_readable, read_bounded
-from gateway.configuration.problems import shown
+from gateway.config.files import UnreadableFile, check_readable, read_bounded
+from gateway.config.problems import shown
 from gateway.core.routes import Direction, PayloadKind
 from gateway.core.topics import check_name
 

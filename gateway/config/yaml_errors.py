@@ -5,7 +5,7 @@ from typing import Final
 
 import yaml
 
-from gateway.configuration.problems import Place
+from gateway.config.problems import Place
 
 __all__ = ["NO_CHARACTER", "in_plain_words"]
 

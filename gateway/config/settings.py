@@ -8,8 +8,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from gateway.configuration import values
-from gateway.configuration.addresses import BrokerAddress, Origin
+from gateway.config import values
+from gateway.config.addresses import BrokerAddress, Origin
 from gateway.core.limits import Limits
 from gateway.core.routes import Direction, PayloadKind, RouteSpec
 
@@ -143,7 +143,7 @@ class UpstreamSettings(Section):
         """Scheme, host, port and path of the URL."""
         return self.url.scheme, self.url.host, self.url.port, self.url.path
 
-    def read_password(self) -> str | None:
+    def password_text(self) -> str | None:
         """The password, whichever key it was given by. The file was read when the configuration was."""
         secret = self.password_file.password if self.password_file is not None else self.password
         return None if secret is None else secret.get_secret_value()

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from pydantic import PlainValidator
 
-from gateway.configuration.problems import shown
+from gateway.config.problems import shown
 
 __all__ = ["BrokerAddress", "BrokerUrl", "Origin"]
 

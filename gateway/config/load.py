@@ -9,12 +9,12 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import PydanticBaseSettingsSource
 
-from gateway.configuration.environment import read_environment
-from gateway.configuration.explain import explain
-from gateway.configuration.problems import ConfigurationError, Keys, Place, Problem
-from gateway.configuration.settings import RouteSettings, Settings
-from gateway.configuration.tree import Node, Scalar
-from gateway.configuration.yaml_source import read_yaml_file
+from gateway.config.environment import read_environment
+from gateway.config.explain import explain
+from gateway.config.problems import ConfigurationError, Keys, Place, Problem
+from gateway.config.settings import RouteSettings, Settings
+from gateway.config.tree import Node, Scalar
+from gateway.config.yaml_source import read_yaml_file
 from gateway.core.routing import RouteProblem, RouteSpec, RoutingError, RoutingTable
 
 __all__ = ["load_settings"]

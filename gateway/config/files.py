@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from gateway.configuration.problems import shown
+from gateway.config.problems import shown
 
 __all__ = ["UnreadableFile", "check_readable", "read_bounded"]
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
-from gateway.configuration.problems import Keys, Place
+from gateway.config.problems import Keys, Place
 
 __all__ = ["MAXIMUM_DEPTH", "Node", "Scalar", "TooDeep"]
 

@@ -1,7 +1,7 @@
 """The configuration: what can be set, and how it is loaded from a YAML file, the environment and the command line."""
 
-from gateway.configuration.load import load_settings
-from gateway.configuration.problems import ConfigurationError, Problem
-from gateway.configuration.settings import RouteSettings, Settings, UpstreamSettings
+from gateway.config.load import load_settings
+from gateway.config.problems import ConfigurationError, Problem
+from gateway.config.settings import RouteSettings, Settings, UpstreamSettings
 
 __all__ = ["ConfigurationError", "Problem", "RouteSettings", "Settings", "UpstreamSettings", "load_settings"]

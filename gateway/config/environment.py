@@ -11,10 +11,10 @@ from typing import Any, Final
 
 import orjson
 
-from gateway.configuration.problems import Keys, Place, Problem
-from gateway.configuration.settings import Settings
-from gateway.configuration.shape import fields_of, inside, is_list, is_mapping, is_optional
-from gateway.configuration.tree import Node, TooDeep
+from gateway.config.problems import Keys, Place, Problem
+from gateway.config.settings import Settings
+from gateway.config.shape import fields_of, inside, is_list, is_mapping, is_optional
+from gateway.config.tree import Node, TooDeep
 
 __all__ = ["read_environment"]
 

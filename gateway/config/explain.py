@@ -8,11 +8,11 @@ from typing import Any, Final
 
 from pydantic_core import ErrorDetails
 
-from gateway.configuration.problems import Keys, Problem, shown
-from gateway.configuration.settings import Settings
-from gateway.configuration.shape import fields_of, inside
-from gateway.configuration.tree import Node
-from gateway.configuration.values import EXPECTED, EXPECTED_SECRET
+from gateway.config.problems import Keys, Problem, shown
+from gateway.config.settings import Settings
+from gateway.config.shape import fields_of, inside
+from gateway.config.tree import Node
+from gateway.config.values import EXPECTED, EXPECTED_SECRET
 
 __all__ = ["explain"]
 

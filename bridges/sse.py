@@ -12,16 +12,13 @@ from urllib.parse import parse_qs
 from gateway.core.admission import Admission, Caller
 from gateway.core.conversation import Conversation
 from gateway.core.counters import Counters
-from gateway.core.errors import BadMessage, NoSuchEndpoint, SlowConsumer, TidegateError
+from gateway.core.errors import BadMessage, NoSuchEndpoint, TidegateError
 from gateway.core.namespace import Namespace
 from gateway.core.problem import problem
 from gateway.core.session import Session
-from gateway.core.sink import BufferSink, Sink, Transport, TransportSink
+from gateway.core.sink import CLOSE_GRACE_SECONDS, BufferSink, Sink, Transport, TransportSink
 
 __all__ = ["SseBridge", "chunk", "event"]
-
-CLOSE_GRACE_SECONDS: Final = 2.0
-"""How long a client has to take what was sent before a close."""
 
 RETRY_MILLISECONDS: Final = 2000
 """How long an EventSource waits before it connects again."""
@@ -92,14 +89,14 @@ class SseBridge:
     async def _serve(self, transport: Transport, rooms: Iterable[str], receive: Any) -> None:
         sink = TransportSink(transport, chunk)
         session = self._namespace.open("sse", sink)
-        transport.on_overflow(self._namespace.limits.write_buffer_bytes, lambda: session.end(_slow(session)))
+        transport.on_overflow(self._namespace.limits.write_buffer_bytes, session.overflow)
         sink.write(_chunked(b"retry: %d\n" % RETRY_MILLISECONDS))
         await self._stream(session, _chunked(b":\n"), rooms, receive)
 
     async def _serve_buffered(self, rooms: Iterable[str], receive: Any, send: Any) -> None:
-        sink = BufferSink(event, self._namespace.limits.write_buffer_bytes, CLOSE_GRACE_SECONDS)
+        sink = BufferSink(event, self._namespace.limits.write_buffer_bytes)
         session = self._namespace.open("sse", sink)
-        sink.on_overflow(lambda: session.end(_slow(session)))
+        sink.on_overflow(session.overflow)
         sink.write(b"retry: %d\n" % RETRY_MILLISECONDS)
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -128,10 +125,6 @@ class SseBridge:
             await asyncio.sleep(self._heartbeat_seconds)
             for sink, heartbeat in tuple(self._sinks.items()):
                 sink.write(heartbeat)
-
-
-def _slow(session: Session) -> SlowConsumer:
-    return SlowConsumer(f"the client of session {session.id} reads slower than its rooms fill")
 
 
 async def _send_from(sink: BufferSink, send: Any) -> None:

@@ -11,17 +11,14 @@ from typing import Any
 from gateway.core.admission import Admission, Caller
 from gateway.core.conversation import Conversation
 from gateway.core.counters import Counters
-from gateway.core.errors import SlowConsumer, TidegateError, WrongSubprotocol
+from gateway.core.errors import TidegateError, WrongSubprotocol
 from gateway.core.namespace import Namespace
 from gateway.core.problem import problem
 from gateway.core.session import Session
-from gateway.core.sink import BufferSink, Transport, TransportSink
+from gateway.core.sink import CLOSE_GRACE_SECONDS, BufferSink, Transport, TransportSink
 from gateway.core.wire import SUBPROTOCOL
 
 __all__ = ["WebSocketBridge", "text_frame"]
-
-CLOSE_GRACE_SECONDS = 2.0
-"""How long a client has to take what was sent before a close."""
 
 
 def text_frame(kind: str, text: bytes, cursor: str | None = None) -> bytes:  # noqa: ARG001 - a `Framing`
@@ -67,13 +64,13 @@ class WebSocketBridge:
 
     async def _serve(self, transport: Transport, receive: Any) -> None:
         session = self._namespace.open("websocket", TransportSink(transport, text_frame))
-        transport.on_overflow(self._namespace.limits.write_buffer_bytes, lambda: session.end(_slow(session)))
+        transport.on_overflow(self._namespace.limits.write_buffer_bytes, session.overflow)
         await self._converse(session, receive)
 
     async def _serve_buffered(self, receive: Any, send: Any) -> None:
-        sink = BufferSink(plain_text, self._namespace.limits.write_buffer_bytes, CLOSE_GRACE_SECONDS)
+        sink = BufferSink(plain_text, self._namespace.limits.write_buffer_bytes)
         session = self._namespace.open("websocket", sink)
-        sink.on_overflow(lambda: session.end(_slow(session)))
+        sink.on_overflow(session.overflow)
         try:
             async with asyncio.TaskGroup() as tasks:
                 sender = tasks.create_task(_send_from(sink, send))
@@ -91,10 +88,6 @@ class WebSocketBridge:
                 conversation.receive(event["bytes"] if text is None else text)
         finally:
             session.end()
-
-
-def _slow(session: Session) -> SlowConsumer:
-    return SlowConsumer(f"the client of session {session.id} reads slower than its rooms fill")
 
 
 def _choose(offered: list[str]) -> str | None:

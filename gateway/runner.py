@@ -1,6 +1,9 @@
 """One run of the gateway, from taking the port to the exit code."""
 
+import asyncio
 import errno
+import os
+import sys
 from contextlib import closing
 
 import typer
@@ -21,7 +24,7 @@ class StartError(Exception):
 
 
 def run(settings: Settings, *, demo: bool) -> None:
-    """Serve until SIGINT or SIGTERM.
+    """Serve until SIGINT or SIGTERM, then end the process.
 
     Raises:
         StartError: a port is taken, or an address can't be had.
@@ -29,7 +32,10 @@ def run(settings: Settings, *, demo: bool) -> None:
     """
     if demo and settings.upstreams:
         raise StartError("--demo needs the embedded broker: expected a configuration without `upstreams`")
-    uvloop.run(_serve(settings, demo=demo))
+    asyncio.Runner(loop_factory=uvloop.new_event_loop).run(_serve(settings, demo=demo))
+    # All has ended in good order but, maybe, a thread that tries to reach a broker; nothing can interrupt it.
+    sys.stdout.flush()
+    os._exit(0)
 
 
 async def _serve(settings: Settings, *, demo: bool) -> None:

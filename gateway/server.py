@@ -10,7 +10,7 @@ import signal
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
@@ -19,12 +19,10 @@ from websockets.http11 import Request
 
 from bridges.websocket import text_frame
 from gateway.core.errors import MessageTooLarge
+from gateway.core.sink import CLOSE_GRACE_SECONDS
 from gateway.core.wire import encode_error
 
 __all__ = ["HttpProtocol", "Server", "WebSocketProtocol", "bind"]
-
-CLOSE_GRACE_SECONDS: Final = 2.0
-"""How long a client has to take what was sent before a close; then the connection is cut."""
 
 
 class _Overflow:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Literal
 
 from gateway.core import wire
-from gateway.core.errors import TidegateError
+from gateway.core.errors import SlowConsumer, TidegateError
 from gateway.core.limits import Budget
 from gateway.core.sink import Sink
 
@@ -38,6 +38,10 @@ class Session:
     def send(self, kind: str, text: bytes, cursor: str | None = None) -> None:
         """Send one object of the wire protocol, already JSON."""
         self.sink.write(self.sink.framing(kind, text, cursor))
+
+    def overflow(self) -> None:
+        """End, because more waits for the client than may: it reads slower than its rooms fill."""
+        self.end(SlowConsumer(f"the client of session {self.id} reads slower than its rooms fill"))
 
     def end(self, error: TidegateError | None = None) -> None:
         """Leave all rooms; with an error, say `bye` and close the connection. Only the first call counts."""

@@ -7,9 +7,12 @@ bounded, never block and never raise; what becomes of a client that doesn't read
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Protocol
+from typing import Final, Protocol
 
-__all__ = ["BufferSink", "Framing", "Sink", "Transport", "TransportSink"]
+__all__ = ["CLOSE_GRACE_SECONDS", "BufferSink", "Framing", "Sink", "Transport", "TransportSink"]
+
+CLOSE_GRACE_SECONDS: Final = 2.0
+"""How long a client has to take what was sent before a close; then the connection is cut."""
 
 Framing = Callable[[str, bytes, str | None], bytes]
 """Turns an object of the wire protocol into a transport's bytes: `(type, JSON text, cursor)` to a frame or event.
@@ -68,7 +71,6 @@ class BufferSink:
     __slots__ = (
         "_closing",
         "_deadline",
-        "_grace_seconds",
         "_limit_bytes",
         "_on_overflow",
         "_queue",
@@ -77,10 +79,9 @@ class BufferSink:
         "framing",
     )
 
-    def __init__(self, framing: Framing, limit_bytes: int, grace_seconds: float) -> None:
+    def __init__(self, framing: Framing, limit_bytes: int) -> None:
         self.framing = framing
         self._limit_bytes = limit_bytes
-        self._grace_seconds = grace_seconds
         self._queue: deque[bytes] = deque()
         self._size_bytes = 0
         self._on_overflow: Callable[[], None] | None = None
@@ -110,7 +111,7 @@ class BufferSink:
             self._closing = (code, reason)
             self._wake.set()
             if self._deadline is not None:
-                self._deadline.reschedule(asyncio.get_running_loop().time() + self._grace_seconds)
+                self._deadline.reschedule(asyncio.get_running_loop().time() + CLOSE_GRACE_SECONDS)
 
     async def pump(self, send: Callable[[bytes], Awaitable[None]]) -> tuple[int, str]:
         """Send what is written until the sink is closed; the code and reason of that.

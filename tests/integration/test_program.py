@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import httpx
@@ -80,6 +80,18 @@ def test_it_ends_although_its_broker_answers_nothing(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as mute:
         config = configuration(mute.getsockname()[1])
         with GatewayProcess(tmp_path / "gateway", config) as gateway, mute.accept()[0]:
+            gateway.send_signal(signal.SIGINT)
+            assert gateway.wait(5) == 0
+
+
+def test_it_ends_although_its_broker_cant_even_be_reached(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full, ExitStack() as waiting:
+        for _ in range(2):  # so that the kernel takes no more, and connecting hangs
+            client = waiting.enter_context(socket.socket())
+            client.setblocking(False)
+            client.connect_ex(full.getsockname())
+        config = configuration(full.getsockname()[1])
+        with GatewayProcess(tmp_path / "gateway", config) as gateway:
             gateway.send_signal(signal.SIGINT)
             assert gateway.wait(5) == 0
 

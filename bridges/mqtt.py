@@ -7,7 +7,6 @@ broker and called back once it has acknowledged it. A lost connection is made ag
 import asyncio
 import contextlib
 import logging
-import ssl
 from collections.abc import Callable, Mapping
 from enum import StrEnum
 from random import Random
@@ -68,9 +67,12 @@ class Upstream:
         while True:
             try:
                 await self._connect_once()
-            except (aiomqtt.MqttError, OSError, ssl.SSLError, ValueError) as error:
+            except (aiomqtt.MqttError, OSError, ValueError) as error:
                 attempts = 0 if self.state is UpstreamState.UP else attempts + 1
-                self._fell(error)
+                self._fell(explain(error, self.options))
+            except Exception:
+                self._fell("a fault of the gateway; its log says more")
+                raise
             ceiling = min(
                 self.options.reconnect_max_seconds, self.options.reconnect_min_seconds * 2 ** min(attempts, 16)
             )
@@ -94,10 +96,9 @@ class Upstream:
             finally:
                 self._client = None
 
-    def _fell(self, error: Exception) -> None:
+    def _fell(self, reason: str) -> None:
         was = self.state
         self.state = UpstreamState.DOWN
-        reason = explain(error, self.options)
         if was is not UpstreamState.DOWN:
             logger.warning("upstream %s is down: %s", self.options.name, reason)
         elif reason != self.problem:

@@ -81,14 +81,14 @@ class Client(aiomqtt.Client):
         return self._client
 
     async def closed(self) -> None:
-        """Wait until the connection is lost.
+        """Wait until the connection is lost; never returns.
 
         Raises:
-            aiomqtt.MqttError: it was, otherwise than by the gateway's own doing.
-
+            aiomqtt.MqttError: it was.
         """
         await asyncio.wait((self._disconnected,))
         self._disconnected.result()
+        raise aiomqtt.MqttError("the broker closed the connection")
 
 
 def make_client(
@@ -102,7 +102,6 @@ def make_client(
 
     Raises:
         OSError, ssl.SSLError: a certificate file can't be used.
-
     """
     v5 = options.protocol == "5"
     will = None if options.status_topic is None else aiomqtt.Will(options.status_topic, b"offline", 1, retain=True)

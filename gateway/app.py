@@ -68,7 +68,6 @@ class Gateway:
 
         Raises:
             BrokerUnavailable: the embedded broker can't be had.
-
         """
         if self.broker is not None:
             await self.broker.start()

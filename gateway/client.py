@@ -24,7 +24,6 @@ async def subscribe(url: str, rooms: Sequence[str]) -> AsyncGenerator[dict[str, 
 
     Raises:
         ClientError: the gateway can't be reached, refuses, or goes away.
-
     """
     async with _connected(url) as connection:
         for number, room in enumerate(rooms):
@@ -43,7 +42,6 @@ async def publish(url: str, room: str, data: Any) -> None:
 
     Raises:
         ClientError: the gateway can't be reached, or refuses.
-
     """
     async with _connected(url) as connection:
         await _send(connection, type="publish", id=0, room=room, data=data)

@@ -14,7 +14,6 @@ def configure_logging(level: str, style: str) -> None:
     Args:
         level: `debug`, `info`, `warning` or `error`.
         style: `console`, `json`, or `auto`: console on a terminal, JSON elsewhere.
-
     """
     readable = style == "console" or (style == "auto" and sys.stderr.isatty())
     shared: list[structlog.typing.Processor] = [

@@ -28,7 +28,6 @@ def run(settings: Settings, *, demo: bool) -> None:
 
     Raises:
         StartError: a port is taken, or an address can't be had.
-
     """
     if demo and settings.upstreams:
         raise StartError("--demo needs the embedded broker: expected a configuration without `upstreams`")

@@ -242,7 +242,6 @@ def bind(host: str, port: int) -> socket.socket:
 
     Raises:
         OSError: the address can't be had.
-
     """
     family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     listener = socket.socket(family, kind, protocol)

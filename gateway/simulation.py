@@ -119,7 +119,6 @@ class Device:
 
         Raises:
             ValueError: it isn't a command for this device.
-
         """
         try:
             command: Any = orjson.loads(payload)

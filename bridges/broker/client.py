@@ -85,7 +85,6 @@ class Client:
 
         Raises:
             ConnectionError: the connection has been lost.
-
         """
         self._flush()
         if self._writer is not None:

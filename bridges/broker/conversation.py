@@ -40,7 +40,6 @@ class Conversation:
             BrokenPacket: the client broke the protocol.
             TimeoutError: it was silent for too long.
             ConnectionError: the connection has been lost.
-
         """
         while True:
             for _ in range(TURN_PACKETS):

@@ -55,7 +55,6 @@ class EmbeddedBroker:
 
         Raises:
             BrokerUnavailable: the address can't be listened on, or the process doesn't come up.
-
         """
         await self._end()
         first = self._listening is None
@@ -73,7 +72,6 @@ class EmbeddedBroker:
 
         Raises:
             BrokerUnavailable: it ended by itself.
-
         """
         process = self._process
         if process is None:

@@ -76,7 +76,6 @@ async def read_packet(reader: asyncio.StreamReader, limit_bytes: int) -> Any:
 
     Raises:
         BrokenPacket: it can't be decoded, or is longer than `limit_bytes`.
-
     """
     try:
         header = await MQTTFixedHeader.from_stream(reader)
@@ -123,7 +122,6 @@ def check_topic(topic: str) -> None:
 
     Raises:
         BrokenPacket: it isn't a topic.
-
     """
     if not topic or "\0" in topic or has_wildcard(topic):
         raise BrokenPacket(f"a message to {topic!r}: expected a topic, without wildcards and NUL")

@@ -50,7 +50,6 @@ def parse_broker_url(value: object) -> BrokerUrl:
 
     Raises:
         ValueError: it isn't one, or holds more than the way to the broker.
-
     """
     text = value if isinstance(value, str) else ""
     if "@" in text:  # the text isn't shown, since it may hold a password
@@ -74,7 +73,6 @@ def parse_origin(value: object) -> str:
 
     Raises:
         ValueError: it isn't one.
-
     """
     if value == "*":
         raise ValueError(

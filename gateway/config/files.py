@@ -20,7 +20,6 @@ def read_bounded(path: Path, maximum_bytes: int) -> bytes:
 
     Raises:
         UnreadableFile: it can't be read, or is larger.
-
     """
     try:
         with path.open("rb") as file:
@@ -37,7 +36,6 @@ def check_readable(path: Path) -> Path:
 
     Raises:
         UnreadableFile: there is none.
-
     """
     try:
         path.open("rb").close()

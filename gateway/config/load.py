@@ -37,7 +37,6 @@ def load_settings(
 
     Raises:
         ConfigurationError: it can't be used.
-
     """
     variables, problems = read_environment(environment)
     tree = Node(Place("defaults"), {})

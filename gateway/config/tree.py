@@ -34,7 +34,6 @@ class Node:
 
         Raises:
             TooDeep: it is.
-
         """
         if depth > MAXIMUM_DEPTH:
             raise TooDeep

@@ -46,7 +46,6 @@ def parse_bytes(value: object) -> int:
 
     Raises:
         ValueError: it isn't one, or not a whole number of bytes.
-
     """
     found = _SIZE.fullmatch(str(value).strip())
     unit = _UNITS.get(found[2].lower()) if found else None

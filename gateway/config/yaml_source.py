@@ -38,7 +38,6 @@ def read_yaml_file(path: Path) -> tuple[Node, list[Problem]]:
 
     Raises:
         ConfigurationError: it can't be read, isn't YAML as it is taken here, or isn't a mapping.
-
     """
     source = str(path)
     try:

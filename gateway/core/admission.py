@@ -48,7 +48,6 @@ class Admission:
 
         Raises:
             OriginRefused: from elsewhere.
-
         """
         with self.counted():
             self._origins.check(caller.origin, caller.host)
@@ -59,7 +58,6 @@ class Admission:
 
         Raises:
             OriginRefused, TooManyConnections, TooManyConnectionsFromAddress: on entry.
-
         """
         self.check_origin(caller)
         with self.counted():

@@ -89,7 +89,6 @@ class Conversation:
 
         Raises:
             TidegateError: as `Namespace.subscribe`.
-
         """
         cursor, last = self._namespace.subscribe(self._session, room)
         self._session.send("subscribed", wire.encode_subscribed(identifier, room, cursor, last), cursor)

@@ -82,7 +82,6 @@ class Budget:
         Raises:
             MessageTooLarge: it is larger than `message_bytes`.
             RateLimited: too many messages or bytes; it says when to try again.
-
         """
         if size_bytes > self._limits.message_bytes:
             raise MessageTooLarge(f"{size_bytes} bytes: expected at most {self._limits.message_bytes}")
@@ -142,7 +141,6 @@ class ConnectionLimiter:
         Raises:
             TooManyConnections: there are too many in all.
             TooManyConnectionsFromAddress: there are too many from this address.
-
         """
         if self._total >= self._limits.connections:
             raise TooManyConnections(

@@ -25,7 +25,6 @@ class Cursor:
 
         Raises:
             ValueError: it isn't one.
-
         """
         match = _CURSOR.fullmatch(text)
         if match is None:

@@ -130,7 +130,6 @@ class Namespace:
 
         Raises:
             BadMessage, TooManySubscriptions: as `subscribe`.
-
         """
         for room in rooms:
             _check_room(check_filter, room)
@@ -151,7 +150,6 @@ class Namespace:
         Raises:
             BadMessage: that is no room or pattern.
             TooManySubscriptions: the session has as many as it may.
-
         """
         _check_room(check_filter, room)
         if room not in session.rooms:
@@ -164,7 +162,6 @@ class Namespace:
 
         Raises:
             BadMessage: the session isn't subscribed to that.
-
         """
         if room not in session.rooms:
             raise BadMessage("room: expected one that this session is subscribed to")
@@ -175,7 +172,6 @@ class Namespace:
 
         Raises:
             BadMessage: that is no room or pattern.
-
         """
         _check_room(check_filter, room)
         return self._log.cursor, self._log.last(room)
@@ -188,7 +184,6 @@ class Namespace:
         Raises:
             BadMessage: that is no room, or the data isn't what the route says. Nothing was sent.
             ReadOnly: only devices write into this room.
-
         """
         _check_room(check_name, room)
         matches = self.routing.topics_for(room)

@@ -24,7 +24,6 @@ class Origins:
 
         Raises:
             OriginRefused: the page comes from elsewhere.
-
         """
         if origin is None or origin in self._allowed:
             return

@@ -37,7 +37,6 @@ def decode(kind: PayloadKind, raw: bytes) -> Payload:
 
     Raises:
         PayloadError: `json` that isn't valid (RFC 8259), or `text` that isn't UTF-8.
-
     """
     match kind:
         case PayloadKind.JSON:
@@ -80,7 +79,6 @@ def encode(kind: PayloadKind, data: object, *, binary: bool) -> bytes:
 
     Raises:
         BadMessage: data that isn't what the route says; it names the field.
-
     """
     if binary or kind is PayloadKind.BYTES:
         if not isinstance(data, str):

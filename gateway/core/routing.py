@@ -45,7 +45,6 @@ class RoutingTable:
 
     Raises:
         RoutingError: the routes can't be used; it holds all problems.
-
     """
 
     def __init__(self, specs: Sequence[RouteSpec], upstreams: Sequence[str]) -> None:

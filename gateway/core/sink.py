@@ -118,7 +118,6 @@ class BufferSink:
 
         Raises:
             TimeoutError: what was queued could not be sent within the grace after the close.
-
         """
         async with asyncio.timeout(None) as self._deadline:
             while True:

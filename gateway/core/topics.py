@@ -48,7 +48,6 @@ def check_name(name: str) -> None:
 
     Raises:
         InvalidName: it is empty or too long, or has an empty level, a wildcard, NUL, or a level that starts with `$`.
-
     """
     _check_size(name)
     if has_wildcard(name):
@@ -62,7 +61,6 @@ def check_filter(name: str) -> None:
 
     Raises:
         InvalidName: as `check_name`, and for a wildcard that isn't a whole level or a `#` that isn't the last one.
-
     """
     _check_size(name)
     levels = name.split("/")
@@ -119,7 +117,6 @@ class Pattern:
         Raises:
             InvalidName: an empty level, a wildcard, a capture that isn't a whole level, a duplicate capture, or a
                 `{name...}` before the end.
-
         """
         _check_size(text)
         parts = text.split("/")

@@ -191,7 +191,6 @@ class NameTree(Generic[V]):
 
         Raises:
             KeyError: it isn't there.
-
         """
         path: list[tuple[_Branch[V], str]] = []
         branch = self._root

@@ -86,7 +86,6 @@ def parse(text: str | bytes) -> dict[str, Any]:
 
     Raises:
         BadMessage: it isn't JSON, or not an object.
-
     """
     try:
         value = orjson.loads(text)
@@ -109,7 +108,6 @@ def read(value: Mapping[str, Any]) -> Request:
 
     Raises:
         BadMessage: an unknown type, or a field that is unknown, lacking or wrong; it names the field.
-
     """
     kind = value.get("type")
     if not isinstance(kind, str) or kind not in _FIELDS:

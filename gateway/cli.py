@@ -46,8 +46,8 @@ def _load(path: Path, overrides: dict[str, Any] | None = None) -> Settings:
     try:
         return load_settings(path, environment=os.environ, overrides=overrides or {})
     except ConfigurationError as error:
-        hint = [] if path.exists() else ["Name one with --config, or start from the example in docs/getting-started.md."]
-        _fail(*map(str, error.problems), *hint)
+        hint = "Name one with --config, or start from the example in docs/getting-started.md."
+        _fail(*map(str, error.problems), *([] if path.exists() else [hint]))
 
 
 def _version(wanted: bool) -> None:

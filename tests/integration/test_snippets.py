@@ -51,7 +51,17 @@ def snippets(*languages: str) -> list[Snippet]:
 
 
 def test_every_snippet_is_of_a_kind_that_is_run() -> None:
-    known = {"sh", "yaml", "yaml refused", "json", "js", "html", "nginx", "text"}
+    known = {
+        "sh",
+        "yaml",
+        "yml",
+        "yaml refused",
+        "json",
+        "js",
+        "html",
+        "nginx",
+        "text",
+    }  # yml: test_config_documentation
     for path in DOCUMENTS:
         fences = re.findall(r"^```(.*)$", path.read_text(), re.MULTILINE)
         assert set(fences[::2]) <= known, f"{path.name}: {set(fences[::2]) - known}"

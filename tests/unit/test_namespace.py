@@ -32,6 +32,20 @@ def test_a_message_comes_once_however_many_subscriptions_match(world: World) -> 
     assert rooms(sink.take()) == ["sites/oslo/fan-4/power"]
 
 
+@pytest.mark.parametrize("room", ["chat/x", "chat/+"])
+def test_a_subscription_holds_from_the_next_message_on_and_ends_at_once(world: World, room: str) -> None:
+    (session, sink, _), (other, heard_by_other, _) = world.join(), world.join()
+    world.namespace.subscribe(other, "chat/x")
+    for number in range(6):
+        world.namespace.publish("chat/x", number, lambda _: None)
+        if number == 1:
+            world.namespace.subscribe(session, room)
+        if number == 3:
+            world.namespace.unsubscribe(session, room)
+    assert [sent["data"] for sent in sink.take()] == [2, 3]
+    assert [sent["data"] for sent in heard_by_other.take()] == [0, 1, 2, 3, 4, 5]
+
+
 def test_unsubscribing_ends_only_that_subscription(world: World) -> None:
     session, sink, _ = world.join()
     world.namespace.subscribe(session, "sites/#")

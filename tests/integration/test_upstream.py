@@ -258,8 +258,27 @@ async def test_only_the_fewest_filters_are_subscribed_to(
         {"topic": "e/{x}", "room": "e/{x}", "direction": "to_device"},
     ]
     start_gateway(configuration(broker.port, routes=routes))
-    subscribed = [line.split("\t")[-1] for line in broker.text.splitlines() if "\t" in line and "(QoS" in line]
-    assert sorted(subscribed) == ["a/# (QoS 1)", "c/d (QoS 2)"]
+    assert subscribed_filters(broker) == ["a/# (QoS 1)", "c/d (QoS 2)"]
+
+
+@pytest.mark.parametrize(
+    ("protocol", "expected"),
+    [("3.1.1", ["plant/+/# (QoS 1)"]), ("5", ["plant/+/state (QoS 1)", "plant/x/# (QoS 0)"])],
+)
+async def test_filters_that_overlap_are_widened_where_copies_cant_be_told_apart(
+    broker: Mosquitto, start_gateway: Callable[..., GatewayProcess], protocol: str, expected: list[str]
+) -> None:
+    routes = [
+        {"topic": "plant/{a}/state", "room": "state/{a}", "qos": 1},
+        {"topic": "plant/x/{rest...}", "room": "all/{rest...}"},
+    ]
+    start_gateway(configuration(broker.port, routes=routes, upstream={"protocol": protocol}))
+    assert subscribed_filters(broker) == expected
+
+
+def subscribed_filters(broker: Mosquitto) -> list[str]:
+    """What mosquitto's log says that the gateway subscribed to."""
+    return sorted(line.split("\t")[-1] for line in broker.text.splitlines() if "\t" in line and "(QoS" in line)
 
 
 async def test_the_broker_is_told_the_protocol_and_keep_alive(

@@ -15,7 +15,7 @@ test: $(VENV)/.test
 	@scripts/system-packages
 	@$(MAKE) --no-print-directory check
 	$(BIN)/pytest $(TESTS)
-	node --test clients/js/tests/
+	node --test clients/js/tests/*.test.js
 
 check: $(VENV)/.test
 	$(BIN)/ruff check
@@ -30,6 +30,7 @@ bench: $(VENV)/.test
 install: $(VENV)/.run
 
 $(BIN)/python:
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || scripts/system-packages python3-venv
 	$(PYTHON) -m venv $(VENV)
 	@$(BIN)/pip install --quiet --upgrade 'pip>=25.1'
 

@@ -133,7 +133,7 @@ class Gate extends EventTarget {
     else if (object.type === "subscribed") {
       for (const message of object.last) this.#deliver(message, object.room, true);
     } else if (object.type === "error") {
-      this.dispatchEvent(new CustomEvent("error", { detail: errorFrom(object) }));
+      this.dispatchEvent(Object.assign(new Event("error"), { detail: errorFrom(object) }));
     }
   }
 
@@ -149,7 +149,7 @@ class Gate extends EventTarget {
   #become(state) {
     if (state === this.state) return;
     this.state = state;
-    this.dispatchEvent(new CustomEvent("state", { detail: state }));
+    this.dispatchEvent(Object.assign(new Event("state"), { detail: state }));
   }
 }
 

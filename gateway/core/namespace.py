@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, Protocol
 
-import orjson
-
 from gateway.core.clock import Clock
 from gateway.core.counters import Counters
 from gateway.core.errors import BadMessage, ReadOnly, TidegateError, TooManySubscriptions
@@ -19,7 +17,7 @@ from gateway.core.hub import Hub
 from gateway.core.limits import Budget, Limits, TokenBucket
 from gateway.core.log import Log
 from gateway.core.message import Message
-from gateway.core.payload import Payload, PayloadError, decode, encode
+from gateway.core.payload import Payload, PayloadError, decode, encode, to_json
 from gateway.core.routes import PayloadKind, Route
 from gateway.core.routing import RoutingTable
 from gateway.core.session import Session, TransportName
@@ -198,7 +196,7 @@ class Namespace:
             raise ReadOnly(f"only devices write into {room!r}: no route leads from it to a device")
         if binary:
             encode(PayloadKind.BYTES, data, binary=True)
-        self._hub.deliver(self._log.append(room, Payload(orjson.dumps(data), binary), sender=sender))
+        self._hub.deliver(self._log.append(room, Payload(to_json(data), binary), sender=sender))
         done(None)
 
 

@@ -12,7 +12,7 @@ import orjson
 from gateway.core.errors import BadMessage
 from gateway.core.routes import PayloadKind
 
-__all__ = ["Payload", "PayloadError", "decode", "encode"]
+__all__ = ["Payload", "PayloadError", "decode", "encode", "to_json"]
 
 _SPACES = bytes.maketrans(b"\r\n", b"  ")
 
@@ -92,4 +92,16 @@ def encode(kind: PayloadKind, data: object, *, binary: bool) -> bytes:
     if kind is PayloadKind.TEXT or (kind is PayloadKind.AUTO and isinstance(data, str)):
         assert isinstance(data, str)
         return data.encode()
-    return orjson.dumps(data)
+    return to_json(data)
+
+
+def to_json(data: object) -> bytes:
+    """A client's data as JSON text.
+
+    Raises:
+        BadMessage: it is nested too deeply.
+    """
+    try:
+        return orjson.dumps(data)
+    except orjson.JSONEncodeError as error:
+        raise BadMessage(f"data: expected JSON of less depth ({error})") from None

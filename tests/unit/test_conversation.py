@@ -108,6 +108,15 @@ def test_too_large_a_message_gets_the_named_error_and_closes() -> None:
     assert sink.closed == (1009, "message_too_large")
 
 
+@pytest.mark.parametrize("room", ["devices/x/commands", "chat/x"])
+def test_data_that_is_nested_too_deeply_is_refused_by_name(world: World, room: str) -> None:
+    _, sink, conversation = world.join()
+    conversation.receive(f'{{"type":"publish","room":"{room}","id":1,"data":{"[" * 500}{"]" * 500}}}')
+    (error,) = sink.take()
+    assert (error["code"], error["id"]) == ("bad_message", 1)
+    assert "depth" in str(error["message"])
+
+
 def test_a_fault_of_the_gateways_ends_only_the_session_that_met_it(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

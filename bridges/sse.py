@@ -12,7 +12,7 @@ from urllib.parse import parse_qs
 from gateway.core.admission import Admission, Caller
 from gateway.core.conversation import Conversation
 from gateway.core.counters import Counters
-from gateway.core.errors import BadMessage, NoSuchEndpoint, TidegateError
+from gateway.core.errors import BadMessage, MethodNotAllowed, TidegateError
 from gateway.core.namespace import Namespace
 from gateway.core.problem import problem
 from gateway.core.session import Session
@@ -63,7 +63,7 @@ class SseBridge:
         """Serve one stream."""
         try:
             if scope["method"] != "GET":
-                raise NoSuchEndpoint(f"{scope['method']} is not served here: expected GET")
+                raise MethodNotAllowed(f"{scope['method']} is not served here: expected GET")
             rooms = self._rooms_of(scope)
             with self._admission.connection(Caller.of(scope)):
                 await send({"type": "http.response.start", "status": 200, "headers": HEADERS})

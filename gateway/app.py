@@ -24,7 +24,7 @@ from gateway.config import Settings, UpstreamSettings
 from gateway.core.admission import Admission
 from gateway.core.clock import SystemClock
 from gateway.core.counters import Counters
-from gateway.core.errors import NoSuchEndpoint, ShuttingDown
+from gateway.core.errors import MethodNotAllowed, NoSuchEndpoint, ShuttingDown
 from gateway.core.namespace import Namespace
 from gateway.core.origins import Origins
 from gateway.core.problem import problem
@@ -195,9 +195,9 @@ async def _client(path: Path, request: Request) -> Response:  # noqa: ARG001 - a
 
 async def _no_such_endpoint(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    status, headers, body = problem(
-        NoSuchEndpoint(f"{request.method} {request.url.path} is not served here: see docs/http.md for what is")
-    )
-    response = Response(body, error.status_code if error.status_code == 405 else status)
+    kind = MethodNotAllowed if error.status_code == 405 else NoSuchEndpoint
+    told = kind(f"{request.method} {request.url.path} is not served here: see docs/http.md for what is")
+    status, headers, body = problem(told)
+    response = Response(body, status)
     response.raw_headers = headers
     return response

@@ -10,6 +10,7 @@ __all__ = [
     "BadMessage",
     "InternalError",
     "MessageTooLarge",
+    "MethodNotAllowed",
     "NoSuchEndpoint",
     "OriginRefused",
     "RateLimited",
@@ -87,10 +88,17 @@ class ReadOnly(TidegateError):
 
 
 class NoSuchEndpoint(TidegateError):
-    """Nothing is served at this path, or not with this method."""
+    """Nothing is served at this path."""
 
     code = "no_such_endpoint"
     http_status = 404
+
+
+class MethodNotAllowed(TidegateError):
+    """The path is served, but not with this method."""
+
+    code = "method_not_allowed"
+    http_status = 405
 
 
 class MessageTooLarge(TidegateError):

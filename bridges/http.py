@@ -14,7 +14,7 @@ from starlette.responses import Response
 from gateway.core import wire
 from gateway.core.admission import Admission, Caller
 from gateway.core.counters import Counters
-from gateway.core.errors import BadMessage, MessageTooLarge, TidegateError
+from gateway.core.errors import BadMessage, MessageTooLarge, MethodNotAllowed, TidegateError
 from gateway.core.namespace import Namespace
 from gateway.core.problem import problem
 
@@ -40,6 +40,8 @@ class HttpBridge:
             return Response(status_code=499)
 
     async def _publish(self, request: Request) -> Response:
+        if request.method != "POST":
+            raise MethodNotAllowed(f"{request.method} is not served here: expected POST")
         caller = Caller.of(request.scope)
         self._admission.check_origin(caller)
         room = _room_of(request)

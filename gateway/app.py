@@ -160,7 +160,7 @@ def create_app(settings: Settings) -> Starlette:
         routes=[
             WebSocketRoute("/ws", gateway.websocket),
             Route("/sse", gateway.sse),
-            Route("/publish", gateway.http.publish, methods=["POST"]),
+            Route("/publish", gateway.http.publish, methods=["GET", "POST", "PUT", "PATCH", "DELETE"]),
             Route("/last", gateway.http.last),
             Route("/healthz", gateway.health.healthz),
             Route("/readyz", gateway.health.readyz),

@@ -154,7 +154,7 @@ def test_pages_are_served_and_nothing_else_of_the_disk(tmp_path: Path, broker: M
         ("GET", "/sse?room=a//b", b"", 400, "bad_message", "none empty"),
         ("GET", "/sse?" + "&".join(f"room=r{n}" for n in range(101)), b"", 429, "too_many_subscriptions", "100"),
         ("POST", "/sse?room=a", b"", 405, "method_not_allowed", "GET"),
-        ("GET", "/publish?room=a", b"", 405, "method_not_allowed", "GET /publish"),
+        ("GET", "/publish?room=a", b"", 405, "method_not_allowed", "expected POST"),
         ("GET", "/nothing", b"", 404, "no_such_endpoint", "/nothing"),
     ],
 )

@@ -1,6 +1,6 @@
 /** What the gateway answered, or why nothing came. */
 export declare class TidegateError extends Error {
-  /** The protocol's error code, or `timeout`, `disconnected`, `closed`. */
+  /** The protocol's error code, or `timeout`, `disconnected`, `closed`, `unexpected`. */
   readonly code: string;
   readonly retryAfterSeconds?: number;
 }
@@ -9,6 +9,12 @@ export interface Options {
   /** Where the gateway is; by default, where the page came from. */
   url?: string;
   transport?: "websocket" | "sse";
+  /** What to use instead of the platform's own, outside browsers and in tests. */
+  WebSocket?: new (url: string, protocol: string) => WebSocket;
+  EventSource?: new (url: string) => EventSource;
+  fetch?: (url: string, request: RequestInit) => Promise<Response>;
+  /** Between 0 and 1, for the pauses before reconnecting. */
+  random?: () => number;
 }
 
 export interface Message {
@@ -33,6 +39,21 @@ export type State = "connecting" | "open" | "reconnecting" | "closed";
 
 export interface Gate extends EventTarget {
   readonly state: State;
+  addEventListener(
+    type: "state",
+    listener: (event: Event & { readonly detail: State }) => void,
+    options?: boolean | AddEventListenerOptions,
+  ): void;
+  addEventListener(
+    type: "error",
+    listener: (event: Event & { readonly detail: TidegateError }) => void,
+    options?: boolean | AddEventListenerOptions,
+  ): void;
+  addEventListener(
+    type: string,
+    callback: EventListenerOrEventListenerObject | null,
+    options?: boolean | AddEventListenerOptions,
+  ): void;
   /** `last` says that the message is a last value, told on subscribing. */
   subscribe(room: string, callback: (message: Message, about: { last: boolean }) => void): Subscription;
   publish(room: string, data: unknown): Promise<void>;

@@ -7,7 +7,10 @@ const LONGEST_PAUSE_SECONDS = 15;
 const ANSWER_SECONDS = 10;
 const GONE_FOR_GOOD = new Set([1002, 1007, 1009, 4400, 4401, 4403]);
 
-/** What the gateway answered, or why nothing came: `code` is the protocol's, or `timeout`, `disconnected`, `closed`. */
+/**
+ * What the gateway answered, or why it didn't: `code` is the protocol's, or `timeout`, `disconnected`, `closed`, or
+ * `unexpected` for an answer that isn't the gateway's.
+ */
 export class TidegateError extends Error {
   constructor(code, message, retryAfterSeconds) {
     super(message);
@@ -40,8 +43,9 @@ class Gate extends EventTarget {
   #rooms = new Map(); // pattern → Set of callbacks
   #attempts = 0;
   #retry = null;
+  #patience = null;
   #closed = false;
-  #wake = () => this.#reconnectNow();
+  #wake = () => this.#woken();
 
   constructor(options) {
     super();
@@ -90,6 +94,7 @@ class Gate extends EventTarget {
   close() {
     this.#closed = true;
     clearTimeout(this.#retry);
+    clearTimeout(this.#patience);
     globalThis.removeEventListener?.("online", this.#wake);
     globalThis.document?.removeEventListener("visibilitychange", this.#wake);
     this.#link?.close();
@@ -105,16 +110,22 @@ class Gate extends EventTarget {
       lost: (again) => link === this.#link && this.#lost(again),
     });
     this.#link = link;
+    this.#patience = setTimeout(() => {
+      this.#lost(true);
+      link.close();
+    }, ANSWER_SECONDS * 1000);
     link.open();
   }
 
   #opened() {
+    clearTimeout(this.#patience);
     this.#attempts = 0;
     this.#become("open");
   }
 
   #lost(again) {
     this.#link = null;
+    clearTimeout(this.#patience);
     if (this.#closed || !again) return this.#become("closed");
     this.#become("reconnecting");
     const longest = Math.min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2 ** this.#attempts);
@@ -122,10 +133,13 @@ class Gate extends EventTarget {
     this.#retry = setTimeout(() => this.#open(), (0.2 + 0.8 * this.#options.random()) * longest * 1000);
   }
 
-  #reconnectNow() {
-    if (this.state !== "reconnecting" || globalThis.document?.visibilityState === "hidden") return;
+  /** The machine slept or moved, perhaps: don't wait to reconnect, and don't trust a connection that seems open. */
+  #woken() {
+    if (globalThis.document?.visibilityState === "hidden") return;
+    if (this.state === "open") this.#link.check();
+    if (this.state !== "reconnecting" || this.#link) return;
     clearTimeout(this.#retry);
-    if (!this.#link) this.#open();
+    this.#open();
   }
 
   #hear(object) {
@@ -141,7 +155,7 @@ class Gate extends EventTarget {
   #deliver(message, room, last) {
     for (const [pattern, callbacks] of this.#rooms) {
       if (last ? pattern === room : matches(pattern, room)) {
-        for (const callback of callbacks) callback(message, { last });
+        for (const callback of callbacks) call(callback, message, last);
       }
     }
   }
@@ -150,6 +164,17 @@ class Gate extends EventTarget {
     if (state === this.state) return;
     this.state = state;
     this.dispatchEvent(Object.assign(new Event("state"), { detail: state }));
+  }
+}
+
+/** A callback's fault is its page's to see, and keeps no message from the others. */
+function call(callback, message, last) {
+  try {
+    callback(message, { last });
+  } catch (error) {
+    queueMicrotask(() => {
+      throw error;
+    });
   }
 }
 
@@ -201,6 +226,11 @@ class Socket {
     this.#socket.close(1000);
   }
 
+  /** Asks whether the gateway is there. */
+  check() {
+    this.#ask({ type: "ping" }).catch(() => this.#abandon());
+  }
+
   #send(object) {
     if (this.#socket.readyState === 1) this.#socket.send(JSON.stringify(object));
   }
@@ -238,7 +268,7 @@ class Socket {
 
   /** A page doesn't see pings; so it asks itself whether the gateway is there when nothing comes. */
   #watchOver() {
-    if (!this.#heard) this.#ask({ type: "ping" }).catch(() => this.#abandon());
+    if (!this.#heard) this.check();
     this.#heard = false;
   }
 
@@ -266,6 +296,7 @@ class EventStream {
   #on;
   #source = null;
   #change = null;
+  #again = true;
 
   constructor(options, rooms, on) {
     this.#options = options;
@@ -290,6 +321,9 @@ class EventStream {
     this.#source?.close();
   }
 
+  /** The browser watches its own stream; there is no way to ask. */
+  check() {}
+
   async publish(room, data) {
     const url = new URL("publish", this.#options.url);
     url.searchParams.set("room", room);
@@ -301,9 +335,10 @@ class EventStream {
     } catch (error) {
       throw new TidegateError(signal.aborted ? "timeout" : "disconnected", `the gateway did not answer: ${error.message}`);
     }
-    const answer = await response.json();
-    if (!response.ok) throw errorFrom(answer);
-    return answer;
+    const answer = await response.json().catch(() => null);
+    if (response.ok && answer !== null) return answer;
+    if (typeof answer?.code === "string") throw errorFrom(answer);
+    throw new TidegateError("unexpected", `expected the gateway's answer, got another with status ${response.status}`);
   }
 
   /** Several changes of one turn make one new stream. */
@@ -315,21 +350,23 @@ class EventStream {
   #stream() {
     this.#source?.close();
     const rooms = this.#rooms();
-    if (rooms.length === 0) return;
+    if (rooms.length === 0) return this.#on.open(); // nothing to hear, and publishing needs no stream
     const url = new URL("sse", this.#options.url);
     for (const room of rooms) url.searchParams.append("room", room);
     const source = new this.#options.EventSource(url.href);
     this.#source = source;
-    const hear = (event) => event.data && this.#on.hear(JSON.parse(event.data));
+    const hear = (event) => {
+      const object = JSON.parse(event.data);
+      if (object.type === "welcome") this.#on.open();
+      else if (object.type === "bye") this.#again = object.retry;
+      this.#on.hear(object);
+    };
     source.onmessage = hear;
-    for (const name of ["subscribed", "bye"]) source.addEventListener(name, hear);
-    source.addEventListener("welcome", (event) => {
-      this.#on.open();
-      hear(event);
-    });
-    source.onerror = () => {
-      source.close();
-      this.#on.lost(true);
+    for (const name of ["welcome", "subscribed", "bye"]) source.addEventListener(name, hear);
+    source.onerror = (event) => {
+      if (event.data !== undefined) return hear(event); // the gateway's `error`, which has the name of the browser's own
+      this.close();
+      this.#on.lost(this.#again);
     };
   }
 }

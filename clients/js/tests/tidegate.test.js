@@ -190,45 +190,178 @@ test("the last callback of a room to leave unsubscribes", (t) => {
   assert.deepEqual(socket.sent[1], { type: "unsubscribe", room: "a" });
 });
 
-test("over SSE it opens one stream for all rooms, and publishes by POST", async (t) => {
-  const sources = [];
-  class FakeSource {
-    listeners = new Map();
-    constructor(url) {
-      this.url = url;
-      sources.push(this);
-    }
-    addEventListener(name, listener) {
-      this.listeners.set(name, listener);
-    }
-    close() {
-      this.isClosed = true;
-    }
+test("a handshake that nobody answers is given up and tried again", (t) => {
+  const gate = start(t);
+  t.clock.tick(9_999);
+  assert.equal(gate.state, "connecting");
+  t.clock.tick(1);
+  assert.equal(gate.state, "reconnecting");
+  assert.equal(FakeSocket.all[0].readyState, 3);
+  t.clock.tick(500);
+  FakeSocket.all[1].welcome();
+  t.clock.tick(10_000);
+  assert.equal(gate.state, "open");
+});
+
+test("back online, it doesn't trust a connection that seems open, nor wait to reconnect", async (t) => {
+  const machine = new EventTarget();
+  for (const name of ["addEventListener", "removeEventListener"]) {
+    globalThis[name] = machine[name].bind(machine);
+    t.after(() => delete globalThis[name]);
   }
+  const gate = start(t);
+  const [socket] = FakeSocket.all;
+  socket.welcome();
+  machine.dispatchEvent(new Event("online"));
+  assert.equal(socket.sent.at(-1)?.type, "ping");
+  t.clock.tick(10_000);
+  await new Promise((resolve) => setImmediate(resolve));
+  assert.equal(gate.state, "reconnecting");
+  assert.equal(FakeSocket.all.length, 1);
+  machine.dispatchEvent(new Event("online"));
+  assert.equal(FakeSocket.all.length, 2);
+});
+
+test("a callback that throws is reported, and keeps nothing from the others", (t) => {
+  const reported = [];
+  const { queueMicrotask } = globalThis;
+  globalThis.queueMicrotask = (report) => reported.push(report);
+  t.after(() => Object.assign(globalThis, { queueMicrotask }));
+  const gate = start(t);
+  const heard = [];
+  gate.subscribe("#", ({ data }) => {
+    if (data === 1) throw new Error("the page's own fault");
+    heard.push(data);
+  });
+  gate.subscribe("#", ({ data }) => heard.push(`also ${data}`));
+  const [socket] = FakeSocket.all;
+  socket.welcome();
+  socket.say({ type: "subscribed", room: "#", cursor: "e-1", recovered: false, last: [message("a", 1), message("b", 2)] });
+  assert.deepEqual(heard, ["also 1", 2, "also 2"]);
+  assert.equal(reported.length, 1);
+  assert.throws(reported[0], { message: "the page's own fault" });
+});
+
+/** Streams that the test holds the other end of; like a browser's, it gives errors of both kinds to `onerror`. */
+class FakeSource {
+  static all = [];
+  listeners = new Map();
+  isClosed = false;
+
+  constructor(url) {
+    this.url = url;
+    FakeSource.all.push(this);
+  }
+
+  addEventListener(name, listener) {
+    this.listeners.set(name, listener);
+  }
+
+  close() {
+    this.isClosed = true;
+  }
+
+  say(object) {
+    const event = { type: object.type, data: JSON.stringify(object) };
+    if (object.type === "error") this.onerror(event);
+    else this.listeners.get(object.type)?.(event);
+  }
+
+  drop() {
+    this.onerror({ type: "error" });
+  }
+}
+
+function startStream(t, options = {}) {
+  FakeSource.all = [];
+  return start(t, { transport: "sse", EventSource: FakeSource, ...options });
+}
+
+test("over SSE an error that the gateway tells of is no lost connection", (t) => {
+  const gate = startStream(t);
+  const told = [];
+  gate.addEventListener("error", ({ detail }) => told.push(detail.code));
+  gate.subscribe("a", () => {});
+  t.clock.tick(0);
+  const [source] = FakeSource.all;
+  source.say({ type: "welcome" });
+  source.say({ type: "error", code: "too_many_subscriptions", message: "no more" });
+  assert.deepEqual(told, ["too_many_subscriptions"]);
+  assert.deepEqual([gate.state, source.isClosed], ["open", false]);
+});
+
+test("over SSE too it stays away when the gateway says so", (t) => {
+  const gate = startStream(t);
+  gate.subscribe("a", () => {});
+  t.clock.tick(0);
+  const [source] = FakeSource.all;
+  source.say({ type: "welcome" });
+  source.say({ type: "bye", code: "x", reason: "no", retry: false });
+  source.drop();
+  t.clock.tick(60_000);
+  assert.equal(gate.state, "closed");
+  assert.equal(FakeSource.all.length, 1);
+});
+
+test("over SSE a loss just as the rooms change leaves no second stream behind", (t) => {
+  const gate = startStream(t);
+  gate.subscribe("a", () => {});
+  t.clock.tick(0);
+  FakeSource.all[0].say({ type: "welcome" });
+  gate.subscribe("b", () => {});
+  FakeSource.all[0].drop();
+  t.clock.tick(500);
+  t.clock.tick(0);
+  assert.deepEqual(FakeSource.all.map((source) => source.isClosed), [true, false]);
+});
+
+test("over SSE one who only publishes needs no stream", async (t) => {
+  const gate = startStream(t, { fetch: async () => ({ ok: true, json: async () => ({ type: "ack" }) }) });
+  t.clock.tick(0);
+  assert.equal(gate.state, "open");
+  await gate.publish("a", 1);
+  assert.equal(FakeSource.all.length, 0);
+});
+
+test("over SSE an answer that isn't the gateway's is an error with a code", async (t) => {
+  const proxy = { ok: false, status: 502, json: async () => JSON.parse("<html>") };
+  const portal = { ok: true, status: 200, json: async () => JSON.parse("<html>") };
+  const other = { ok: false, status: 403, json: async () => ({ message: "no" }) };
+  const answers = [proxy, portal, other];
+  const gate = startStream(t, { fetch: async () => answers.shift() });
+  gate.subscribe("a", () => {});
+  t.clock.tick(0);
+  FakeSource.all[0].say({ type: "welcome" });
+  for (const status of [/502/, /200/, /403/]) {
+    await assert.rejects(gate.publish("a", 1), { name: "TidegateError", code: "unexpected", message: status });
+  }
+});
+
+test("over SSE it opens one stream for all rooms, and publishes by POST", async (t) => {
   const requests = [];
   const fetch = async (url, request) => {
     requests.push([url, request.method, request.body]);
     const ok = requests.length === 1;
     return { ok, json: async () => (ok ? { type: "ack" } : { code: "read_only", detail: "no" }) };
   };
-  const gate = start(t, { transport: "sse", EventSource: FakeSource, fetch });
+  const gate = startStream(t, { fetch });
   const heard = [];
   gate.subscribe("a/#", (m) => heard.push(m.data));
   gate.subscribe("b", () => {});
   t.clock.tick(0);
-  assert.equal(sources.at(-1).url, "http://gate.example:8080/sse?room=a%2F%23&room=b");
-  const source = sources.at(-1);
-  source.listeners.get("welcome")({ data: JSON.stringify({ type: "welcome" }) });
+  const source = FakeSource.all.at(-1);
+  assert.equal(source.url, "http://gate.example:8080/sse?room=a%2F%23&room=b");
+  source.say({ type: "welcome" });
   assert.equal(gate.state, "open");
   source.onmessage({ data: JSON.stringify(message("a/x", 5)) });
   assert.deepEqual(heard, [5]);
   await gate.publish("a/x", { on: true });
   assert.deepEqual(requests[0], ["http://gate.example:8080/publish?room=a%2Fx", "POST", '{"on":true}']);
   await assert.rejects(gate.publish("a/x", 1), { code: "read_only" });
-  source.onerror();
+  source.drop();
   assert.ok(source.isClosed);
   assert.equal(gate.state, "reconnecting");
   t.clock.tick(500);
   t.clock.tick(0);
-  assert.equal(sources.length, 2);
+  assert.equal(FakeSource.all.length, 2);
 });

@@ -13,11 +13,14 @@ const HEIGHT = 112;
 export class Charts {
   #place;
   #model;
+  #isLive;
   #charts = new Map();
 
-  constructor(place, model) {
+  /** `isLive()` says whether values come; while they don't, lines have a gap. */
+  constructor(place, model, isLive) {
     this.#place = place;
     this.#model = model;
+    this.#isLive = isLive;
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.#charts.forEach((chart) => chart.build()));
     new ResizeObserver(() => this.#charts.forEach((chart) => chart.resize())).observe(place);
   }
@@ -28,6 +31,7 @@ export class Charts {
 
   #sample() {
     const now = Date.now() / 1000;
+    if (!this.#isLive()) return this.#charts.forEach((chart) => chart.pause(now));
     for (const device of this.#model.devices.values()) {
       for (const [metric, { unit }] of device.metrics) this.#chart(metric, unit).has(device);
     }
@@ -56,6 +60,7 @@ class Chart {
   #legend = element("ul", "legend");
   #canvas = element("div");
   #samples = 0;
+  #paused = false;
 
   constructor(metric, unit) {
     this.#metric = metric;
@@ -64,6 +69,8 @@ class Chart {
     Object.assign(this.root.dataset, { testid: "chart", metric });
     const title = element("h2", "", metric);
     title.append(element("span", "unit", unit));
+    this.#canvas.setAttribute("role", "img");
+    this.#canvas.setAttribute("aria-label", `${metric} of each device, the last minutes`);
     this.root.append(title, this.#canvas, this.#legend);
   }
 
@@ -80,14 +87,25 @@ class Chart {
   }
 
   sample(now) {
-    this.#times.push(now);
-    this.#devices.forEach((device, i) => {
-      this.#values[i].push(device.status === "offline" ? null : device.metrics.get(this.#metric).value);
-    });
-    if (this.#times.length > POINTS) for (const list of [this.#times, ...this.#values]) list.shift();
+    this.#push(now, (device) => (device.status === "offline" ? null : device.metrics.get(this.#metric).value));
+    this.#paused = false;
     this.#samples += 1;
     this.root.dataset.points = String(this.#samples);
     if (!document.hidden) this.#plot?.setData([this.#times, ...this.#values]);
+  }
+
+  /** One empty point parts what was before an outage from what comes after. */
+  pause(now) {
+    if (!this.#paused) this.#push(now, () => null);
+    this.#paused = true;
+  }
+
+  #push(now, valueOf) {
+    this.#times.push(now);
+    this.#devices.forEach((device, i) => this.#values[i].push(valueOf(device)));
+    while (this.#times.length > POINTS || now - this.#times[0] > WINDOW_SECONDS) {
+      for (const list of [this.#times, ...this.#values]) list.shift();
+    }
   }
 
   resize() {

@@ -6,26 +6,36 @@ import { Model } from "./model.js";
 import { Tiles, element } from "./tiles.js";
 
 const COMMANDS = (device) => `sites/${device.site}/${device.name}/commands`;
+const RETELL_MILLISECONDS = 2000;
 const STATES = { connecting: "connecting…", open: "live", reconnecting: "reconnecting…", closed: "disconnected" };
 
 const find = (selector) => document.querySelector(selector);
 const transport = new URLSearchParams(location.search).get("transport") === "sse" ? "sse" : "websocket";
 const gate = connect({ transport });
 const model = new Model();
-const tiles = new Tiles(find(".sites"), (device, on) => gate.publish(COMMANDS(device), { switch: on }));
-const charts = new Charts(find(".charts"), model);
+const tiles = new Tiles(find(".sites"), (device, on) => gate.publish(COMMANDS(device), { switch: on }), tell);
+const charts = new Charts(find(".charts"), model, () => gate.state === "open");
 
 let received = 0;
 let drawing = false;
+let sweep = null;
 
 for (const room of ["sites/#", "alarms/#"]) {
   gate.subscribe(room, (message, { last }) => {
     if (!last) received += 1;
     model.take(message);
-    if (drawing) return;
-    drawing = true;
-    requestAnimationFrame(draw);
+    drawSoon();
   });
+}
+
+function drawSoon() {
+  if (drawing) return;
+  drawing = true;
+  requestAnimationFrame(draw);
+}
+
+function tell(text) {
+  find(".told").textContent = text;
 }
 
 function draw() {
@@ -59,7 +69,19 @@ function showState() {
   document.body.classList.toggle("stale", gate.state !== "open");
 }
 
+/** An alarm that ended while the page was away isn't told; those that last are, on every subscription. */
+function forgetOldAlarms() {
+  clearTimeout(sweep);
+  if (gate.state !== "open") return;
+  const known = new Map(model.alarms);
+  sweep = setTimeout(() => {
+    model.forgetAlarms(known);
+    drawSoon();
+  }, RETELL_MILLISECONDS);
+}
+
 gate.addEventListener("state", showState);
+gate.addEventListener("state", forgetOldAlarms);
 gate.addEventListener("error", (event) => console.warn("the gateway refused:", event.detail.code, event.detail.message));
 find("[data-fact=transport]").textContent = transport === "sse" ? "SSE" : "WebSocket";
 setInterval(() => {

@@ -18,9 +18,9 @@ export class Model {
     const [, site, name, metric] = message.room.split("/");
     if (metric === undefined || metric === "commands") return;
     const device = this.#device(site, name);
-    if (metric === "status") device.status = String(message.data);
+    if (metric === "status") device.status = text(message.data);
     else if (metric === "switch") device.on = message.data?.on === true;
-    else if (typeof message.data?.value === "number") device.take(metric, message.data.value, String(message.data.unit ?? ""));
+    else if (typeof message.data?.value === "number") device.take(metric, message.data.value, text(message.data.unit));
     else return;
     this.changed.add(device);
   }
@@ -30,10 +30,21 @@ export class Model {
     if (name === undefined) return;
     const device = this.#device(site, name);
     const active = message.data?.active === true;
-    device.alarm = active ? { level: message.data.level === "critical" ? "critical" : "warning", text: String(message.data.text) } : null;
+    device.alarm = active ? { level: message.data.level === "critical" ? "critical" : "warning", text: text(message.data.text) } : null;
     if (active) this.alarms.set(device.key, device.alarm);
     else this.alarms.delete(device.key);
     this.changed.add(device);
+  }
+
+  /** Forgets those of `alarms`, a copy of an earlier time, that nobody has told again since. */
+  forgetAlarms(alarms) {
+    for (const [key, alarm] of alarms) {
+      if (this.alarms.get(key) !== alarm) continue;
+      const device = this.devices.get(key);
+      device.alarm = null;
+      this.alarms.delete(key);
+      this.changed.add(device);
+    }
   }
 
   #device(site, name) {
@@ -45,6 +56,11 @@ export class Model {
     }
     return device;
   }
+}
+
+/** What a device says as text. An object isn't, and can't always be made into it: `{"toString": 1}`. */
+function text(said) {
+  return said === null || typeof said === "object" ? "" : String(said ?? "");
 }
 
 class Device {

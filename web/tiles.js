@@ -15,20 +15,22 @@ export function element(tag, className, text) {
 export class Tiles {
   #place;
   #toggle;
+  #tell;
   #grids = new Map();
   #tiles = new Map();
 
-  /** `toggle(device, on)` sends the command; its promise says whether it was taken. */
-  constructor(place, toggle) {
+  /** `toggle(device, on)` sends the command; its promise says whether it was taken. `tell(text)` reads a problem out. */
+  constructor(place, toggle, tell) {
     this.#place = place;
     this.#toggle = toggle;
+    this.#tell = tell;
   }
 
   show(device) {
     let tile = this.#tiles.get(device);
     if (!tile) {
       this.#place.querySelector(":scope > .empty")?.remove();
-      tile = new Tile(device, this.#toggle);
+      tile = new Tile(device, this.#toggle, this.#tell);
       this.#tiles.set(device, tile);
       insertSorted(this.#grid(device.site), tile.root, device.name);
     }
@@ -57,6 +59,7 @@ function insertSorted(parent, child, key) {
 class Tile {
   #device;
   #toggle;
+  #tell;
   #status = element("span", "status");
   #values = element("dl");
   #shown = new Map();
@@ -65,9 +68,10 @@ class Tile {
   #wanted = null;
   #timer = null;
 
-  constructor(device, toggle) {
+  constructor(device, toggle, tell) {
     this.#device = device;
     this.#toggle = toggle;
+    this.#tell = tell;
     this.root = element("article", "tile");
     Object.assign(this.root.dataset, { testid: "tile", site: device.site, device: device.name });
     const title = element("h3");
@@ -114,10 +118,8 @@ class Tile {
     const { clientWidth: width, clientHeight: height } = this.#spark;
     if (recent.length < 2 || width === 0) return;
     const scale = devicePixelRatio;
-    if (this.#spark.width !== Math.round(width * scale)) {
-      this.#spark.width = Math.round(width * scale);
-      this.#spark.height = Math.round(height * scale);
-    }
+    const [columns, rows] = [Math.round(width * scale), Math.round(height * scale)];
+    if (this.#spark.width !== columns || this.#spark.height !== rows) Object.assign(this.#spark, { width: columns, height: rows });
     const low = Math.min(...recent);
     const span = Math.max(Math.max(...recent) - low, Math.abs(low) * 0.01, 0.1);
     const pen = this.#spark.getContext("2d");
@@ -136,6 +138,7 @@ class Tile {
       this.#switch = element("button", "switch");
       this.#switch.type = "button";
       this.#switch.setAttribute("role", "switch");
+      this.#switch.setAttribute("aria-label", this.#device.name);
       this.#switch.dataset.testid = "switch";
       this.#switch.append(element("span", "track"), element("span", "says"));
       this.#switch.addEventListener("click", () => this.#flip());
@@ -147,7 +150,6 @@ class Tile {
 
   #paint(on, problem) {
     this.#switch.setAttribute("aria-checked", String(on));
-    this.#switch.setAttribute("aria-label", `${this.#device.name}: ${on ? "on" : "off"}`);
     const says = this.#switch.lastElementChild;
     if (problem || !says.classList.contains("problem")) {
       says.textContent = problem ?? (this.#wanted === null ? (on ? "on" : "off") : `switching ${on ? "on" : "off"}…`);
@@ -180,6 +182,7 @@ class Tile {
     if (this.#wanted === null) return;
     this.#settle();
     this.#paint(this.#device.on, problem);
+    this.#tell(`${this.#device.name}: ${problem}`);
     setTimeout(() => {
       this.#switch.lastElementChild.classList.remove("problem");
       this.#showSwitch();
@@ -188,6 +191,7 @@ class Tile {
 }
 
 function readable(value) {
+  if (Math.abs(value) >= 1e7) return value.toExponential(2);
   const digits = Math.abs(value) >= 100 ? 0 : Math.abs(value) >= 10 ? 1 : 2;
   return value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
 }

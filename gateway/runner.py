@@ -42,7 +42,7 @@ async def _serve(settings: Settings, *, demo: bool) -> None:
     try:
         listener = bind(host, port)
     except OSError as error:
-        raise StartError(_explain(error, host, port)) from None
+        raise StartError(_explain(error, "listen", host, port, "or use --port")) from None
     with closing(listener):
         app = create_app(settings)
         gateway: Gateway = app.state.gateway
@@ -62,16 +62,21 @@ async def _serve(settings: Settings, *, demo: bool) -> None:
                 typer.echo(_banner(gateway, listener.getsockname()[1], demo=demo))
                 await server.serve([listener])
         except BrokerUnavailable as error:
-            raise StartError(f"{error}; the embedded broker's address is `broker.host` and `broker.port`") from None
+            if not isinstance(error.__cause__, OSError):
+                raise StartError(str(error)) from None
+            at = settings.broker
+            or_else = "or name a broker of yours under `upstreams`"
+            raise StartError(_explain(error.__cause__, "broker", at.host, at.port, or_else)) from None
 
 
-def _explain(error: OSError, host: str, port: int) -> str:
-    setting = "set `listen.port`, --port or TIDEGATE_LISTEN__PORT to another"
+def _explain(error: OSError, section: str, host: str, port: int, also: str) -> str:
+    """Why an address can't be had, and what to set; `section` of the configuration names it."""
+    setting = f"set `{section}.port` or TIDEGATE_{section.upper()}__PORT to another, {also}"
     if error.errno == errno.EADDRINUSE:
         return f"port {port} on {host} is taken by another program: {setting}"
     if error.errno == errno.EACCES:
         return f"port {port} on {host} needs rights that this user doesn't have: {setting}"
-    return f"can't listen on {host}, port {port}: {error.strerror or error}: check `listen.host`"
+    return f"can't listen on {host}, port {port}: {error.strerror or error}: check `{section}.host`"
 
 
 def _banner(gateway: Gateway, port: int, *, demo: bool) -> str:

@@ -97,10 +97,7 @@ class EmbeddedBroker:
             family, _, _, _, address = min(found, key=lambda entry: entry[0] != socket.AF_INET)
             return socket.create_server(address[:2], family=family, backlog=512)
         except OSError as error:
-            raise BrokerUnavailable(
-                f"the embedded broker can't listen on {host} port {port}: {error.strerror}. "
-                "Expected a free address: set broker.host and broker.port, or name a broker under upstreams"
-            ) from error
+            raise BrokerUnavailable(f"the embedded broker can't listen on {host}, port {port}: {error}") from error
 
     async def _launch(self, listening: socket.socket) -> None:
         descriptor = listening.fileno()

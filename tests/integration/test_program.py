@@ -50,7 +50,7 @@ def test_a_taken_mqtt_port_is_one_sentence_and_exit_code_1(tmp_path: Path, taken
     (tmp_path / "config.yaml").write_text(f"listen: {{port: 0}}\nbroker: {{port: {taken_port}}}\n")
     ended = run_to_the_end("run", cwd=tmp_path)
     assert ended.returncode == 1
-    assert str(taken_port) in ended.stderr
+    assert f"port {taken_port} on 127.0.0.1 is taken" in ended.stderr
     assert "broker.port" in ended.stderr
     assert "Traceback" not in ended.stderr + ended.stdout
 

@@ -1,9 +1,19 @@
 """The one source of time. Everything that waits or expires asks a `Clock`, so that tests never sleep."""
 
+import asyncio
 import time
+from collections.abc import Callable
 from typing import Protocol
 
-__all__ = ["Clock", "SystemClock"]
+__all__ = ["Clock", "SystemClock", "Timer"]
+
+
+class Timer(Protocol):
+    """A call that is to come."""
+
+    def cancel(self) -> None:
+        """Let it not come; nothing happens if it has come already."""
+        ...
 
 
 class Clock(Protocol):
@@ -17,9 +27,17 @@ class Clock(Protocol):
         """Seconds since the Unix epoch."""
         ...
 
+    def call_later(self, delay_seconds: float, callback: Callable[[], None]) -> Timer:
+        """Call back once, in so many seconds."""
+        ...
+
 
 class SystemClock:
-    """The machine's own clock."""
+    """The machine's own clock; calls come in the running event loop."""
 
     monotonic = staticmethod(time.monotonic)
     time = staticmethod(time.time)
+
+    def call_later(self, delay_seconds: float, callback: Callable[[], None]) -> Timer:
+        """Call back once, in so many seconds."""
+        return asyncio.get_running_loop().call_later(delay_seconds, callback)

@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 
@@ -14,17 +15,48 @@ from gateway.core.session import Session
 from gateway.core.sink import Framing
 
 
+class HandTimer:
+    def __init__(self, at: float, callback: Callable[[], None]) -> None:
+        self.at = at
+        self.callback: Callable[[], None] | None = callback
+
+    def cancel(self) -> None:
+        self.callback = None
+
+
 class HandClock:
     """A clock that stands still until it is moved."""
 
     def __init__(self) -> None:
         self.now = 1000.0
+        self.timers: list[HandTimer] = []
 
     def monotonic(self) -> float:
         return self.now
 
     def time(self) -> float:
         return 1_764_000_000 + self.now
+
+    def call_later(self, delay_seconds: float, callback: Callable[[], None]) -> HandTimer:
+        timer = HandTimer(self.now + delay_seconds, callback)
+        self.timers.append(timer)
+        return timer
+
+    @property
+    def waiting(self) -> int:
+        """How many calls are to come."""
+        return sum(timer.callback is not None for timer in self.timers)
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass, with all calls that are due on the way, in order."""
+        end = self.now + seconds
+        while due := [timer for timer in self.timers if timer.at <= end]:
+            timer = min(due, key=lambda timer: timer.at)
+            self.timers.remove(timer)
+            self.now = max(self.now, timer.at)
+            if timer.callback is not None:
+                timer.callback()
+        self.now = end
 
 
 def plain(kind: str, text: bytes, cursor: str | None) -> bytes:

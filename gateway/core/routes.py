@@ -6,6 +6,7 @@ The table of all routes is in `routing`, what makes a table unfit in `route_chec
 from dataclasses import dataclass
 from enum import StrEnum
 
+from gateway.core.retention import Retention
 from gateway.core.topics import Pattern, Translation
 
 __all__ = ["Direction", "PayloadKind", "Route", "RouteProblem", "RouteSpec", "RoutingError"]
@@ -42,6 +43,8 @@ class RouteSpec:
     """Whether the broker keeps what is published to devices for later subscribers."""
     last: bool = True
     """Whether the last value of each topic is kept for browsers that come later."""
+    history: Retention | None = None
+    """How many messages are kept, and for how long; None leaves it to the rule for the room."""
     upstream: str | None = None
     """The upstream's name; None stands for every one."""
 

@@ -147,7 +147,7 @@ async def test_history_is_paged_both_ways_and_bad_questions_are_named(gateway: G
     assert (data(oldest["messages"]), oldest["more"]) == ([0], False)
     forward = ask(limit=2, since=oldest["messages"][0]["cursor"])
     assert (data(forward["messages"]), forward["more"], forward["recovered"]) == ([1, 2], True, True)
-    for asked, named in [
+    bad: list[tuple[dict[str, Any], str]] = [
         ({"limit": 0}, "limit"),
         ({"limit": "many"}, "limit"),
         ({"limit": 1001}, "limit"),
@@ -155,7 +155,8 @@ async def test_history_is_paged_both_ways_and_bad_questions_are_named(gateway: G
         ({"before": "x"}, "before"),
         ({"before": "other-1"}, "before"),
         ({"room": "a//b"}, "room"),
-    ]:
+    ]
+    for asked, named in bad:
         answer = httpx.get(f"{gateway.url}/history", params={"room": "kept/x", **asked})
         assert (answer.status_code, answer.json()["code"]) == (400, "bad_message")
         assert named in answer.json()["detail"]

@@ -1,5 +1,6 @@
 """Clients that leave, come back, and don't read: no gap, nothing twice, and nothing lacking in silence."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -192,7 +193,7 @@ def test_the_audience_is_everyone_all_but_the_sender_one_session_or_one_user() -
     for session in everyone:
         world.subscribe(session, "kept/+")
         world.subscribe(session, "kept/x")
-    said = [
+    said: list[tuple[dict[str, Any], list[int]]] = [
         ({}, [1, 1, 1]),
         ({"echo": False}, [0, 1, 1]),
         ({"to": {"session": bob.id}}, [0, 0, 1]),
@@ -333,7 +334,7 @@ def test_there_is_no_gap_and_nothing_twice_whatever_happens(
     world = make_world(rules=HISTORY)
     client = Client(world, tuple(subscriptions))
     client.connect()
-    do = {
+    do: dict[str, Callable[[str, int], None]] = {
         "publish": client.publish,
         "turn": lambda *_: world.clock.advance(0),
         "connect": lambda *_: client.connect(),

@@ -2,6 +2,14 @@
 
 from gateway.config.load import load_settings
 from gateway.config.problems import ConfigurationError, Problem
-from gateway.config.settings import RouteSettings, Settings, UpstreamSettings
+from gateway.config.settings import NamespaceSettings, RouteSettings, Settings, UpstreamSettings
 
-__all__ = ["ConfigurationError", "Problem", "RouteSettings", "Settings", "UpstreamSettings", "load_settings"]
+__all__ = [
+    "ConfigurationError",
+    "NamespaceSettings",
+    "Problem",
+    "RouteSettings",
+    "Settings",
+    "UpstreamSettings",
+    "load_settings",
+]

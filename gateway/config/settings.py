@@ -10,7 +10,9 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from gateway.config import values
 from gateway.config.addresses import BrokerAddress, Origin
+from gateway.config.shape import without_empty
 from gateway.core.limits import Limits
+from gateway.core.namespace import DEFAULT_NAMESPACE
 from gateway.core.routes import Direction, PayloadKind, RouteSpec
 
 __all__ = [
@@ -19,6 +21,7 @@ __all__ = [
     "LimitsSettings",
     "ListenSettings",
     "LoggingSettings",
+    "NamespaceSettings",
     "RouteSettings",
     "Settings",
     "UpstreamSettings",
@@ -215,6 +218,20 @@ class RouteSettings(Section):
     """The upstream's name. To browsers, none stands for every one; to devices, it is needed if there are several."""
 
 
+class NamespaceSettings(Section):
+    """Routes, rooms and limits of their own, by a name of your choice, served under `/n/{name}/`."""
+
+    routes: tuple[RouteSettings, ...] = ()
+    """Its routing table: a list, as at the top. Upstreams are shared by all namespaces."""
+    limits: LimitsSettings = LimitsSettings()
+    """How much its clients may use; a key that is left out is as in the `limits` at the top."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_empty_as_left_out(cls, data: Any) -> Any:
+        return without_empty(cls, data)
+
+
 class Settings(BaseSettings):
     """The keys at the top."""
 
@@ -240,12 +257,13 @@ class Settings(BaseSettings):
     """How long requests under way may take once the gateway is told to end."""
     routes: tuple[RouteSettings, ...] = ()
     """The routing table: a list."""
+    namespaces: dict[values.NamespaceName, NamespaceSettings] = {}
+    """Further namespaces by name, which share nothing but the upstreams."""
 
     @model_validator(mode="before")
     @classmethod
     def _take_empty_as_left_out(cls, data: Any) -> Any:
-        """A section whose keys are all commented out is null in YAML."""
-        return {key: value for key, value in data.items() if value is not None or key not in cls.model_fields}
+        return without_empty(cls, data)
 
     @classmethod
     def settings_customise_sources(
@@ -259,14 +277,22 @@ class Settings(BaseSettings):
         """Nothing is read behind the caller's back: `load_settings` says what there is to read."""
         return (init_settings,)
 
-    def route_specs(self) -> list[RouteSpec]:
-        """The routes, as the routing table takes them."""
-        return [RouteSpec(**dict(route)) for route in self.routes]
+    def namespace_names(self) -> tuple[str, ...]:
+        """The names of all namespaces, the default one's first."""
+        return (DEFAULT_NAMESPACE, *self.namespaces)
+
+    def route_specs(self, namespace: str = DEFAULT_NAMESPACE) -> list[RouteSpec]:
+        """The routes of a namespace, as the routing table takes them."""
+        return [RouteSpec(**dict(route)) for route in self._of(namespace).routes]
 
     def upstream_names(self) -> tuple[str, ...]:
         """The names that routes may use."""
         return tuple(self.upstreams) or ("embedded",)
 
-    def core_limits(self) -> Limits:
-        """The limits, as the core takes them."""
-        return Limits(**dict(self.limits))
+    def core_limits(self, namespace: str = DEFAULT_NAMESPACE) -> Limits:
+        """The limits of a namespace, as the core takes them."""
+        own = self._of(namespace).limits
+        return Limits(**{**dict(self.limits), **{key: getattr(own, key) for key in own.model_fields_set}})
+
+    def _of(self, namespace: str) -> "Settings | NamespaceSettings":
+        return self if namespace == DEFAULT_NAMESPACE else self.namespaces[namespace]

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from gateway.core.clock import Clock
 from gateway.core.counters import Counters
@@ -24,9 +24,12 @@ from gateway.core.session import Session, TransportName
 from gateway.core.sink import Sink
 from gateway.core.topics import InvalidName, check_filter, check_name
 
-__all__ = ["Done", "Namespace", "Upstream"]
+__all__ = ["DEFAULT_NAMESPACE", "Done", "Namespace", "Upstream"]
 
 logger = logging.getLogger(__name__)
+
+DEFAULT_NAMESPACE: Final = "default"
+"""The name of the one that needs no name."""
 
 Done = Callable[[TidegateError | None], None]
 """Called once: with None when the message was taken, else with the reason why not."""
@@ -66,6 +69,11 @@ class Namespace:
         """So many bad payloads are logged; all are counted."""
 
     @property
+    def counters(self) -> Counters:
+        """What is counted of this namespace."""
+        return self._counters
+
+    @property
     def last_values(self) -> int:
         """How many last values are kept."""
         return len(self._log)
@@ -87,14 +95,9 @@ class Namespace:
         if error is not None:
             self._counters.closed[error.code] += 1
 
-    def receive(self, upstream: str, topic: str, raw: bytes, *, retained: bool) -> None:
-        """Take a device's message and deliver it to every room that it is routed to."""
-        self._counters.device_messages[upstream] += 1
-        self._counters.device_bytes += len(raw)
+    def receive(self, upstream: str, topic: str, raw: bytes, *, retained: bool) -> bool:
+        """Take a device's message and deliver it to every room that it is routed to; whether there is one."""
         matches = self.routing.rooms_for(upstream, topic)
-        if not matches:
-            self._counters.drops["unrouted"] += 1
-            return
         decoded: dict[PayloadKind, Payload] = {}
         for route, room in matches:
             kind = route.spec.payload
@@ -104,6 +107,7 @@ class Namespace:
                 self._complain(route, topic, error)
                 continue
             self._remember_and_deliver(route, room, topic, payload, retained=retained, cleared=not raw)
+        return bool(matches)
 
     def _remember_and_deliver(
         self, route: Route, room: str, topic: str, payload: Payload, *, retained: bool, cleared: bool
@@ -121,7 +125,8 @@ class Namespace:
     def _complain(self, route: Route, topic: str, error: PayloadError) -> None:
         self._counters.drops["bad_payload"] += 1
         if not self._complaints.take():
-            logger.warning("dropped a payload of %r: route %d (%s): %s", topic, route.index, route.topic.text, error)
+            where = f"namespace {self.name}, route {route.index} ({route.topic.text})"
+            logger.warning("dropped a payload of %r: %s: %s", topic, where, error)
 
     def check_rooms(self, rooms: Sequence[str]) -> None:
         """Check, before there is a session, what it is going to subscribe to.

@@ -12,6 +12,7 @@ from pydantic.fields import FieldInfo
 
 from gateway.config import (
     ConfigurationError,
+    NamespaceSettings,
     RouteSettings,
     Settings,
     UpstreamSettings,
@@ -23,6 +24,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     **{name: type(value) for name, value in Settings() if isinstance(value, BaseModel)},
     "upstreams": UpstreamSettings,
     "routes": RouteSettings,
+    "namespaces": NamespaceSettings,
 }
 
 

@@ -18,7 +18,7 @@ from gateway.core.session import Session
 from gateway.core.sink import CLOSE_GRACE_SECONDS, BufferSink, Transport, TransportSink
 from gateway.core.wire import SUBPROTOCOL
 
-__all__ = ["WebSocketBridge", "text_frame"]
+__all__ = ["WebSocketBridge", "deny", "text_frame"]
 
 
 def text_frame(kind: str, text: bytes, cursor: str | None = None) -> bytes:  # noqa: ARG001 - a `Framing`
@@ -60,7 +60,7 @@ class WebSocketBridge:
                 else:
                     await self._serve_buffered(receive, send)
         except TidegateError as error:
-            await _deny(scope, send, error)
+            await deny(scope, send, error)
 
     async def _serve(self, transport: Transport, receive: Any) -> None:
         session = self._namespace.open("websocket", TransportSink(transport, text_frame))
@@ -105,7 +105,7 @@ async def _send_from(sink: BufferSink, send: Any) -> None:
         await send({"type": "websocket.close", "code": code, "reason": reason})
 
 
-async def _deny(scope: Any, send: Any, error: TidegateError) -> None:
+async def deny(scope: Any, send: Any, error: TidegateError) -> None:
     """Refuse the handshake with problem details, or with a bare 403 where the server can't say more."""
     if "websocket.http.response" not in (scope.get("extensions") or {}):
         await send({"type": "websocket.close", "code": 1008, "reason": error.code})

@@ -12,26 +12,24 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
-from starlette.routing import Mount, Route, WebSocketRoute
+from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from bridges.broker import BrokerOptions, EmbeddedBroker
-from bridges.http import HttpBridge
 from bridges.mqtt import Upstream, UpstreamOptions
-from bridges.sse import SseBridge
-from bridges.websocket import WebSocketBridge
 from gateway.config import Settings, UpstreamSettings
-from gateway.core.admission import Admission
-from gateway.core.clock import SystemClock
+from gateway.core.clock import Clock, SystemClock
 from gateway.core.counters import Counters
 from gateway.core.engine import MemoryEngine
 from gateway.core.errors import MethodNotAllowed, NoSuchEndpoint, ShuttingDown
-from gateway.core.log import Log
+from gateway.core.intake import Intake
+from gateway.core.log import Log, LogBounds
 from gateway.core.namespace import Namespace
 from gateway.core.origins import Origins
 from gateway.core.problem import problem
 from gateway.core.retention import RoomRules
 from gateway.core.routing import RoutingTable
+from gateway.endpoints import Endpoints, namespace_routes
 from gateway.health import Health
 from gateway.metrics import Metrics
 from gateway.supervisor import Supervisor
@@ -48,26 +46,25 @@ class Gateway:
     def __init__(self, settings: Settings) -> None:
         clock, random = SystemClock(), Random()
         self.settings = settings
-        self.counters = Counters()
         self.supervisor = Supervisor(clock, random)
-        limits = settings.core_limits()
-        routing = RoutingTable(settings.route_specs(), settings.upstream_names())
-        self.log = Log(settings.log_bounds(), clock, self.counters)
-        engine = MemoryEngine(f"{random.getrandbits(40):x}", self.log, clock, self.counters)
-        rules = RoomRules(settings.room_rules())
-        self.namespace = Namespace("default", routing, rules, engine, limits, clock, random, self.counters)
+        self.namespaces = {name: _namespace(name, settings, clock, random) for name in settings.namespace_names()}
+        self.intake = Intake(tuple(self.namespaces.values()), Counters())
         self.broker = (
             None if settings.upstreams else EmbeddedBroker(BrokerOptions(settings.broker.host, settings.broker.port))
         )
         self._random = random
         self.upstreams: dict[str, Upstream] = {}
         self.health = Health(self.upstreams)
-        self.metrics = Metrics(self.counters, self.namespace, self.log, self.upstreams, self.supervisor, clock)
-        admission = Admission(Origins(settings.origins), limits, clock, self.counters)
-        heartbeat_seconds = settings.heartbeat.interval_seconds
-        self.websocket = WebSocketBridge(self.namespace, admission, self.counters, heartbeat_seconds)
-        self.sse = SseBridge(self.namespace, admission, self.counters, heartbeat_seconds)
-        self.http = HttpBridge(self.namespace, admission, self.counters)
+        self.metrics = Metrics(self.intake, self.namespaces, self.upstreams, self.supervisor, clock)
+        origins, heartbeat_seconds = Origins(settings.origins), settings.heartbeat.interval_seconds
+        self.endpoints = {
+            name: Endpoints(namespace, origins, clock, heartbeat_seconds) for name, namespace in self.namespaces.items()
+        }
+
+    @property
+    def largest_message_bytes(self) -> int:
+        """The largest message that any namespace takes: a server need not read more."""
+        return max(namespace.limits.message_bytes for namespace in self.namespaces.values())
 
     async def start(self) -> None:
         """Start the broker, if it is the gateway's own, then everything that runs beside the requests.
@@ -80,15 +77,16 @@ class Gateway:
             self.supervisor.start("broker", self._keep_broker)
         for options in self._upstream_options():
             receive = partial(self._receive, options.name)
-            filters = self.namespace.routing.subscriptions(options.name)
+            filters = self.intake.subscriptions(options.name)
             self.upstreams[options.name] = Upstream(options, filters, receive, self._random)
             self.supervisor.start(f"upstream {options.name}", self.upstreams[options.name].run)
-        self.namespace.connect(self.upstreams)
-        self.supervisor.start("sse heartbeat", self.sse.beat)
+        for name, namespace in self.namespaces.items():
+            namespace.connect(self.upstreams)
+            self.supervisor.start(f"sse heartbeat {name}", self.endpoints[name].sse.beat)
         self.supervisor.start("event loop watch", self.metrics.watch_event_loop)
 
     def _receive(self, upstream: str, topic: str, payload: bytes, retained: bool) -> None:
-        self.namespace.receive(upstream, topic, payload, retained=retained)
+        self.intake.receive(upstream, topic, payload, retained=retained)
 
     def _upstream_options(self) -> list[UpstreamOptions]:
         if self.broker is None:
@@ -110,14 +108,23 @@ class Gateway:
     def drain(self) -> None:
         """Say goodbye to every session; each may come back at once, here or elsewhere."""
         self.health.draining = True
-        for session in tuple(self.namespace.sessions.values()):
-            session.end(ShuttingDown("the gateway is shutting down"))
+        for namespace in self.namespaces.values():
+            for session in tuple(namespace.sessions.values()):
+                session.end(ShuttingDown("the gateway is shutting down"))
 
     async def stop(self) -> None:
         """End all that `start` started."""
         await self.supervisor.stop(STOP_SECONDS)
         if self.broker is not None:
             await self.broker.stop()
+
+
+def _namespace(name: str, settings: Settings, clock: Clock, random: Random) -> Namespace:
+    routing = RoutingTable(settings.route_specs(name), settings.upstream_names())
+    limits, counters, rules = settings.core_limits(name), Counters(), RoomRules(settings.room_rules(name))
+    log = Log(LogBounds(limits.last_values, limits.log_bytes), clock, counters)
+    engine = MemoryEngine(f"{random.getrandbits(40):x}", log, clock, counters)
+    return Namespace(name, routing, rules, engine, limits, clock, random, counters)
 
 
 def _upstream_options(name: str, upstream: UpstreamSettings) -> UpstreamOptions:
@@ -164,11 +171,7 @@ def create_app(settings: Settings) -> Starlette:
     app = Starlette(
         lifespan=lifespan,
         routes=[
-            WebSocketRoute("/ws", gateway.websocket),
-            Route("/sse", gateway.sse),
-            Route("/publish", gateway.http.publish, methods=["GET", "POST", "PUT", "PATCH", "DELETE"]),
-            Route("/last", gateway.http.last),
-            Route("/history", gateway.http.history),
+            *namespace_routes(gateway.endpoints),
             Route("/healthz", gateway.health.healthz),
             Route("/readyz", gateway.health.readyz),
             Route("/metrics", gateway.metrics.serve),

@@ -13,6 +13,7 @@ import typer
 
 from gateway import __version__, client
 from gateway.config import ConfigurationError, Settings, load_settings
+from gateway.core.namespace import DEFAULT_NAMESPACE
 from gateway.core.routing import Explanation, RoutingTable
 from gateway.core.topics import InvalidName, check_name
 from gateway.demo import run_demo
@@ -95,6 +96,7 @@ def check(config: Annotated[Path, typer.Argument(help="The configuration file.")
 def explain(
     name: Annotated[str, typer.Argument(metavar="TOPIC_OR_ROOM", help="A topic of a device, or a room.")],
     config: Config = DEFAULT_CONFIG,
+    namespace: Annotated[str, typer.Option("--namespace", help="Whose routes to ask.")] = DEFAULT_NAMESPACE,
 ) -> None:
     """Say which routes a topic or room takes, and what comes out."""
     settings = _load(config)
@@ -102,18 +104,21 @@ def explain(
         check_name(name)
     except InvalidName as error:
         _fail(f"tidegate: {error}")
-    found = RoutingTable(settings.route_specs(), settings.upstream_names()).explain(name)
+    if namespace not in settings.namespace_names():
+        _fail(f"tidegate: no namespace is called {namespace!r}: expected {' or '.join(settings.namespace_names())}")
+    found = RoutingTable(settings.route_specs(namespace), settings.upstream_names()).explain(name)
+    where = "" if namespace == DEFAULT_NAMESPACE else f"namespaces.{namespace}."
     for explanation in found:
-        typer.echo(_describe(explanation))
+        typer.echo(_describe(explanation, where))
     if not found:
         _fail(f"no route takes {name}")
 
 
-def _describe(explanation: Explanation) -> str:
+def _describe(explanation: Explanation, where: str) -> str:
     route, spec = explanation.route, explanation.route.spec
     way = "room → topic" if explanation.to_device else "topic → room"
     details = f"{spec.direction.value}, payload {spec.payload.value}, qos {spec.qos}, upstream {explanation.upstream}"
-    return f"{way}  {explanation.output}\n    routes[{route.index}]: {spec.topic} | {spec.room} ({details})"
+    return f"{way}  {explanation.output}\n    {where}routes[{route.index}]: {spec.topic} | {spec.room} ({details})"
 
 
 @app.command()

@@ -2,7 +2,9 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from operator import attrgetter
+from typing import Final
 
 from prometheus_client import CollectorRegistry, Histogram, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -13,13 +15,34 @@ from starlette.responses import Response
 from bridges.mqtt import Upstream, UpstreamState
 from gateway.core.clock import Clock
 from gateway.core.counters import Counters
-from gateway.core.log import Log
+from gateway.core.intake import Intake
 from gateway.core.namespace import Namespace
 from gateway.supervisor import Supervisor
 
 __all__ = ["Metrics"]
 
 LAG_SAMPLE_SECONDS = 0.25
+OF_NO_NAMESPACE: Final = ""
+"""The label of what no namespace wanted: to Prometheus, an empty label is none."""
+
+BY_NAMESPACE: Final[tuple[tuple[str, str, str, Callable[[Counters], Mapping[str, int]]], ...]] = (
+    ("tidegate_published", "Messages that clients sent", "transport", attrgetter("published")),
+    ("tidegate_received_bytes", "Bytes that clients sent", "transport", attrgetter("received_bytes")),
+    ("tidegate_deliveries", "Messages written to clients", "transport", attrgetter("deliveries")),
+    ("tidegate_delivered_bytes", "Bytes of those, framed", "transport", attrgetter("delivered_bytes")),
+    ("tidegate_drops", "Messages not delivered", "cause", attrgetter("drops")),
+    ("tidegate_refusals", "What clients were refused", "code", attrgetter("refusals")),
+    ("tidegate_closed_sessions", "Sessions that the gateway ended", "code", attrgetter("closed")),
+)
+"""Counters that each namespace has: name, meaning, label besides `namespace`, and where they are."""
+
+SIZES: Final[tuple[tuple[str, str, Callable[[Namespace], int]], ...]] = (
+    ("tidegate_last_values", "Last values kept", attrgetter("engine.holdings.last_values")),
+    ("tidegate_history_messages", "Messages of history kept", attrgetter("engine.holdings.messages")),
+    ("tidegate_log_bytes", "About what both take of memory", attrgetter("engine.holdings.size_bytes")),
+    ("tidegate_lagging_sessions", "Clients that don't read", lambda namespace: len(namespace.recovery)),
+)
+"""What each namespace holds: name, meaning, and how much it is."""
 
 
 class Metrics(Collector):
@@ -27,16 +50,14 @@ class Metrics(Collector):
 
     def __init__(
         self,
-        counters: Counters,
-        namespace: Namespace,
-        log: Log,
+        intake: Intake,
+        namespaces: Mapping[str, Namespace],
         upstreams: Mapping[str, Upstream],
         supervisor: Supervisor,
         clock: Clock,
     ) -> None:
-        self._counters = counters
-        self._namespace = namespace
-        self._log = log
+        self._intake = intake
+        self._namespaces = namespaces
         self._upstreams = upstreams
         self._supervisor = supervisor
         self._clock = clock
@@ -63,31 +84,37 @@ class Metrics(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Read everything, for the registry."""
-        counters = self._counters
-        transports = Counter({"websocket": 0, "sse": 0})
-        transports.update(session.transport for session in self._namespace.sessions.values())
-        yield _gauge("tidegate_sessions", "Connected clients", "transport", transports)
-        yield _counter("tidegate_device_messages", "Messages from devices", "upstream", counters.device_messages)
-        yield CounterMetricFamily("tidegate_device_bytes", "Bytes of those", value=counters.device_bytes)
-        yield _counter("tidegate_published", "Messages that clients sent", "transport", counters.published)
-        yield _counter("tidegate_received_bytes", "Bytes that clients sent", "transport", counters.received_bytes)
-        yield _counter("tidegate_deliveries", "Messages written to clients", "transport", counters.deliveries)
-        yield _counter("tidegate_delivered_bytes", "Bytes of those, framed", "transport", counters.delivered_bytes)
-        yield _counter("tidegate_drops", "Messages not delivered", "cause", counters.drops)
-        yield _counter("tidegate_refusals", "What clients were refused", "code", counters.refusals)
-        yield _counter("tidegate_closed_sessions", "Sessions that the gateway ended", "code", counters.closed)
+        devices = self._intake.counters
+        yield _counter("tidegate_device_messages", "Messages from devices", "upstream", devices.device_messages)
+        yield CounterMetricFamily("tidegate_device_bytes", "Bytes of those", value=devices.device_bytes)
+        yield from self._collect_namespaces()
         yield _counter("tidegate_task_restarts", "Background tasks started again", "task", self._supervisor.restarts)
-        yield GaugeMetricFamily("tidegate_last_values", "Last values kept", value=self._log.last_values)
-        yield GaugeMetricFamily("tidegate_history_messages", "Messages of history kept", value=self._log.messages)
-        yield GaugeMetricFamily("tidegate_log_bytes", "About what both take of memory", value=self._log.size_bytes)
-        lagging = len(self._namespace.recovery)
-        yield GaugeMetricFamily(
-            "tidegate_lagging_sessions", "Clients that don't read as fast as they could", value=lagging
-        )
         up = {name: int(upstream.state is UpstreamState.UP) for name, upstream in self._upstreams.items()}
         yield _gauge("tidegate_upstream_up", "Whether the MQTT broker can be reached", "upstream", up)
         faults = {name: upstream.receive_faults for name, upstream in self._upstreams.items()}
         yield _counter("tidegate_receive_faults", "Messages that met a fault of the gateway", "upstream", faults)
+
+    def _collect_namespaces(self) -> Iterator[Metric]:
+        sessions = GaugeMetricFamily("tidegate_sessions", "Connected clients", labels=["transport", "namespace"])
+        for name, namespace in self._namespaces.items():
+            transports = Counter({"websocket": 0, "sse": 0})
+            transports.update(session.transport for session in namespace.sessions.values())
+            for transport, count in transports.items():
+                sessions.add_metric([transport, name], count)
+        yield sessions
+        for metric, documentation, size_of in SIZES:
+            gauge = GaugeMetricFamily(metric, documentation, labels=["namespace"])
+            for name, namespace in self._namespaces.items():
+                gauge.add_metric([name], size_of(namespace))
+            yield gauge
+        counted = {name: namespace.counters for name, namespace in self._namespaces.items()}
+        counted[OF_NO_NAMESPACE] = self._intake.counters
+        for metric, documentation, label, values_of in BY_NAMESPACE:
+            family = CounterMetricFamily(metric, documentation, labels=[label, "namespace"])
+            for name, counters in counted.items():
+                for key, value in values_of(counters).items():
+                    family.add_metric([key, name], value)
+            yield family
 
 
 def _counter(name: str, documentation: str, label: str, values: Mapping[str, int]) -> Metric:

@@ -13,6 +13,7 @@ from bridges.broker import BrokerUnavailable
 from gateway import __version__
 from gateway.app import Gateway, create_app
 from gateway.config import Settings
+from gateway.core.namespace import DEFAULT_NAMESPACE
 from gateway.demo import run_demo
 from gateway.server import Server, bind
 
@@ -48,7 +49,7 @@ async def _serve(settings: Settings, *, demo: bool) -> None:
         gateway: Gateway = app.state.gateway
         server = Server(
             app,
-            message_bytes=settings.limits.message_bytes,
+            message_bytes=gateway.largest_message_bytes,
             heartbeat_seconds=settings.heartbeat.interval_seconds,
             heartbeat_timeout_seconds=settings.heartbeat.timeout_seconds,
             drain_seconds=settings.drain_seconds,
@@ -89,6 +90,8 @@ def _banner(gateway: Gateway, port: int, *, demo: bool) -> str:
     lines += [f"  MQTT       {name}: {upstream.url}" for name, upstream in settings.upstreams.items()]
     if demo:
         lines.append("  devices    simulated, over MQTT")
-    if not settings.routes:
+    names = settings.namespace_names()
+    lines += [f"  namespace  {name}: /n/{name}/" for name in names if name != DEFAULT_NAMESPACE]
+    if not any(settings.route_specs(name) for name in names):
         lines.append("  no routes: nothing from devices reaches browsers until the configuration names some")
     return "\n".join([*lines, "Ctrl-C ends it."])

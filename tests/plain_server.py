@@ -13,11 +13,12 @@ from gateway.server import bind
 
 async def main() -> None:
     settings = load_settings(Path(sys.argv[1]), environment={})
+    app = create_app(settings)
     config = uvicorn.Config(
-        create_app(settings),
+        app,
         http="h11",
         ws="websockets-sansio",
-        ws_max_size=settings.limits.message_bytes,
+        ws_max_size=app.state.gateway.largest_message_bytes,
         ws_ping_interval=settings.heartbeat.interval_seconds,
         ws_ping_timeout=settings.heartbeat.timeout_seconds,
         timeout_graceful_shutdown=1,

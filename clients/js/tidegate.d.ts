@@ -6,7 +6,7 @@ export declare class TidegateError extends Error {
 }
 
 export interface Options {
-  /** Where the gateway is; by default, where the page came from. */
+  /** Where the gateway is, or a namespace of it (`/n/factory-b/`); by default, where the page came from. */
   url?: string;
   transport?: "websocket" | "sse";
   /** What to use instead of the platform's own, outside browsers and in tests. */

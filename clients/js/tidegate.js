@@ -58,7 +58,7 @@ class Gate extends EventTarget {
       fetch: (...request) => globalThis.fetch(...request),
       random: Math.random,
       ...options,
-      url: new URL(options.url ?? ".", options.url ?? globalThis.location?.href),
+      url: new URL(options.url ?? ".", globalThis.location?.href),
     };
     this.state = "connecting";
     globalThis.addEventListener?.("online", this.#wake);

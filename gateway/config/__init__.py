@@ -2,11 +2,19 @@
 
 from gateway.config.load import load_settings
 from gateway.config.problems import ConfigurationError, Problem
-from gateway.config.settings import HistorySettings, RoomSettings, RouteSettings, Settings, UpstreamSettings
+from gateway.config.settings import (
+    HistorySettings,
+    NamespaceSettings,
+    RoomSettings,
+    RouteSettings,
+    Settings,
+    UpstreamSettings,
+)
 
 __all__ = [
     "ConfigurationError",
     "HistorySettings",
+    "NamespaceSettings",
     "Problem",
     "RoomSettings",
     "RouteSettings",

@@ -11,7 +11,7 @@ from pydantic_settings import PydanticBaseSettingsSource
 
 from gateway.config.environment import read_environment
 from gateway.config.explain import explain
-from gateway.config.problems import ConfigurationError, Keys, Place, Problem
+from gateway.config.problems import ConfigurationError, Keys, Place, Problem, dotted
 from gateway.config.settings import RouteSettings, Settings
 from gateway.config.tree import Node, Scalar
 from gateway.config.yaml_source import read_yaml_file
@@ -95,16 +95,23 @@ def _check_routes(tree: Node, wrong: list[Keys]) -> Iterator[Problem]:
     """What the routing table refuses, though other parts of the configuration may be wrong too."""
     assert isinstance(tree.value, dict)
     nothing = Node(tree.place, None)
-    routes = tree.value.get("routes", nothing).value
     upstreams = tree.value.get("upstreams", nothing).value or {}
-    if not (isinstance(routes, list) and isinstance(upstreams, dict)):
+    if not isinstance(upstreams, dict):
         return
-    specs = _specs(routes, wrong)
-    try:
-        RoutingTable(list(specs.values()), tuple(upstreams) or Settings().upstream_names())
-    except RoutingError as error:
-        for problem in error.problems[: MAXIMUM_PROBLEMS + 1]:
-            yield _route_problem(problem, list(specs), tree)
+    namespaces = tree.value.get("namespaces", nothing).value
+    for name in (None, *namespaces) if isinstance(namespaces, dict) else (None,):
+        where: Keys = () if name is None else ("namespaces", name)
+        section = tree.find(*where).value
+        routes = section.get("routes", nothing).value if isinstance(section, dict) else None
+        if not isinstance(routes, list):
+            continue
+        of_this = [keys[len(where) :] for keys in wrong if keys[: len(where)] == where]
+        specs = _specs(routes, of_this)
+        try:
+            RoutingTable(list(specs.values()), tuple(upstreams) or Settings().upstream_names())
+        except RoutingError as error:
+            for problem in error.problems[: MAXIMUM_PROBLEMS + 1]:
+                yield _route_problem(problem, list(specs), tree, where)
 
 
 def _specs(routes: list[Node], wrong: list[Keys]) -> dict[int, RouteSpec]:
@@ -122,13 +129,14 @@ def _specs(routes: list[Node], wrong: list[Keys]) -> dict[int, RouteSpec]:
     return specs
 
 
-def _route_problem(problem: RouteProblem, places: list[int], tree: Node) -> Problem:
-    keys = ("routes", places[problem.index], problem.key)
+def _route_problem(problem: RouteProblem, places: list[int], tree: Node, where: Keys) -> Problem:
+    keys = (*where, "routes", places[problem.index], problem.key)
     message = problem.message
     if problem.other_index is not None:
         other = places[problem.other_index]
-        line = tree.find("routes", other).place.line
-        message += f" (see routes[{other}])" if line is None else f" (see line {line})"
+        earlier = (*where, "routes", other)
+        line = tree.find(*earlier).place.line
+        message += f" (see {dotted(earlier)})" if line is None else f" (see line {line})"
     return Problem.at(tree.find(*keys).place, keys, message)
 
 

@@ -6,13 +6,16 @@ docs/configuration.md has the same texts. How settings are loaded is in `load`.
 import math
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from gateway.config import values
-from gateway.config.addresses import BrokerAddress, Origin
+from gateway.config.addresses import Origin
+from gateway.config.section import Section
+from gateway.config.shape import without_empty
+from gateway.config.upstreams import UpstreamSettings
 from gateway.core.limits import Limits
-from gateway.core.log import LogBounds
+from gateway.core.namespace import DEFAULT_NAMESPACE
 from gateway.core.retention import Retention, RoomRule
 from gateway.core.routes import Direction, PayloadKind, RouteSpec
 
@@ -23,6 +26,7 @@ __all__ = [
     "LimitsSettings",
     "ListenSettings",
     "LoggingSettings",
+    "NamespaceSettings",
     "RoomSettings",
     "RouteSettings",
     "Settings",
@@ -30,20 +34,6 @@ __all__ = [
 ]
 
 KIB = 1024
-
-
-class Section(BaseModel):
-    """A part of the configuration. In an environment variable it is JSON."""
-
-    model_config = ConfigDict(
-        extra="forbid",
-        frozen=True,
-        allow_inf_nan=False,
-        coerce_numbers_to_str=True,
-        hide_input_in_errors=True,
-        use_attribute_docstrings=True,
-        validate_default=True,
-    )
 
 
 class ListenSettings(Section):
@@ -62,96 +52,6 @@ class BrokerSettings(Section):
     """The address that devices connect to. The embedded broker asks for no password: keep it local."""
     port: values.Port = 1883
     """The port; 0 takes a free one."""
-
-
-class UpstreamSettings(Section):
-    """An MQTT broker that the gateway is a client of, by a name of your choice. If any is named, `broker` is unused."""
-
-    url: BrokerAddress = Field(examples=["mqtt://localhost:1883"])
-    """`mqtt://`, `mqtts://`, `ws://` or `wss://`, host, port (1883, 8883, 80, 443), for WebSocket a path (`/mqtt`)."""
-    protocol: values.Protocol = "5"
-    """The version of MQTT: `3.1.1` or `5`."""
-    username: values.Text | None = None
-    """The user name."""
-    password: values.Password | None = None
-    """The password; better in a file or in the environment than here."""
-    password_file: values.PasswordFromFile | None = None
-    """A file with the password and nothing else; one newline at its end is left out. Instead of `password`."""
-    ca_file: values.ReadableFile | None = None
-    """The certificate authorities to trust (PEM) instead of the system's."""
-    key_file: values.ReadableFile | None = None
-    """The key of the gateway's certificate (PEM)."""
-    certificate_file: values.ReadableFile | None = None
-    """The certificate that the gateway shows to the broker (PEM); needs `key_file`."""
-    insecure: values.Flag = False
-    """Accept any certificate of the broker, for trials: nobody knows then who answers."""
-    client_id: values.Text | None = None
-    """The client id; by default a random one."""
-    keep_alive_seconds: values.KeepAliveSeconds = 30
-    """How long the connection may be silent before the gateway asks for a sign of life."""
-    session: values.SessionKind = "clean"
-    """`persistent`: the broker keeps QoS 1 and 2 messages while the gateway is away. Needs `client_id`."""
-    session_expiry_seconds: values.ExpirySeconds = 3600
-    """How long the broker keeps a persistent session (MQTT 5 only)."""
-    status_topic: values.StatusTopic | None = "tidegate/status"
-    """Where `online` and, as the last will, `offline` are retained; `null` for nowhere."""
-    connect_timeout_seconds: values.Seconds = 10
-    """How long the broker may take to accept the connection."""
-    reconnect_min_seconds: values.Seconds = 0.5
-    """The first pause before connecting again; each further one is longer."""
-    reconnect_max_seconds: values.Seconds = 30
-    """The longest pause before connecting again."""
-
-    @field_validator("password", "password_file")
-    @classmethod
-    def _check_password(cls, value: Any, info: ValidationInfo) -> Any:
-        if value is None:
-            return value
-        if info.field_name == "password_file" and info.data.get("password") is not None:
-            raise ValueError("expected `password` or `password_file`, found both")
-        if info.data.get("username", "") is None:
-            raise ValueError("expected `username` beside it: brokers take no password alone")
-        return value
-
-    @field_validator("ca_file", "certificate_file", "insecure")
-    @classmethod
-    def _check_encrypted(cls, value: Any, info: ValidationInfo) -> Any:
-        url = info.data.get("url")
-        if value and url is not None and not url.encrypted:
-            raise ValueError(f"expected it only with mqtts:// or wss://, found `url: {url}`")
-        return value
-
-    @field_validator("certificate_file")
-    @classmethod
-    def _check_certificate_and_key(cls, value: Any, info: ValidationInfo) -> Any:
-        if "key_file" in info.data and (value is None) != (info.data["key_file"] is None):
-            raise ValueError("expected `certificate_file` and `key_file` together, found one of them")
-        return value
-
-    @field_validator("session")
-    @classmethod
-    def _check_session(cls, value: str, info: ValidationInfo) -> str:
-        if value == "persistent" and info.data.get("client_id", "") is None:
-            raise ValueError("expected a `client_id` beside `persistent`, by which the broker knows the session again")
-        return value
-
-    @field_validator("reconnect_max_seconds")
-    @classmethod
-    def _check_reconnect(cls, value: float, info: ValidationInfo) -> float:
-        least = info.data.get("reconnect_min_seconds", 0)
-        if value < least:
-            raise ValueError(f"expected at least `reconnect_min_seconds` ({least:g}), found {value:g}")
-        return value
-
-    @property
-    def address(self) -> tuple[str, str, int, str]:
-        """Scheme, host, port and path of the URL."""
-        return self.url.scheme, self.url.host, self.url.port, self.url.path
-
-    def password_text(self) -> str | None:
-        """The password, whichever key it was given by. The file was read when the configuration was."""
-        secret = self.password_file.password if self.password_file is not None else self.password
-        return None if secret is None else secret.get_secret_value()
 
 
 class LimitsSettings(Section):
@@ -255,6 +155,22 @@ class RouteSettings(Section):
         return RouteSpec(**{**dict(self), "history": history})
 
 
+class NamespaceSettings(Section):
+    """Routes, rooms and limits of their own, by a name of your choice, served under `/n/{name}/`."""
+
+    routes: tuple[RouteSettings, ...] = ()
+    """Its routing table: a list, as at the top. Upstreams are shared by all namespaces."""
+    rooms: tuple[RoomSettings, ...] = ()
+    """What is kept of its rooms: a list of rules, as at the top."""
+    limits: LimitsSettings = LimitsSettings()
+    """How much its clients may use; a key that is left out is as in the `limits` at the top."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_empty_as_left_out(cls, data: Any) -> Any:
+        return without_empty(cls, data)
+
+
 class Settings(BaseSettings):
     """The keys at the top."""
 
@@ -282,12 +198,13 @@ class Settings(BaseSettings):
     """What is kept of rooms: a list of rules."""
     routes: tuple[RouteSettings, ...] = ()
     """The routing table: a list."""
+    namespaces: dict[values.NamespaceName, NamespaceSettings] = {}
+    """Further namespaces by name, which share nothing but the upstreams."""
 
     @model_validator(mode="before")
     @classmethod
     def _take_empty_as_left_out(cls, data: Any) -> Any:
-        """A section whose keys are all commented out is null in YAML."""
-        return {key: value for key, value in data.items() if value is not None or key not in cls.model_fields}
+        return without_empty(cls, data)
 
     @classmethod
     def settings_customise_sources(
@@ -301,22 +218,26 @@ class Settings(BaseSettings):
         """Nothing is read behind the caller's back: `load_settings` says what there is to read."""
         return (init_settings,)
 
-    def route_specs(self) -> list[RouteSpec]:
-        """The routes, as the routing table takes them."""
-        return [route.spec() for route in self.routes]
+    def namespace_names(self) -> tuple[str, ...]:
+        """The names of all namespaces, the default one's first."""
+        return (DEFAULT_NAMESPACE, *self.namespaces)
 
-    def room_rules(self) -> list[RoomRule]:
-        """What is kept of rooms, as the core takes it."""
-        return [RoomRule(rule.room, rule.history.retention(last=rule.last)) for rule in self.rooms]
+    def route_specs(self, namespace: str = DEFAULT_NAMESPACE) -> list[RouteSpec]:
+        """The routes of a namespace, as the routing table takes them."""
+        return [route.spec() for route in self._of(namespace).routes]
+
+    def room_rules(self, namespace: str = DEFAULT_NAMESPACE) -> list[RoomRule]:
+        """What is kept of a namespace's rooms, as the core takes it."""
+        return [RoomRule(rule.room, rule.history.retention(last=rule.last)) for rule in self._of(namespace).rooms]
 
     def upstream_names(self) -> tuple[str, ...]:
         """The names that routes may use."""
         return tuple(self.upstreams) or ("embedded",)
 
-    def log_bounds(self) -> LogBounds:
-        """How much may be remembered in all, as the core takes it."""
-        return LogBounds(self.limits.last_values, self.limits.log_bytes)
+    def core_limits(self, namespace: str = DEFAULT_NAMESPACE) -> Limits:
+        """The limits of a namespace, as the core takes them."""
+        own = self._of(namespace).limits
+        return Limits(**{**dict(self.limits), **{key: getattr(own, key) for key in own.model_fields_set}})
 
-    def core_limits(self) -> Limits:
-        """The limits, as the core takes them."""
-        return Limits(**dict(self.limits))
+    def _of(self, namespace: str) -> "Settings | NamespaceSettings":
+        return self if namespace == DEFAULT_NAMESPACE else self.namespaces[namespace]

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-__all__ = ["Model", "fields_of", "inside", "is_list", "is_mapping", "is_optional"]
+__all__ = ["Model", "fields_of", "inside", "is_list", "is_mapping", "is_optional", "without_empty"]
 
 Model = type[BaseModel]
 
@@ -15,6 +15,13 @@ Model = type[BaseModel]
 def fields_of(kind: Any) -> Mapping[str, FieldInfo]:
     """The keys that are known in a value of this type; none for a mapping with names of the user's choice."""
     return kind.model_fields if isinstance(kind, type) and issubclass(kind, BaseModel) else {}
+
+
+def without_empty(kind: Model, data: Any) -> Any:
+    """The keys of a section but for the empty ones: one whose own keys are all commented out is null in YAML."""
+    if not isinstance(data, dict):
+        return data
+    return {key: value for key, value in data.items() if value is not None or key not in kind.model_fields}
 
 
 def is_mapping(kind: Any) -> bool:

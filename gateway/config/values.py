@@ -15,6 +15,7 @@ from pydantic_core import CoreSchema, core_schema
 
 from gateway.config.files import UnreadableFile, check_readable, read_bounded
 from gateway.config.problems import shown
+from gateway.core.namespace import DEFAULT_NAMESPACE
 from gateway.core.routes import Direction, PayloadKind
 from gateway.core.topics import check_filter, check_name
 
@@ -81,6 +82,14 @@ def _check_status_topic(topic: str) -> str:
     return topic
 
 
+def _check_namespace_name(name: str) -> str:
+    if name == DEFAULT_NAMESPACE:
+        raise ValueError(
+            f"expected another name than {DEFAULT_NAMESPACE!r}, which is the namespace of the keys at the top"
+        )
+    return name
+
+
 def _parse_protocol(value: object) -> object:
     """`5` is what everybody writes; YAML's authors also write `5.0`, brokers' manuals `v5` and `3.1.1`."""
     return {"5.0": "5", "v5": "5", "v3.1.1": "3.1.1"}.get(str(value).lower(), str(value))
@@ -145,6 +154,7 @@ UpstreamName: TypeAlias = Annotated[
     Field(pattern=r"\A[a-z0-9][a-z0-9_-]{0,63}\z"),
     Expected("a name of a-z, 0-9, _ and -, at most 64, the first a letter or digit"),
 ]
+NamespaceName: TypeAlias = Annotated[UpstreamName, AfterValidator(_check_namespace_name)]
 UpstreamReference: TypeAlias = Annotated[str, Expected("an upstream's name")]
 Protocol: TypeAlias = Annotated[Literal["3.1.1", "5"], BeforeValidator(_parse_protocol), Expected("3.1.1 or 5")]
 SessionKind: TypeAlias = Annotated[Literal["clean", "persistent"], Expected("clean or persistent")]

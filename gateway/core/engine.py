@@ -27,7 +27,7 @@ from gateway.core.payload import Payload
 from gateway.core.retention import NOTHING, Retention
 from gateway.core.topics import filter_matches
 
-__all__ = ["Deliver", "Engine", "MemoryEngine", "Publication", "Published", "Reading", "Span", "Wanted"]
+__all__ = ["Deliver", "Engine", "Holdings", "MemoryEngine", "Publication", "Published", "Reading", "Span", "Wanted"]
 
 Deliver: TypeAlias = Callable[[Message], None]
 
@@ -92,6 +92,15 @@ class Span:
     """Whether the limit leaves the oldest out, and not the newest."""
 
 
+@dataclass(frozen=True, slots=True)
+class Holdings:
+    """How much an engine keeps on this node."""
+
+    last_values: int
+    messages: int
+    size_bytes: int
+
+
 class Engine(Protocol):
     """See the module's text for the promises."""
 
@@ -103,6 +112,11 @@ class Engine(Protocol):
     @property
     def head(self) -> int:
         """The place of the newest message that was delivered."""
+        ...
+
+    @property
+    def holdings(self) -> Holdings:
+        """How much is kept."""
         ...
 
     def attach(self, deliver: Deliver) -> None:
@@ -140,6 +154,11 @@ class MemoryEngine:
         self._clock = clock
         self._counters = counters
         self._deliver: Deliver = lambda _: None
+
+    @property
+    def holdings(self) -> Holdings:
+        """How much the log holds."""
+        return Holdings(self.log.last_values, self.log.messages, self.log.size_bytes)
 
     def attach(self, deliver: Deliver) -> None:
         """Say who takes the deliveries."""

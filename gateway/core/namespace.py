@@ -28,10 +28,12 @@ from gateway.core.sink import Sink
 from gateway.core.topics import InvalidName, check_filter, check_name
 from gateway.core.wire import Subscribe
 
-__all__ = ["Done", "Namespace", "Upstream"]
+__all__ = ["DEFAULT_NAMESPACE", "Done", "Namespace", "Upstream"]
 
 logger = logging.getLogger(__name__)
 
+DEFAULT_NAMESPACE: Final = "default"
+"""The name of the one that needs no name."""
 REMEMBERED_ROOMS: Final = 65_536
 """Of how many rooms is remembered what is kept; then all are forgotten and found anew."""
 
@@ -78,6 +80,11 @@ class Namespace:
         self._complaints = TokenBucket(0.1, 5, clock)
         """So many bad payloads are logged; all are counted."""
 
+    @property
+    def counters(self) -> Counters:
+        """What is counted of this namespace."""
+        return self._counters
+
     def connect(self, upstreams: Mapping[str, Upstream]) -> None:
         """Say how to reach devices, by the upstreams' names."""
         self._upstreams = upstreams
@@ -104,14 +111,9 @@ class Namespace:
         if error is not None:
             self._counters.closed[error.code] += 1
 
-    def receive(self, upstream: str, topic: str, raw: bytes, *, retained: bool) -> None:
-        """Take a device's message and deliver it to every room that it is routed to."""
-        self._counters.device_messages[upstream] += 1
-        self._counters.device_bytes += len(raw)
+    def receive(self, upstream: str, topic: str, raw: bytes, *, retained: bool) -> bool:
+        """Take a device's message and deliver it to every room that it is routed to; whether there is one."""
         matches = self.routing.rooms_for(upstream, topic)
-        if not matches:
-            self._counters.drops["unrouted"] += 1
-            return
         decoded: dict[PayloadKind, Payload] = {}
         for route, room in matches:
             kind = route.spec.payload
@@ -121,6 +123,7 @@ class Namespace:
                 self._complain(route, topic, error)
                 continue
             self._take(route, room, topic, payload, retained=retained, cleared=not raw)
+        return bool(matches)
 
     def _take(self, route: Route, room: str, topic: str, payload: Payload, *, retained: bool, cleared: bool) -> None:
         """Publish a device's message; an empty one takes a retained message back (MQTT 5 §3.3.1.3)."""
@@ -149,7 +152,8 @@ class Namespace:
     def _complain(self, route: Route, topic: str, error: PayloadError) -> None:
         self._counters.drops["bad_payload"] += 1
         if not self._complaints.take():
-            logger.warning("dropped a payload of %r: route %d (%s): %s", topic, route.index, route.topic.text, error)
+            where = f"namespace {self.name}, route {route.index} ({route.topic.text})"
+            logger.warning("dropped a payload of %r: %s: %s", topic, where, error)
 
     def check_rooms(self, rooms: Sequence[str]) -> None:
         """Check, before there is a session, what it is going to subscribe to.

@@ -147,7 +147,7 @@ async def test_a_payload_that_isnt_what_the_route_says_harms_nothing(gateway: Ga
         (message,) = await client.messages(1)
         assert message["data"] == "fine"
     async with httpx.AsyncClient(base_url=gateway.url) as http:
-        assert 'tidegate_drops_total{cause="bad_payload"} 1.0' in (await http.get("/metrics")).text
+        assert 'tidegate_drops_total{cause="bad_payload",namespace="default"} 1.0' in (await http.get("/metrics")).text
 
 
 @pytest.mark.parametrize("protocol", ["3.1.1", "5"])

@@ -117,8 +117,8 @@ def test_health_readiness_and_metrics(tmp_path: Path, broker: Mosquitto) -> None
         metrics = httpx.get(f"{gateway.url}/metrics")
         assert metrics.headers["content-type"].startswith("text/plain")
         for line in [
-            'tidegate_sessions{transport="websocket"} 0.0',
-            'tidegate_published_total{transport="http"} 1.0',
+            'tidegate_sessions{namespace="default",transport="websocket"} 0.0',
+            'tidegate_published_total{namespace="default",transport="http"} 1.0',
             'tidegate_upstream_up{upstream="plant"} 1.0',
             "tidegate_event_loop_lag_seconds_count",
             "process_cpu_seconds_total",
@@ -188,7 +188,7 @@ def test_sse_sessions_end_when_the_client_leaves_and_get_heartbeats(
     gateway = start_gateway(configuration(broker.port, heartbeat={"interval_seconds": 0.1}))
 
     def sessions() -> bool:
-        return 'tidegate_sessions{transport="sse"} 1.0' in httpx.get(f"{gateway.url}/metrics").text
+        return 'tidegate_sessions{namespace="default",transport="sse"} 1.0' in httpx.get(f"{gateway.url}/metrics").text
 
     with httpx.stream("GET", f"{gateway.url}/sse?room=a") as stream:
         lines = stream.iter_lines()
@@ -258,7 +258,7 @@ def test_explain_says_what_comes_out() -> None:
 def test_sub_and_pub_talk_to_a_running_gateway(gateway: GatewayProcess, tmp_path: Path) -> None:
     command: list[str | Path] = [TIDEGATE, "sub", "chat/#", "--count", "2", "--url", gateway.url]
     with Running(command, tmp_path / "sub.log") as subscriber:
-        subscribed = 'tidegate_sessions{transport="websocket"} 1.0'
+        subscribed = 'tidegate_sessions{namespace="default",transport="websocket"} 1.0'
         wait_until(lambda: subscribed in httpx.get(f"{gateway.url}/metrics").text, "sub is connected")
         for data, options in (('{"a": 1}', []), ("plain words", ["--text"])):
             ended = run_to_the_end("pub", "chat/x", data, "--url", gateway.url, *options)

@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
@@ -48,6 +49,13 @@ def snippets(*languages: str) -> list[Snippet]:
                 line = text.count("\n", 0, match.start()) + 1
                 found.append(Snippet(path.name, line, match[1], match[2]))
     return found
+
+
+def documented_config() -> dict[str, Any]:
+    """The repository's configuration, with the namespaces that the documents show."""
+    config: dict[str, Any] = yaml.safe_load((ROOT / "config.yaml").read_text())
+    (shown,) = (snippet for snippet in snippets("yaml") if snippet.document == "namespaces.md")
+    return {**config, "namespaces": yaml.safe_load(shown.text)["namespaces"]}
 
 
 def test_every_snippet_is_of_a_kind_that_is_run() -> None:
@@ -93,8 +101,8 @@ def test_objects_are_what_the_protocol_takes(snippet: Snippet) -> None:
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[GatewayProcess, int]]:
     """What the reader has started: the repository's configuration, with devices."""
     broker_port = free_port()
-    config = yaml.safe_load((ROOT / "config.yaml").read_text())
-    config = {"broker": {"port": broker_port}, "routes": config["routes"]}
+    documented = documented_config()
+    config = {"broker": {"port": broker_port}, **{key: documented[key] for key in ("routes", "namespaces")}}
     with GatewayProcess(tmp_path_factory.mktemp("demo") / "gateway", config, "--demo") as running:
         running.wait_until_ready()
         yield running, broker_port
@@ -109,7 +117,7 @@ def test_commands_run(place: str, command: str, demo: tuple[GatewayProcess, int]
     if command in ELSEWHERE:
         return
     gateway, broker_port = demo
-    (tmp_path / "config.yaml").write_text((ROOT / "config.yaml").read_text())
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(documented_config()))
     command = command.replace("localhost:8080", f"localhost:{gateway.port}").replace("-p 1883", f"-p {broker_port}")
     command = re.sub(r"(\.venv/bin/)?tidegate (sub|pub)", rf"{TIDEGATE} \2 --url {gateway.url}", command)
     command = re.sub(r"^tidegate", str(TIDEGATE), command)

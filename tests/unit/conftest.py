@@ -129,9 +129,7 @@ class World:
         self.namespace.subscribe(session, Subscribe(None, (room,), None if since is None else Cursor.parse(since)))
 
     def last(self, room: str) -> list[Message]:
-        found: list[Message] = []
-        self.namespace.last(room, lambda _, values: found.extend(values))
-        return found
+        return last_values(self.namespace, room)
 
     def device(self, topic: str, payload: bytes, *, retained: bool = False) -> None:
         self.namespace.receive("embedded", topic, payload, retained=retained)
@@ -148,16 +146,32 @@ ROUTES = [
 ]
 
 
+def last_values(namespace: Namespace, room: str) -> list[Message]:
+    """The last values of a room or pattern, asked of an engine that answers at once."""
+    found: list[Message] = []
+    namespace.last(room, lambda _, values: found.extend(values))
+    return found
+
+
+def make_namespace(
+    name: str, routes: list[RouteSpec], limits: Limits | None = None, rules: list[RoomRule] | None = None
+) -> tuple[Namespace, HandClock, Log]:
+    """A namespace with an engine in memory; its cursors begin with its name."""
+    clock, counters, limits = HandClock(), Counters(), limits or Limits()
+    log = Log(LogBounds(limits.last_values, limits.log_bytes), clock, counters)
+    engine = MemoryEngine(name, log, clock, counters)
+    routing = RoutingTable(routes, ["embedded"])
+    namespace = Namespace(name, routing, RoomRules(rules or []), engine, limits, clock, Random(7), counters)
+    return namespace, clock, log
+
+
 def make_world(
     limits: Limits | None = None, routes: list[RouteSpec] | None = None, rules: list[RoomRule] | None = None
 ) -> World:
-    clock, counters, upstream, limits = HandClock(), Counters(), ListUpstream(), limits or Limits()
-    routing = RoutingTable(ROUTES[:4] if routes is None else routes, ["embedded"])
-    log = Log(LogBounds(limits.last_values, limits.log_bytes), clock, counters)
-    engine = MemoryEngine("epoch", log, clock, counters)
-    namespace = Namespace("default", routing, RoomRules(rules or []), engine, limits, clock, Random(7), counters)
+    namespace, clock, log = make_namespace("epoch", ROUTES[:4] if routes is None else routes, limits, rules)
+    upstream = ListUpstream()
     namespace.connect({"embedded": upstream})
-    return World(clock, counters, namespace, upstream, log)
+    return World(clock, namespace.counters, namespace, upstream, log)
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from pydantic.fields import FieldInfo
 from gateway.config import (
     ConfigurationError,
     HistorySettings,
+    NamespaceSettings,
     RoomSettings,
     RouteSettings,
     Settings,
@@ -27,6 +28,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "rooms": RoomSettings,
     "routes": RouteSettings,
     "history": HistorySettings,
+    "namespaces": NamespaceSettings,
 }
 
 

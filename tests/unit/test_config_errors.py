@@ -6,6 +6,7 @@ import yaml
 
 from gateway.config import (
     ConfigurationError,
+    NamespaceSettings,
     Problem,
     RouteSettings,
     Settings,
@@ -37,7 +38,7 @@ def problems(text: str) -> list[str]:
         ("listen:\n  PORT: 1", "2:3: listen.PORT: unknown key `PORT`: did you mean `port`?"),
         ("listen: {colour: 1}", "1:10: listen.colour: unknown key `colour`: expected one of host, port"),
         ("_env_file: x\n", "1:1: _env_file: unknown key `_env_file`: expected one of listen, broker, upstreams, "
-         "origins, limits, heartbeat, logging, drain_seconds, rooms, routes"),
+         "origins, limits, heartbeat, logging, drain_seconds, rooms, routes, namespaces"),
         ("listen: 8080", "1:1: listen: expected a mapping (`key: value`), found text"),
         ("listen: [8080]", "1:1: listen: expected a mapping (`key: value`), found a list"),
         ("listen: {port: abc}", "1:10: listen.port: expected a whole number from 0 to 65535, found 'abc'"),
@@ -211,6 +212,7 @@ EVERY_KEY = [
     *((key, inner) for key in Settings.model_fields for inner in fields_of(inside(Settings, key))),
     *(("upstreams", "plant", key) for key in UpstreamSettings.model_fields),
     *(("routes", 0, key) for key in RouteSettings.model_fields),
+    *(("namespaces", "factory-b", key) for key in NamespaceSettings.model_fields),
 ]
 
 

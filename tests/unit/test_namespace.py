@@ -125,11 +125,6 @@ def test_a_bad_payload_is_counted_and_harms_nothing(world: World, caplog: pytest
     assert "sensors/s/d/m" in caplog.text
 
 
-def test_a_topic_without_a_route_is_counted(world: World) -> None:
-    world.device("elsewhere/x", b"1")
-    assert world.counters.drops["unrouted"] == 1
-
-
 def test_a_browsers_data_goes_to_the_device_with_the_routes_quality_of_service(world: World) -> None:
     answers: list[TidegateError | None] = []
     world.namespace.publish("devices/fan-4/commands", {"on": True}, answers.append)

@@ -374,6 +374,31 @@ test("over SSE an answer that isn't the gateway's is an error with a code", asyn
   }
 });
 
+test("a namespace has its own endpoints, whichever the transport", async (t) => {
+  const url = "https://gate.example/n/factory-b/";
+  const requests = [];
+  const fetch = async (address) => {
+    requests.push(address);
+    return { ok: true, json: async () => ({ type: "ack" }) };
+  };
+  start(t, { url });
+  assert.equal(FakeSocket.all[0].url, "wss://gate.example/n/factory-b/ws");
+  const gate = startStream(t, { url, fetch });
+  gate.subscribe("a", () => {});
+  t.clock.tick(0);
+  assert.equal(FakeSource.all.at(-1).url, "https://gate.example/n/factory-b/sse?room=a");
+  FakeSource.all.at(-1).say({ type: "welcome" });
+  await gate.publish("a", 1);
+  assert.deepEqual(requests, ["https://gate.example/n/factory-b/publish?room=a"]);
+});
+
+test("an address may be relative to the page", (t) => {
+  globalThis.location = { href: "https://gate.example/charts/today.html" };
+  t.after(() => delete globalThis.location);
+  start(t, { url: "/n/factory-b/" });
+  assert.equal(FakeSocket.all[0].url, "wss://gate.example/n/factory-b/ws");
+});
+
 test("over SSE it opens one stream for all rooms, and publishes by POST", async (t) => {
   const requests = [];
   const fetch = async (url, request) => {

@@ -1,0 +1,101 @@
+"""How to reach an MQTT broker: the keys of one upstream, and which of them go together."""
+
+from typing import Any
+
+from pydantic import Field, ValidationInfo, field_validator
+
+from gateway.config import values
+from gateway.config.addresses import BrokerAddress
+from gateway.config.section import Section
+
+__all__ = ["UpstreamSettings"]
+
+
+class UpstreamSettings(Section):
+    """An MQTT broker that the gateway is a client of, by a name of your choice. If any is named, `broker` is unused."""
+
+    url: BrokerAddress = Field(examples=["mqtt://localhost:1883"])
+    """`mqtt://`, `mqtts://`, `ws://` or `wss://`, host, port (1883, 8883, 80, 443), for WebSocket a path (`/mqtt`)."""
+    protocol: values.Protocol = "5"
+    """The version of MQTT: `3.1.1` or `5`."""
+    username: values.Text | None = None
+    """The user name."""
+    password: values.Password | None = None
+    """The password; better in a file or in the environment than here."""
+    password_file: values.PasswordFromFile | None = None
+    """A file with the password and nothing else; one newline at its end is left out. Instead of `password`."""
+    ca_file: values.ReadableFile | None = None
+    """The certificate authorities to trust (PEM) instead of the system's."""
+    key_file: values.ReadableFile | None = None
+    """The key of the gateway's certificate (PEM)."""
+    certificate_file: values.ReadableFile | None = None
+    """The certificate that the gateway shows to the broker (PEM); needs `key_file`."""
+    insecure: values.Flag = False
+    """Accept any certificate of the broker, for trials: nobody knows then who answers."""
+    client_id: values.Text | None = None
+    """The client id; by default a random one."""
+    keep_alive_seconds: values.KeepAliveSeconds = 30
+    """How long the connection may be silent before the gateway asks for a sign of life."""
+    session: values.SessionKind = "clean"
+    """`persistent`: the broker keeps QoS 1 and 2 messages while the gateway is away. Needs `client_id`."""
+    session_expiry_seconds: values.ExpirySeconds = 3600
+    """How long the broker keeps a persistent session (MQTT 5 only)."""
+    status_topic: values.StatusTopic | None = "tidegate/status"
+    """Where `online` and, as the last will, `offline` are retained; `null` for nowhere."""
+    connect_timeout_seconds: values.Seconds = 10
+    """How long the broker may take to accept the connection."""
+    reconnect_min_seconds: values.Seconds = 0.5
+    """The first pause before connecting again; each further one is longer."""
+    reconnect_max_seconds: values.Seconds = 30
+    """The longest pause before connecting again."""
+
+    @field_validator("password", "password_file")
+    @classmethod
+    def _check_password(cls, value: Any, info: ValidationInfo) -> Any:
+        if value is None:
+            return value
+        if info.field_name == "password_file" and info.data.get("password") is not None:
+            raise ValueError("expected `password` or `password_file`, found both")
+        if info.data.get("username", "") is None:
+            raise ValueError("expected `username` beside it: brokers take no password alone")
+        return value
+
+    @field_validator("ca_file", "certificate_file", "insecure")
+    @classmethod
+    def _check_encrypted(cls, value: Any, info: ValidationInfo) -> Any:
+        url = info.data.get("url")
+        if value and url is not None and not url.encrypted:
+            raise ValueError(f"expected it only with mqtts:// or wss://, found `url: {url}`")
+        return value
+
+    @field_validator("certificate_file")
+    @classmethod
+    def _check_certificate_and_key(cls, value: Any, info: ValidationInfo) -> Any:
+        if "key_file" in info.data and (value is None) != (info.data["key_file"] is None):
+            raise ValueError("expected `certificate_file` and `key_file` together, found one of them")
+        return value
+
+    @field_validator("session")
+    @classmethod
+    def _check_session(cls, value: str, info: ValidationInfo) -> str:
+        if value == "persistent" and info.data.get("client_id", "") is None:
+            raise ValueError("expected a `client_id` beside `persistent`, by which the broker knows the session again")
+        return value
+
+    @field_validator("reconnect_max_seconds")
+    @classmethod
+    def _check_reconnect(cls, value: float, info: ValidationInfo) -> float:
+        least = info.data.get("reconnect_min_seconds", 0)
+        if value < least:
+            raise ValueError(f"expected at least `reconnect_min_seconds` ({least:g}), found {value:g}")
+        return value
+
+    @property
+    def address(self) -> tuple[str, str, int, str]:
+        """Scheme, host, port and path of the URL."""
+        return self.url.scheme, self.url.host, self.url.port, self.url.path
+
+    def password_text(self) -> str | None:
+        """The password, whichever key it was given by. The file was read when the configuration was."""
+        secret = self.password_file.password if self.password_file is not None else self.password
+        return None if secret is None else secret.get_secret_value()

@@ -32,12 +32,15 @@ FACTORY_B = {
         {"topic": "shared/{x}", "room": "shared/{x}"},
         {"topic": "commands-b/{x}", "room": "devices/{x}", "direction": "to_device", "qos": 1},
     ],
+    "rooms": [{"room": "chat/#", "history": {"messages": 10}}],
     "limits": {"message_bytes": 1000},
 }
 
 
 def two(port: int, **changes: Any) -> dict[str, Any]:
-    return configuration(port, **{"routes": ROUTES, "namespaces": {"factory-b": FACTORY_B}, **changes})
+    return configuration(
+        port, **{"routes": ROUTES, "rooms": FACTORY_B["rooms"], "namespaces": {"factory-b": FACTORY_B}, **changes}
+    )
 
 
 @pytest.fixture(params=["direct", "plain"])
@@ -167,6 +170,8 @@ async def test_a_cursor_of_one_namespace_is_useless_in_the_other(
     for path in (A, B):
         await http.post(f"{path}/publish?room=chat/x", json=path)
     cursor = (await http.get(f"{A}/last?room=chat/x")).json()["cursor"]
+    async with browser(gateway, A) as (a, _):
+        assert (await a.ask(type="subscribe", room="chat/x", since=cursor))["recovered"] is True
     async with browser(gateway, B) as (b, _):
         answer = await b.ask(type="subscribe", room="chat/x", since=cursor)
         assert (answer["recovered"], values(answer["last"])) == (False, [("chat/x", B)])

@@ -38,9 +38,9 @@ FACTORY_B = {
 
 
 def two(port: int, **changes: Any) -> dict[str, Any]:
-    return configuration(
-        port, **{"routes": ROUTES, "rooms": FACTORY_B["rooms"], "namespaces": {"factory-b": FACTORY_B}, **changes}
-    )
+    kept = [{"room": "chat/#", "history": {"messages": 10}}]
+    both = {"routes": ROUTES, "rooms": kept, "namespaces": {"factory-b": FACTORY_B}}
+    return configuration(port, **{**both, **changes})
 
 
 @pytest.fixture(params=["direct", "plain"])

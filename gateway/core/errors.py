@@ -8,6 +8,7 @@ from typing import ClassVar
 __all__ = [
     "PROTOCOL_CLOSE_CODES",
     "BadMessage",
+    "EngineUnavailable",
     "InternalError",
     "MessageTooLarge",
     "MethodNotAllowed",
@@ -156,6 +157,14 @@ class InternalError(TidegateError):
     code = "internal_error"
     http_status = 500
     close_code = 1011
+    retry = True
+
+
+class EngineUnavailable(TidegateError):
+    """The message can't be stored now: the disk is full, or slower than messages come."""
+
+    code = "engine_unavailable"
+    http_status = 503
     retry = True
 
 

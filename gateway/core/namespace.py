@@ -130,7 +130,7 @@ class Namespace:
         kept = self._retention(route, room)
         if cleared:
             kept = replace(kept, last=False)
-        self.engine.publish(Publication(room, payload, kept, topic, retained=retained, clears=cleared), _ignore)
+        self.engine.publish([Publication(room, payload, kept, topic, retained=retained, clears=cleared)], _ignore)
 
     def _retention(self, route: Route, room: str) -> Retention:
         """What is kept of a routed room: as the route says, else as the rule for the room says."""
@@ -259,7 +259,7 @@ class Namespace:
         publication = Publication(
             room, Payload(to_json(data), binary), kept, sender=sender, audience=audience, volatile=volatile
         )
-        self.engine.publish(publication, lambda outcome: done(outcome if isinstance(outcome, TidegateError) else None))
+        self.engine.publish([publication], done)
 
 
 def _ignore(outcome: object) -> None:

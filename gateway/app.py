@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from random import Random
+from random import SystemRandom
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -18,6 +18,7 @@ from starlette.staticfiles import StaticFiles
 from bridges.broker import BrokerOptions, EmbeddedBroker
 from bridges.http import HttpBridge
 from bridges.mqtt import Upstream, UpstreamOptions
+from bridges.mqtt_replies import Replies, response_topic
 from bridges.sse import SseBridge
 from bridges.websocket import WebSocketBridge
 from gateway.config import Settings, UpstreamSettings
@@ -43,7 +44,7 @@ class Gateway:
     """All parts of one running gateway, put together."""
 
     def __init__(self, settings: Settings) -> None:
-        clock, random = SystemClock(), Random()
+        clock, random = SystemClock(), SystemRandom()  # identifiers and correlation data are not to be guessed
         self.settings = settings
         self.counters = Counters()
         self.supervisor = Supervisor(clock, random)
@@ -75,7 +76,8 @@ class Gateway:
         for options in self._upstream_options():
             receive = partial(self._receive, options.name)
             filters = self.namespace.routing.subscriptions(options.name)
-            self.upstreams[options.name] = Upstream(options, filters, receive, self._random)
+            replies = self._replies(options)
+            self.upstreams[options.name] = Upstream(options, filters, receive, self._random, replies)
             self.supervisor.start(f"upstream {options.name}", self.upstreams[options.name].run)
         self.namespace.connect(self.upstreams)
         self.supervisor.start("sse heartbeat", self.sse.beat)
@@ -83,6 +85,15 @@ class Gateway:
 
     def _receive(self, upstream: str, topic: str, payload: bytes, retained: bool) -> None:
         self.namespace.receive(upstream, topic, payload, retained=retained)
+
+    def _replies(self, options: UpstreamOptions) -> Replies:
+        requests = self.namespace.requests
+        return Replies(
+            response_topic(options, self._random),
+            partial(requests.receive, options.name),
+            partial(requests.lost, options.name),
+            listen=self.namespace.routing.needs_response_topic(options.name),
+        )
 
     def _upstream_options(self) -> list[UpstreamOptions]:
         if self.broker is None:
@@ -106,6 +117,7 @@ class Gateway:
         self.health.draining = True
         for session in tuple(self.namespace.sessions.values()):
             session.end(ShuttingDown("the gateway is shutting down"))
+        self.namespace.requests.end(ShuttingDown("the gateway is shutting down"))
 
     async def stop(self) -> None:
         """End all that `start` started."""
@@ -161,6 +173,7 @@ def create_app(settings: Settings) -> Starlette:
             WebSocketRoute("/ws", gateway.websocket),
             Route("/sse", gateway.sse),
             Route("/publish", gateway.http.publish, methods=["GET", "POST", "PUT", "PATCH", "DELETE"]),
+            Route("/request", gateway.http.request, methods=["GET", "POST", "PUT", "PATCH", "DELETE"]),
             Route("/last", gateway.http.last),
             Route("/healthz", gateway.health.healthz),
             Route("/readyz", gateway.health.readyz),

@@ -75,6 +75,8 @@ class Metrics(Collector):
         yield _counter("tidegate_closed_sessions", "Sessions that the gateway ended", "code", counters.closed)
         yield _counter("tidegate_task_restarts", "Background tasks started again", "task", self._supervisor.restarts)
         yield GaugeMetricFamily("tidegate_last_values", "Last values kept", value=self._namespace.last_values)
+        waiting = len(self._namespace.requests)
+        yield GaugeMetricFamily("tidegate_requests", "Requests to devices under way", value=waiting)
         up = {name: int(upstream.state is UpstreamState.UP) for name, upstream in self._upstreams.items()}
         yield _gauge("tidegate_upstream_up", "Whether the MQTT broker can be reached", "upstream", up)
         faults = {name: upstream.receive_faults for name, upstream in self._upstreams.items()}

@@ -172,6 +172,10 @@ class LimitsSettings(Section):
     """Refused messages in a row after which a connection is closed."""
     write_buffer_bytes: values.Bytes = 1024 * KIB
     """What may wait for one client that reads slowly; with more, it is disconnected."""
+    requests_in_flight: values.Count = 100
+    """Requests to devices of one connection, or over HTTP from one address, that wait for an answer."""
+    request_timeout_max_seconds: values.Seconds = 60
+    """The longest that a client may let a request wait for the device's answer."""
     last_values: values.Count = 100_000
     """Last values kept, one for each room and topic; beyond, the stalest is forgotten."""
 
@@ -213,6 +217,8 @@ class RouteSettings(Section):
     """Whether the last value of each topic is kept for browsers that come later."""
     upstream: values.UpstreamReference | None = None
     """The upstream's name. To browsers, none stands for every one; to devices, it is needed if there are several."""
+    reply: values.Pattern | None = None
+    """The topic on which the device answers requests; not needed for devices that speak MQTT 5."""
 
 
 class Settings(BaseSettings):

@@ -32,6 +32,9 @@ class Limits:
     refusals: int = 10
     """Refused messages in a row, after which the connection is closed."""
     write_buffer_bytes: int = 1024 * 1024
+    requests_in_flight: int = 100
+    """Requests of one client that wait for a device's answer."""
+    request_timeout_max_seconds: float = 60
     last_values: int = 100_000
     """Last values kept, over all rooms."""
 

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import Any, Protocol
+from typing import Any
 
 from gateway.core.clock import Clock
 from gateway.core.counters import Counters
@@ -18,26 +18,17 @@ from gateway.core.limits import Budget, Limits, TokenBucket
 from gateway.core.log import Log
 from gateway.core.message import Message
 from gateway.core.payload import Payload, PayloadError, decode, encode, to_json
+from gateway.core.requests import Requests
 from gateway.core.routes import PayloadKind, Route
 from gateway.core.routing import RoutingTable
 from gateway.core.session import Session, TransportName
 from gateway.core.sink import Sink
 from gateway.core.topics import InvalidName, check_filter, check_name
+from gateway.core.upstream import Done, Upstream
 
 __all__ = ["Done", "Namespace", "Upstream"]
 
 logger = logging.getLogger(__name__)
-
-Done = Callable[[TidegateError | None], None]
-"""Called once: with None when the message was taken, else with the reason why not."""
-
-
-class Upstream(Protocol):
-    """The way to devices."""
-
-    def publish(self, topic: str, payload: bytes, qos: int, retain: bool, done: Done) -> None:
-        """Send to devices; `done` is called when the broker has it (at once for QoS 0), or with the reason why not."""
-        ...
 
 
 class Namespace:
@@ -60,6 +51,7 @@ class Namespace:
         self._clock = clock
         self._random = random
         self._counters = counters
+        self.requests = Requests(routing, limits, clock, random, counters)
         self._hub = Hub(counters)
         self._log = Log(f"{random.getrandbits(40):x}", limits.last_values, clock, counters)
         self._complaints = TokenBucket(0.1, 5, clock)
@@ -73,6 +65,7 @@ class Namespace:
     def connect(self, upstreams: Mapping[str, Upstream]) -> None:
         """Say how to reach devices, by the upstreams' names."""
         self._upstreams = upstreams
+        self.requests.connect(upstreams)
 
     def open(self, transport: TransportName, sink: Sink) -> Session:
         """A new session. Whoever opens it ends it, whatever happens."""
@@ -83,6 +76,7 @@ class Namespace:
 
     def _on_end(self, session: Session, error: TidegateError | None) -> None:
         self._hub.leave(session)
+        self.requests.cancel_all(session.id)
         del self.sessions[session.id]
         if error is not None:
             self._counters.closed[error.code] += 1

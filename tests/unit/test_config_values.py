@@ -62,13 +62,15 @@ upstreams: {plant: {url: mqtt://broker}}
 routes:
   - {topic: "a/{b}", room: "b/{b}"}
   - {topic: "c/{d}", room: "d/{d}", direction: both, payload: text, qos: 2, retain: yes, last: off, upstream: plant}
+  - {topic: "e/{f}", room: "f/{f}", direction: to_device, reply: "e/{f}/reply", upstream: plant}
 """)
     assert settings.route_specs() == [
         RouteSpec("a/{b}", "b/{b}"),
         RouteSpec("c/{d}", "d/{d}", Direction.BOTH, PayloadKind.TEXT, 2, True, False, "plant"),
+        RouteSpec("e/{f}", "f/{f}", Direction.TO_DEVICE, upstream="plant", reply="e/{f}/reply"),
     ]
     assert [field.name for field in fields(RouteSpec)] == list(type(settings.routes[0]).model_fields)
-    assert len(RoutingTable(settings.route_specs(), settings.upstream_names()).routes) == 2
+    assert len(RoutingTable(settings.route_specs(), settings.upstream_names()).routes) == 3
 
 
 @pytest.mark.parametrize(

@@ -297,7 +297,9 @@ def test_answers_may_be_for_rooms_too() -> None:
             "room": st.sampled_from(["devices/x", "modern/x", "raw/x", "twice/x", "#", ""]),
             "data": st.none() | st.text(max_size=5) | st.lists(st.integers(0, 9), max_size=2),
             "binary": st.booleans() | st.none(),
-            "timeout_seconds": st.floats(allow_nan=False, allow_infinity=False) | st.integers(-99, 99) | st.text(max_size=3),
+            "timeout_seconds": st.floats(allow_nan=False, allow_infinity=False)
+            | st.integers(-99, 99)
+            | st.text(max_size=3),
         },
     ),
     st.booleans(),

@@ -47,8 +47,12 @@ class Replies:
         listen: bool = True,
     ) -> None:
         self.topic = topic
-        self.filters = {topic: 1} if topic is not None and listen else {}
-        """What is to be subscribed to besides the routes' filters."""
+        self.filters = {topic: 0} if topic is not None and listen else {}
+        """What is to be subscribed to besides the routes' filters.
+
+        QoS 0: an answer that is lost with the connection is of no use, for its request has failed by then; and a
+        route's filter that covers this one isn't raised to a higher quality of service.
+        """
         self._take = take
         self._lost = lost
 

@@ -24,7 +24,7 @@ from gateway.core.payload import Payload, PayloadError, decode, encode
 from gateway.core.pending import Answered, Pending, Place
 from gateway.core.routes import Route, is_reserved
 from gateway.core.routing import RoutingTable
-from gateway.core.topics import InvalidName, check_name
+from gateway.core.topics import MAXIMUM_NAME_BYTES, InvalidName, check_name
 from gateway.core.upstream import ReplyTo, Upstream
 
 __all__ = ["TIMEOUT_SECONDS", "Answered", "Requests"]
@@ -149,8 +149,11 @@ def _reply_topic(route: Route, room: str, upstream: Upstream) -> str:
     topic = upstream.reply_topic
     if route.to_reply is not None:
         topic = route.to_reply.render(room.split("/"), capturable=True)
-        if topic is not None and is_reserved(topic):
+        assert topic is not None  # it has only captures that the room has
+        if is_reserved(topic):
             raise NotRequestable(f"{topic!r} is the gateway's own: expected a room whose device answers elsewhere")
+        if len(topic.encode()) > MAXIMUM_NAME_BYTES:
+            raise BadMessage(f"room: the topic of its answers is longer than {MAXIMUM_NAME_BYTES} bytes")
     if topic is None:
         raise NotRequestable(
             f"the device behind {room!r} has no way to answer: expected `reply:` in its route, or `protocol: 5` of the "

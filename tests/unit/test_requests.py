@@ -192,7 +192,11 @@ def test_a_room_without_one_device_that_can_answer_is_refused_by_name(world: Wor
     assert world.upstream.published == []
 
 
-@pytest.mark.parametrize(("room", "data"), [("#", 1), ("raw/x", 5), ("a//b", 1)])
+@pytest.mark.parametrize(
+    ("room", "data"),
+    [("#", 1), ("raw/x", 5), ("a//b", 1), ("devices/" + "x" * 65_525, 1)],
+    ids=lambda given: str(given)[:9],
+)
 def test_a_bad_room_or_bad_data_is_refused_and_nothing_waits(world: World, room: str, data: object) -> None:
     with pytest.raises(BadMessage):
         world.namespace.requests.send("x", room, data, print)

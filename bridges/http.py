@@ -1,11 +1,13 @@
-"""Plain HTTP for servers, scripts and charts: `POST /publish?room=…`, `POST /request?room=…`, `GET /last?room=…`.
+"""Plain HTTP for servers, scripts and charts: `POST /publish`, `POST /request`, `GET /last` and `GET /history`.
 
 The body is the data. Errors are problem details (RFC 9457).
 """
 
 import asyncio
 from base64 import b64encode
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
+from typing import Any, TypeVar
 
 import orjson
 from starlette.requests import ClientDisconnect, Request
@@ -15,11 +17,16 @@ from gateway.core import wire
 from gateway.core.admission import Admission, Caller
 from gateway.core.counters import Counters
 from gateway.core.errors import BadMessage, MessageTooLarge, MethodNotAllowed, TidegateError
+from gateway.core.history import DEFAULT_LIMIT, History, HistoryQuery
+from gateway.core.message import Message
 from gateway.core.namespace import Namespace
 from gateway.core.payload import Payload
 from gateway.core.problem import problem
+from gateway.core.wire import read_cursor
 
 __all__ = ["HttpBridge"]
+
+T = TypeVar("T")
 
 
 class HttpBridge:
@@ -56,12 +63,7 @@ class HttpBridge:
     async def _publish(self, request: Request) -> Response:
         room, data, binary, _ = await self._take(request)
         answer: asyncio.Future[TidegateError | None] = asyncio.get_running_loop().create_future()
-
-        def done(error: TidegateError | None) -> None:
-            if not answer.done():
-                answer.set_result(error)
-
-        self._namespace.publish(room, data, done, binary=binary)
+        self._namespace.publish(room, data, partial(_resolve, answer), binary=binary)
         self._counters.published["http"] += 1
         error = await answer
         if error is not None:
@@ -82,13 +84,8 @@ class HttpBridge:
         room, data, binary, address = await self._take(request)
         timeout_seconds = _timeout_of(request)
         answer: asyncio.Future[Payload | TidegateError] = asyncio.get_running_loop().create_future()
-
-        def answered(given: Payload | TidegateError) -> None:
-            if not answer.done():
-                answer.set_result(given)
-
         cancel = self._namespace.requests.send(
-            address, room, data, answered, timeout_seconds=timeout_seconds, binary=binary
+            address, room, data, partial(_resolve, answer), timeout_seconds=timeout_seconds, binary=binary
         )
         self._counters.published["http"] += 1
         leaving = asyncio.ensure_future(_left(request))
@@ -106,15 +103,45 @@ class HttpBridge:
 
     async def last(self, request: Request) -> Response:
         """The last values of a room or pattern."""
+
+        async def answer() -> Response:
+            room = _room_of(request)
+            found: asyncio.Future[tuple[str, Sequence[Message]]] = asyncio.get_running_loop().create_future()
+            self._namespace.last(room, lambda cursor, values: _resolve(found, (cursor, values)))
+            cursor, values = await found
+            return _json(orjson.dumps({"room": room, "cursor": cursor, "last": _fragments(values)}))
+
+        return await self._read_only(request, answer)
+
+    async def history(self, request: Request) -> Response:
+        """What is kept of the messages of a room or pattern."""
+
+        async def answer() -> Response:
+            query = _history_query(request)
+            found: asyncio.Future[History] = asyncio.get_running_loop().create_future()
+            self._namespace.history(query, partial(_resolve, found))
+            history = await found
+            return _json(
+                orjson.dumps(
+                    {
+                        "room": query.room,
+                        "cursor": self._namespace.cursor(history.head),
+                        "recovered": history.recovered,
+                        "more": history.more,
+                        "messages": _fragments(history.messages),
+                    }
+                )
+            )
+
+        return await self._read_only(request, answer)
+
+    async def _read_only(self, request: Request, answer: Callable[[], Awaitable[Response]]) -> Response:
         try:
             with self._admission.counted():
                 self._admission.check_origin(Caller.of(request.scope))
-                room = _room_of(request)
-                cursor, values = self._namespace.last(room)
-                last = [orjson.Fragment(wire.encode_message(message)) for message in values]
+                return await answer()
         except TidegateError as error:
             return _refusal(error)
-        return _json(orjson.dumps({"room": room, "cursor": cursor, "last": last}))
 
     async def _read(self, request: Request) -> bytes:
         limit_bytes = self._namespace.limits.message_bytes
@@ -146,6 +173,25 @@ def _timeout_of(request: Request) -> float | None:
 async def _left(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
+
+
+def _history_query(request: Request) -> HistoryQuery:
+    asked = request.query_params
+    limit = asked.get("limit", str(DEFAULT_LIMIT))
+    if not limit.isdecimal() or len(limit) > 9:
+        raise BadMessage(f"limit: expected a whole number, found {limit[:20]!r}")
+    since, before = (read_cursor(name, asked.get(name)) for name in ("since", "before"))
+    return HistoryQuery(_room_of(request), since, before, int(limit))
+
+
+def _resolve(future: asyncio.Future[T], outcome: T) -> None:
+    """Answer a request that may have been given up."""
+    if not future.done():
+        future.set_result(outcome)
+
+
+def _fragments(messages: Iterable[Message]) -> list[orjson.Fragment]:
+    return [orjson.Fragment(wire.encode_message(message)) for message in messages]
 
 
 def _data_of(body: bytes, content_type: str) -> tuple[Any, bool]:

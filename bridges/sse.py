@@ -5,7 +5,7 @@ object as over WebSocket.
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any, Final
 from urllib.parse import parse_qs
 
@@ -13,10 +13,12 @@ from gateway.core.admission import Admission, Caller
 from gateway.core.conversation import Conversation
 from gateway.core.counters import Counters
 from gateway.core.errors import BadMessage, MethodNotAllowed, TidegateError
+from gateway.core.message import Cursor
 from gateway.core.namespace import Namespace
 from gateway.core.problem import problem
 from gateway.core.session import Session
 from gateway.core.sink import CLOSE_GRACE_SECONDS, BufferSink, Sink, Transport, TransportSink
+from gateway.core.wire import Subscribe, read_cursor
 
 __all__ = ["SseBridge", "chunk", "event"]
 
@@ -64,55 +66,68 @@ class SseBridge:
         try:
             if scope["method"] != "GET":
                 raise MethodNotAllowed(f"{scope['method']} is not served here: expected GET")
-            rooms = self._rooms_of(scope)
+            requests = self._requests_of(scope)
             with self._admission.connection(Caller.of(scope)):
                 await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
                 transport: Transport | None = (scope.get("extensions") or {}).get("tidegate")
                 if transport is not None:
-                    await self._serve(transport, rooms, receive)
+                    await self._serve(transport, requests, receive)
                 else:
-                    await self._serve_buffered(rooms, receive, send)
+                    await self._serve_buffered(requests, receive, send)
         except TidegateError as error:
             status, headers, body = problem(error)
             await send({"type": "http.response.start", "status": status, "headers": headers})
             await send({"type": "http.response.body", "body": body})
 
-    def _rooms_of(self, scope: Any) -> list[str]:
+    def _requests_of(self, scope: Any) -> list[Subscribe]:
+        """What the stream is to be subscribed to, from where on.
+
+        A browser that comes back by itself says where it was, in `Last-Event-ID`. Who can't set headers says it by
+        `since`: one for all rooms, or one for each, empty for a room that is new.
+        """
         query = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)
-        rooms = list(dict.fromkeys(query.get("room", [])))
+        rooms, places = query.get("room", []), query.get("since", [])
+        seen = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"last-event-id"), "")
+        if seen:
+            places = [seen]
         with self._admission.counted():
             if not rooms:
                 raise BadMessage("room: expected at least one, as in /sse?room=sites/oslo/boiler-1/temperature")
+            if len(places) not in (0, 1, len(rooms)):
+                raise BadMessage(f"since: expected one, or one for each of {len(rooms)} rooms, found {len(places)}")
             self._namespace.check_rooms(rooms)
-        return rooms
+            groups: dict[Cursor | None, list[str]] = {}
+            for room, place in zip(rooms, _for_each(places, rooms), strict=True):
+                groups.setdefault(read_cursor("since", place or None), []).append(room)
+        return [Subscribe(None, tuple(dict.fromkeys(group)), since) for since, group in groups.items()]
 
-    async def _serve(self, transport: Transport, rooms: Iterable[str], receive: Any) -> None:
+    async def _serve(self, transport: Transport, requests: Sequence[Subscribe], receive: Any) -> None:
         sink = TransportSink(transport, chunk)
         session = self._namespace.open("sse", sink)
-        transport.on_overflow(self._namespace.limits.write_buffer_bytes, session.overflow)
+        transport.watch(self._namespace.limits.write_buffer_bytes, session)
         sink.write(_chunked(b"retry: %d\n" % RETRY_MILLISECONDS))
-        await self._stream(session, _chunked(b":\n"), rooms, receive)
+        await self._stream(session, _chunked(b":\n"), requests, receive)
 
-    async def _serve_buffered(self, rooms: Iterable[str], receive: Any, send: Any) -> None:
+    async def _serve_buffered(self, requests: Sequence[Subscribe], receive: Any, send: Any) -> None:
         sink = BufferSink(event, self._namespace.limits.write_buffer_bytes)
         session = self._namespace.open("sse", sink)
-        sink.on_overflow(session.overflow)
+        sink.watch(session)
         sink.write(b"retry: %d\n" % RETRY_MILLISECONDS)
         try:
             async with asyncio.TaskGroup() as tasks:
                 sender = tasks.create_task(_send_from(sink, send))
-                await self._stream(session, b":\n", rooms, receive)
+                await self._stream(session, b":\n", requests, receive)
                 sender.cancel()
         except* TimeoutError:
             pass  # it doesn't read; the server ends the connection as this returns
 
-    async def _stream(self, session: Session, heartbeat: bytes, rooms: Iterable[str], receive: Any) -> None:
+    async def _stream(self, session: Session, heartbeat: bytes, requests: Sequence[Subscribe], receive: Any) -> None:
         conversation = Conversation(session, self._namespace, self._counters)
         self._sinks[session.sink] = heartbeat
         try:
             conversation.greet(self._heartbeat_seconds)
-            for room in rooms:
-                conversation.subscribe(None, room)
+            for request in requests:
+                self._namespace.subscribe(session, request)
             while (await receive())["type"] != "http.disconnect":
                 pass
         finally:
@@ -125,6 +140,10 @@ class SseBridge:
             await asyncio.sleep(self._heartbeat_seconds)
             for sink, heartbeat in tuple(self._sinks.items()):
                 sink.write(heartbeat)
+
+
+def _for_each(places: list[str], rooms: list[str]) -> list[str]:
+    return places if len(places) == len(rooms) else (places or [""]) * len(rooms)
 
 
 async def _send_from(sink: BufferSink, send: Any) -> None:

@@ -64,13 +64,13 @@ class WebSocketBridge:
 
     async def _serve(self, transport: Transport, receive: Any) -> None:
         session = self._namespace.open("websocket", TransportSink(transport, text_frame))
-        transport.on_overflow(self._namespace.limits.write_buffer_bytes, session.overflow)
+        transport.watch(self._namespace.limits.write_buffer_bytes, session)
         await self._converse(session, receive)
 
     async def _serve_buffered(self, receive: Any, send: Any) -> None:
         sink = BufferSink(plain_text, self._namespace.limits.write_buffer_bytes)
         session = self._namespace.open("websocket", sink)
-        sink.on_overflow(session.overflow)
+        sink.watch(session)
         try:
             async with asyncio.TaskGroup() as tasks:
                 sender = tasks.create_task(_send_from(sink, send))

@@ -25,10 +25,13 @@ from gateway.config import Settings, UpstreamSettings
 from gateway.core.admission import Admission
 from gateway.core.clock import SystemClock
 from gateway.core.counters import Counters
+from gateway.core.engine import MemoryEngine
 from gateway.core.errors import MethodNotAllowed, NoSuchEndpoint, ShuttingDown
+from gateway.core.log import Log
 from gateway.core.namespace import Namespace
 from gateway.core.origins import Origins
 from gateway.core.problem import problem
+from gateway.core.retention import RoomRules
 from gateway.core.routing import RoutingTable
 from gateway.health import Health
 from gateway.metrics import Metrics
@@ -50,14 +53,17 @@ class Gateway:
         self.supervisor = Supervisor(clock, random)
         limits = settings.core_limits()
         routing = RoutingTable(settings.route_specs(), settings.upstream_names())
-        self.namespace = Namespace("default", routing, limits, clock, random, self.counters)
+        self.log = Log(settings.log_bounds(), clock, self.counters)
+        engine = MemoryEngine(f"{random.getrandbits(40):x}", self.log, clock, self.counters)
+        rules = RoomRules(settings.room_rules())
+        self.namespace = Namespace("default", routing, rules, engine, limits, clock, random, self.counters)
         self.broker = (
             None if settings.upstreams else EmbeddedBroker(BrokerOptions(settings.broker.host, settings.broker.port))
         )
         self._random = random
         self.upstreams: dict[str, Upstream] = {}
         self.health = Health(self.upstreams)
-        self.metrics = Metrics(self.counters, self.namespace, self.upstreams, self.supervisor, clock)
+        self.metrics = Metrics(self.counters, self.namespace, self.log, self.upstreams, self.supervisor, clock)
         admission = Admission(Origins(settings.origins), limits, clock, self.counters)
         heartbeat_seconds = settings.heartbeat.interval_seconds
         self.websocket = WebSocketBridge(self.namespace, admission, self.counters, heartbeat_seconds)
@@ -175,6 +181,7 @@ def create_app(settings: Settings) -> Starlette:
             Route("/publish", gateway.http.publish, methods=["GET", "POST", "PUT", "PATCH", "DELETE"]),
             Route("/request", gateway.http.request, methods=["GET", "POST", "PUT", "PATCH", "DELETE"]),
             Route("/last", gateway.http.last),
+            Route("/history", gateway.http.history),
             Route("/healthz", gateway.health.healthz),
             Route("/readyz", gateway.health.readyz),
             Route("/metrics", gateway.metrics.serve),

@@ -13,6 +13,7 @@ from starlette.responses import Response
 from bridges.mqtt import Upstream, UpstreamState
 from gateway.core.clock import Clock
 from gateway.core.counters import Counters
+from gateway.core.log import Log
 from gateway.core.namespace import Namespace
 from gateway.supervisor import Supervisor
 
@@ -28,12 +29,14 @@ class Metrics(Collector):
         self,
         counters: Counters,
         namespace: Namespace,
+        log: Log,
         upstreams: Mapping[str, Upstream],
         supervisor: Supervisor,
         clock: Clock,
     ) -> None:
         self._counters = counters
         self._namespace = namespace
+        self._log = log
         self._upstreams = upstreams
         self._supervisor = supervisor
         self._clock = clock
@@ -74,7 +77,13 @@ class Metrics(Collector):
         yield _counter("tidegate_refusals", "What clients were refused", "code", counters.refusals)
         yield _counter("tidegate_closed_sessions", "Sessions that the gateway ended", "code", counters.closed)
         yield _counter("tidegate_task_restarts", "Background tasks started again", "task", self._supervisor.restarts)
-        yield GaugeMetricFamily("tidegate_last_values", "Last values kept", value=self._namespace.last_values)
+        yield GaugeMetricFamily("tidegate_last_values", "Last values kept", value=self._log.last_values)
+        yield GaugeMetricFamily("tidegate_history_messages", "Messages of history kept", value=self._log.messages)
+        yield GaugeMetricFamily("tidegate_log_bytes", "About what both take of memory", value=self._log.size_bytes)
+        lagging = len(self._namespace.recovery)
+        yield GaugeMetricFamily(
+            "tidegate_lagging_sessions", "Clients that don't read as fast as they could", value=lagging
+        )
         waiting = len(self._namespace.requests)
         yield GaugeMetricFamily("tidegate_requests", "Requests to devices under way", value=waiting)
         up = {name: int(upstream.state is UpstreamState.UP) for name, upstream in self._upstreams.items()}

@@ -19,53 +19,60 @@ from websockets.http11 import Request
 
 from bridges.websocket import text_frame
 from gateway.core.errors import MessageTooLarge
-from gateway.core.sink import CLOSE_GRACE_SECONDS
+from gateway.core.sink import CLOSE_GRACE_SECONDS, Flow
 from gateway.core.wire import encode_error
 
 __all__ = ["HttpProtocol", "Server", "WebSocketProtocol", "bind"]
 
 
-class _Overflow:
+class _Pressure:
     """Notices a client that doesn't read: by asyncio's flow control, so that a write costs nothing more until then."""
 
-    __slots__ = ("_allowance_bytes", "_callback", "_left_bytes", "_transport", "paused")
+    __slots__ = ("_allowance_bytes", "_flow", "_left_bytes", "_transport", "paused")
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
-        self._callback: Callable[[], None] | None = None
+        self._flow: Flow | None = None
         self._allowance_bytes = 0
         self._left_bytes = 0
         self.paused = False
 
-    def watch(self, limit_bytes: int, callback: Callable[[], None]) -> None:
-        self._callback = callback
+    def watch(self, limit_bytes: int, flow: Flow) -> None:
+        """Pause at half the limit; the other half is for what has to be said all the same."""
+        self._flow = flow
         self._allowance_bytes = limit_bytes // 2
         self._transport.set_write_buffer_limits(high=limit_bytes - self._allowance_bytes)
 
     def pause(self) -> None:
         self.paused = True
         self._left_bytes = self._allowance_bytes
+        if self._flow is not None:
+            self._flow.pause()
 
     def resume(self) -> None:
         self.paused = False
+        if self._flow is not None:
+            self._flow.resume()
 
-    def wrote(self, size_bytes: int) -> None:
-        """Account for a write during a pause: what made the buffer full may be one large write, what follows is lag."""
+    def allows(self, size_bytes: int) -> bool:
+        """Whether a write during a pause may still be; the first that may not ends the session."""
         self._left_bytes -= size_bytes
-        if self._left_bytes < 0 and self._callback is not None:
-            callback, self._callback = self._callback, None
-            callback()
+        if self._left_bytes >= 0 or self._flow is None:
+            return True
+        flow, self._flow = self._flow, None
+        flow.overflow()
+        return False
 
 
 class WebSocketProtocol(WebSocketsSansIOProtocol):
     """A WebSocket connection, which is its own `Transport`: `write` takes whole frames (RFC 6455 §5.2)."""
 
-    overflow: _Overflow
+    pressure: _Pressure
     broken = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self.overflow = _Overflow(self.transport)
+        self.pressure = _Pressure(self.transport)
 
     def handle_connect(self, event: Request) -> None:
         super().handle_connect(event)
@@ -95,9 +102,9 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     def write(self, data: bytes) -> None:
         if self.transport.is_closing() or self.close_sent:
             return
+        if self.pressure.paused and not self.pressure.allows(len(data)):
+            return
         self.transport.write(data)
-        if self.overflow.paused:
-            self.overflow.wrote(len(data))
 
     def close(self, code: int, reason: str) -> None:
         if self.transport.is_closing() or self.close_sent:
@@ -112,16 +119,20 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             self.transport.resume_reading()
         self.close_timer = self.loop.call_later(CLOSE_GRACE_SECONDS, self.transport.abort)
 
-    def on_overflow(self, limit_bytes: int, callback: Callable[[], None]) -> None:
-        self.overflow.watch(limit_bytes, callback)
+    @property
+    def paused(self) -> bool:
+        return self.pressure.paused
+
+    def watch(self, limit_bytes: int, flow: Flow) -> None:
+        self.pressure.watch(limit_bytes, flow)
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self.overflow.pause()
+        self.pressure.pause()
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        self.overflow.resume()
+        self.pressure.resume()
 
     def keepalive_timeout(self) -> None:
         super().keepalive_timeout()
@@ -132,20 +143,20 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 class _ResponseTransport:
     """A streaming response as a `Transport`: `write` takes whole chunks (RFC 9112 §7.1)."""
 
-    __slots__ = ("_cycle", "_loop", "overflow")
+    __slots__ = ("_cycle", "_loop", "pressure")
 
     def __init__(self, cycle: RequestResponseCycle, loop: asyncio.AbstractEventLoop) -> None:
         self._cycle = cycle
         self._loop = loop
-        self.overflow = _Overflow(cycle.transport)
+        self.pressure = _Pressure(cycle.transport)
 
     def write(self, data: bytes) -> None:
         cycle = self._cycle
         if cycle.disconnected or cycle.response_complete or cycle.transport.is_closing():
             return
+        if self.pressure.paused and not self.pressure.allows(len(data)):
+            return
         cycle.transport.write(data)
-        if self.overflow.paused:
-            self.overflow.wrote(len(data))
 
     def close(self, code: int, reason: str) -> None:  # noqa: ARG002 - a stream has said both in its last event
         cycle = self._cycle
@@ -157,8 +168,12 @@ class _ResponseTransport:
         cycle.transport.close()
         self._loop.call_later(CLOSE_GRACE_SECONDS, cycle.transport.abort)
 
-    def on_overflow(self, limit_bytes: int, callback: Callable[[], None]) -> None:
-        self.overflow.watch(limit_bytes, callback)
+    @property
+    def paused(self) -> bool:
+        return self.pressure.paused
+
+    def watch(self, limit_bytes: int, flow: Flow) -> None:
+        self.pressure.watch(limit_bytes, flow)
 
 
 class HttpProtocol(HttpToolsProtocol):
@@ -178,12 +193,12 @@ class HttpProtocol(HttpToolsProtocol):
     def pause_writing(self) -> None:
         super().pause_writing()
         if self._response is not None:
-            self._response.overflow.pause()
+            self._response.pressure.pause()
 
     def resume_writing(self) -> None:
         super().resume_writing()
         if self._response is not None:
-            self._response.overflow.resume()
+            self._response.pressure.resume()
 
 
 class Server(uvicorn.Server):

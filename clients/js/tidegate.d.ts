@@ -51,6 +51,12 @@ export interface Gate extends EventTarget {
     listener: (event: Event & { readonly detail: State }) => void,
     options?: boolean | AddEventListenerOptions,
   ): void;
+  /** Messages of the room or pattern are lacking, and can't be had: the last values follow. */
+  addEventListener(
+    type: "gap",
+    listener: (event: Event & { readonly detail: { readonly room: string } }) => void,
+    options?: boolean | AddEventListenerOptions,
+  ): void;
   addEventListener(
     type: "error",
     listener: (event: Event & { readonly detail: TidegateError }) => void,

@@ -37,11 +37,13 @@ export function matches(pattern, room) {
   return wanted.length === levels.length;
 }
 
-/** One lasting relation with a gateway. Dispatches `state` and `error` events; `state` is also a property. */
+/** One lasting relation with a gateway. Dispatches `state`, `gap` and `error` events; `state` is also a property. */
 class Gate extends EventTarget {
   #options;
   #link = null;
   #rooms = new Map(); // pattern → Set of callbacks
+  #told = new Set(); // patterns of which all was heard up to the cursor
+  #cursor = null;
   #attempts = 0;
   #retry = null;
   #patience = null;
@@ -79,6 +81,7 @@ class Gate extends EventTarget {
       unsubscribe: () => {
         if (!callbacks.delete(callback) || callbacks.size > 0) return;
         this.#rooms.delete(room);
+        this.#told.delete(room);
         this.#link?.unsubscribe(room);
       },
     };
@@ -114,7 +117,7 @@ class Gate extends EventTarget {
 
   #open() {
     const Link = this.#options.transport === "sse" ? EventStream : Socket;
-    const link = new Link(this.#options, () => [...this.#rooms.keys()], {
+    const link = new Link(this.#options, () => this.#wanted(), {
       open: () => link === this.#link && this.#opened(),
       hear: (object) => link === this.#link && this.#hear(object),
       lost: (again) => link === this.#link && this.#lost(again),
@@ -152,13 +155,31 @@ class Gate extends EventTarget {
     this.#open();
   }
 
+  /** What to subscribe to: groups of patterns, each with the cursor to come back with, or null. */
+  #wanted() {
+    const known = (room) => this.#told.has(room);
+    const rooms = [...this.#rooms.keys()];
+    const groups = [
+      { rooms: rooms.filter(known), since: this.#cursor },
+      { rooms: rooms.filter((room) => !known(room)), since: null },
+    ];
+    return groups.filter((group) => group.rooms.length > 0);
+  }
+
   #hear(object) {
+    if (typeof object.cursor === "string") this.#cursor = object.cursor;
     if (object.type === "message") this.#deliver(object, object.room, false);
-    else if (object.type === "subscribed") {
-      for (const message of object.last) this.#deliver(message, object.room, true);
-    } else if (object.type === "error") {
+    else if (object.type === "subscribed") this.#subscribed(object);
+    else if (object.type === "error") {
       this.dispatchEvent(Object.assign(new Event("error"), { detail: errorFrom(object) }));
     }
+  }
+
+  #subscribed({ room, recovered, last }) {
+    if (!this.#rooms.has(room)) return;
+    if (this.#told.has(room) && !recovered) this.dispatchEvent(Object.assign(new Event("gap"), { detail: { room } }));
+    this.#told.add(room);
+    for (const message of last) this.#deliver(message, room, true);
   }
 
   /** Last values go to the pattern that was subscribed to, messages to every pattern that matches. */
@@ -199,7 +220,7 @@ function replyFrom({ data, binary }) {
 /** One WebSocket, from handshake to close. */
 class Socket {
   #options;
-  #rooms;
+  #wanted;
   #on;
   #socket = null;
   #answers = new Map(); // id → {resolve, reject, timer}
@@ -208,9 +229,9 @@ class Socket {
   #heard = true;
   #watch = null;
 
-  constructor(options, rooms, on) {
+  constructor(options, wanted, on) {
     this.#options = options;
-    this.#rooms = rooms;
+    this.#wanted = wanted;
     this.#on = on;
   }
 
@@ -223,8 +244,8 @@ class Socket {
     this.#socket.onerror = () => {};
   }
 
-  subscribe(room) {
-    this.#send({ type: "subscribe", room });
+  subscribe(room, since) {
+    this.#send({ type: "subscribe", room, ...(since === null || since === undefined ? {} : { since }) });
   }
 
   unsubscribe(room) {
@@ -281,7 +302,7 @@ class Socket {
     if (object.type === "welcome") {
       this.#watch = setInterval(() => this.#watchOver(), object.heartbeat_seconds * 1000);
       this.#on.open();
-      for (const room of this.#rooms()) this.subscribe(room);
+      for (const { rooms, since } of this.#wanted()) this.subscribe(rooms, since);
     } else if (object.type === "bye") this.#again = object.retry;
     this.#on.hear(object);
   }
@@ -312,15 +333,15 @@ class Socket {
 /** One EventSource over all rooms, opened anew when they change; what it sends goes by POST. */
 class EventStream {
   #options;
-  #rooms;
+  #wanted;
   #on;
   #source = null;
   #change = null;
   #again = true;
 
-  constructor(options, rooms, on) {
+  constructor(options, wanted, on) {
     this.#options = options;
-    this.#rooms = rooms;
+    this.#wanted = wanted;
     this.#on = on;
   }
 
@@ -379,10 +400,16 @@ class EventStream {
 
   #stream() {
     this.#source?.close();
-    const rooms = this.#rooms();
-    if (rooms.length === 0) return this.#on.open(); // nothing to hear, and publishing needs no stream
+    const wanted = this.#wanted();
+    if (wanted.length === 0) return this.#on.open(); // nothing to hear, and publishing needs no stream
     const url = new URL("sse", this.#options.url);
-    for (const room of rooms) url.searchParams.append("room", room);
+    const resumes = wanted.some(({ since }) => since !== null);
+    for (const { rooms, since } of wanted) {
+      for (const room of rooms) {
+        url.searchParams.append("room", room);
+        if (resumes) url.searchParams.append("since", since ?? "");
+      }
+    }
     const source = new this.#options.EventSource(url.href);
     this.#source = source;
     const hear = (event) => {

@@ -2,6 +2,15 @@
 
 from gateway.config.load import load_settings
 from gateway.config.problems import ConfigurationError, Problem
-from gateway.config.settings import RouteSettings, Settings, UpstreamSettings
+from gateway.config.settings import HistorySettings, RoomSettings, RouteSettings, Settings, UpstreamSettings
 
-__all__ = ["ConfigurationError", "Problem", "RouteSettings", "Settings", "UpstreamSettings", "load_settings"]
+__all__ = [
+    "ConfigurationError",
+    "HistorySettings",
+    "Problem",
+    "RoomSettings",
+    "RouteSettings",
+    "Settings",
+    "UpstreamSettings",
+    "load_settings",
+]

@@ -118,7 +118,7 @@ def _specs(routes: list[Node], wrong: list[Keys]) -> dict[int, RouteSpec]:
         left_out = wrong_keys.get(index, set())
         if not left_out & {None, "topic", "room", "direction", "upstream"}:
             data = {key: value for key, value in route.plain().items() if key not in left_out}
-            specs[index] = RouteSpec(**dict(RouteSettings.model_validate(data)))
+            specs[index] = RouteSettings.model_validate(data).spec()
     return specs
 
 

@@ -3,6 +3,7 @@
 docs/configuration.md has the same texts. How settings are loaded is in `load`.
 """
 
+import math
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
@@ -11,14 +12,18 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from gateway.config import values
 from gateway.config.addresses import BrokerAddress, Origin
 from gateway.core.limits import Limits
+from gateway.core.log import LogBounds
+from gateway.core.retention import Retention, RoomRule
 from gateway.core.routes import Direction, PayloadKind, RouteSpec
 
 __all__ = [
     "BrokerSettings",
     "HeartbeatSettings",
+    "HistorySettings",
     "LimitsSettings",
     "ListenSettings",
     "LoggingSettings",
+    "RoomSettings",
     "RouteSettings",
     "Settings",
     "UpstreamSettings",
@@ -170,14 +175,18 @@ class LimitsSettings(Section):
     """Bytes of one connection, at once."""
     refusals: values.Count = 10
     """Refused messages in a row after which a connection is closed."""
-    write_buffer_bytes: values.Bytes = 1024 * KIB
-    """What may wait for one client that reads slowly; with more, it is disconnected."""
+    write_buffer_bytes: values.Bytes = 48 * KIB
+    """What may wait for one client that reads slowly; beyond, it is told later, from the log."""
+    lag_seconds: values.Seconds = 30.0
+    """How long a client may take nothing before it is disconnected."""
     requests_in_flight: values.Count = 100
     """Requests to devices of one connection, or over HTTP from one address, that wait for an answer."""
     request_timeout_max_seconds: values.Seconds = 60
     """The longest that a client may let a request wait for the device's answer."""
     last_values: values.Count = 100_000
     """Last values kept, one for each room and topic; beyond, the stalest is forgotten."""
+    log_bytes: values.Bytes = 64 * KIB * KIB
+    """Memory for history and last values; beyond, the oldest history is forgotten, then the stalest last values."""
 
 
 class HeartbeatSettings(Section):
@@ -198,6 +207,30 @@ class LoggingSettings(Section):
     """`console`, `json`, or `auto`: console on a terminal, JSON elsewhere."""
 
 
+class HistorySettings(Section):
+    """How many messages of a room are kept, for clients that come back and for `/history`."""
+
+    messages: values.HistoryMessages = 0
+    """So many, the newest; 0 for none."""
+    seconds: values.HistorySeconds | None = None
+    """But none that are older than this."""
+
+    def retention(self, *, last: bool) -> Retention:
+        """As the core takes it."""
+        return Retention(last, self.messages, math.inf if self.seconds is None else self.seconds)
+
+
+class RoomSettings(Section):
+    """What is kept of rooms, with a route or without one. The first rule that matches a room holds."""
+
+    room: values.RoomFilter = Field(examples=["chat/#"])
+    """The room, or a filter with `+` and `#`."""
+    history: HistorySettings = HistorySettings()
+    """How many messages are kept. A route's own history goes before it."""
+    last: values.Flag = True
+    """Whether the last value is kept, in rooms without a route."""
+
+
 class RouteSettings(Section):
     """A rule that joins MQTT topics with rooms. `{name}` captures one level, `{name...}` all that remain."""
 
@@ -215,10 +248,17 @@ class RouteSettings(Section):
     """Whether the broker keeps what is published to devices for later subscribers."""
     last: values.Flag = True
     """Whether the last value of each topic is kept for browsers that come later."""
+    history: HistorySettings = HistorySettings()
+    """How many messages of each room are kept; if none, the rules of `rooms` say."""
     upstream: values.UpstreamReference | None = None
     """The upstream's name. To browsers, none stands for every one; to devices, it is needed if there are several."""
     reply: values.Pattern | None = None
     """The topic on which the device answers requests; not needed for devices that speak MQTT 5."""
+
+    def spec(self) -> RouteSpec:
+        """As the routing table takes it."""
+        history = self.history.retention(last=self.last) if self.history.messages else None
+        return RouteSpec(**{**dict(self), "history": history})
 
 
 class Settings(BaseSettings):
@@ -244,6 +284,8 @@ class Settings(BaseSettings):
     """What is logged."""
     drain_seconds: values.DrainSeconds = 1.0
     """How long requests under way may take once the gateway is told to end."""
+    rooms: tuple[RoomSettings, ...] = ()
+    """What is kept of rooms: a list of rules."""
     routes: tuple[RouteSettings, ...] = ()
     """The routing table: a list."""
 
@@ -267,11 +309,19 @@ class Settings(BaseSettings):
 
     def route_specs(self) -> list[RouteSpec]:
         """The routes, as the routing table takes them."""
-        return [RouteSpec(**dict(route)) for route in self.routes]
+        return [route.spec() for route in self.routes]
+
+    def room_rules(self) -> list[RoomRule]:
+        """What is kept of rooms, as the core takes it."""
+        return [RoomRule(rule.room, rule.history.retention(last=rule.last)) for rule in self.rooms]
 
     def upstream_names(self) -> tuple[str, ...]:
         """The names that routes may use."""
         return tuple(self.upstreams) or ("embedded",)
+
+    def log_bounds(self) -> LogBounds:
+        """How much may be remembered in all, as the core takes it."""
+        return LogBounds(self.limits.last_values, self.limits.log_bytes)
 
     def core_limits(self) -> Limits:
         """The limits, as the core takes them."""

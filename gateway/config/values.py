@@ -16,7 +16,7 @@ from pydantic_core import CoreSchema, core_schema
 from gateway.config.files import UnreadableFile, check_readable, read_bounded
 from gateway.config.problems import shown
 from gateway.core.routes import Direction, PayloadKind
-from gateway.core.topics import check_name
+from gateway.core.topics import check_filter, check_name
 
 EXPECTED: Final = "expected"
 EXPECTED_SECRET: Final = "expected_secret"
@@ -71,6 +71,11 @@ def _check_text(text: str) -> str:
     return text
 
 
+def _check_room_filter(room: str) -> str:
+    check_filter(room)
+    return room
+
+
 def _check_status_topic(topic: str) -> str:
     check_name(topic)
     return topic
@@ -109,6 +114,10 @@ Rate: TypeAlias = Annotated[float, Field(gt=0, le=10**9), Expected("a number abo
 Seconds: TypeAlias = Annotated[
     float, Field(gt=0, le=86_400), Expected("a number of seconds above 0, at most 86400 (a day)")
 ]
+HistorySeconds: TypeAlias = Annotated[
+    float, Field(gt=0, le=31 * 86_400), Expected("a number of seconds above 0, at most 2678400 (31 days)")
+]
+HistoryMessages: TypeAlias = Annotated[int, Field(ge=0, le=10**6), Expected("a whole number from 0 to 1000000")]
 DrainSeconds: TypeAlias = Annotated[float, Field(ge=0, le=3600), Expected("a number of seconds from 0 to 3600")]
 KeepAliveSeconds: TypeAlias = Annotated[
     int, Field(ge=1, le=65_535), Expected("a whole number of seconds from 1 to 65535")
@@ -126,6 +135,7 @@ Flag: TypeAlias = Annotated[bool, Expected("true or false")]
 Text: TypeAlias = Annotated[str, AfterValidator(_check_text), Expected("text of 1 to 65535 bytes")]
 Pattern: TypeAlias = Annotated[str, Expected("text such as sites/{site}/{device}")]
 """What it means is checked by the routing table."""
+RoomFilter: TypeAlias = Annotated[str, Expected("a room, or a filter over rooms"), AfterValidator(_check_room_filter)]
 Password: TypeAlias = Annotated[SecretStr, Expected("text", secret=True)]
 PasswordFromFile: TypeAlias = Annotated[PasswordFile, PlainValidator(_read_password_file)]
 ReadableFile: TypeAlias = Annotated[Path, Expected("a file's name"), AfterValidator(check_readable)]

@@ -85,19 +85,10 @@ class Conversation:
         elif isinstance(error, (RateLimited, TooManySubscriptions)) and self._session.budget.refuse():
             self._session.end(RateLimited(f"too many messages over the limits, at last: {error.message}"))
 
-    def subscribe(self, identifier: wire.RequestId, room: str) -> None:
-        """Subscribe the session and tell it from where on, with the last values.
-
-        Raises:
-            TidegateError: as `Namespace.subscribe`.
-        """
-        cursor, last = self._namespace.subscribe(self._session, room)
-        self._session.send("subscribed", wire.encode_subscribed(identifier, room, cursor, last), cursor)
-
     def _act(self, request: wire.Request) -> None:
         match request:
             case wire.Subscribe():
-                self.subscribe(request.id, request.room)
+                self._namespace.subscribe(self._session, request)
             case wire.Unsubscribe():
                 self._namespace.unsubscribe(self._session, request.room)
                 self._acknowledge(request.id)
@@ -117,7 +108,15 @@ class Conversation:
             else:
                 self.refuse(request.id, error)
 
-        self._namespace.publish(request.room, request.data, done, binary=request.binary, sender=self._session.id)
+        self._namespace.publish(
+            request.room,
+            request.data,
+            done,
+            binary=request.binary,
+            sender=self._session.id,
+            audience=request.audience,
+            volatile=request.volatile,
+        )
         self._counters.published[self._session.transport] += 1
 
     def _request(self, request: wire.DeviceRequest) -> None:

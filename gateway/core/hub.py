@@ -10,7 +10,7 @@ from typing import Final, TypeAlias
 
 from gateway.core import wire
 from gateway.core.counters import Counters
-from gateway.core.message import Message
+from gateway.core.message import EVERYONE, Message
 from gateway.core.session import Session
 from gateway.core.sink import Framing
 from gateway.core.topics import has_wildcard
@@ -21,7 +21,7 @@ __all__ = ["Hub"]
 REMEMBERED_ROOMS: Final = 65_536
 """How many rooms' audiences are remembered; then all are forgotten and gathered anew."""
 
-Audience: TypeAlias = tuple[tuple[str, Framing, tuple[Callable[[bytes], None], ...]], ...]
+Writes: TypeAlias = tuple[tuple[str, Framing, tuple[Callable[[bytes], None], ...]], ...]
 """For each transport: its name, its framing, and how to write to each of its sessions."""
 
 
@@ -32,7 +32,7 @@ class Hub:
         self._counters = counters
         self._rooms: dict[str, dict[Session, None]] = {}
         self._patterns: FilterTrie[Session] = FilterTrie()
-        self._audiences: dict[str, Audience] = {}
+        self._audiences: dict[str, Writes] = {}
 
     def subscribe(self, session: Session, room: str) -> None:
         """Deliver the messages of a room, or of all that a pattern matches, to `session` from now on."""
@@ -42,11 +42,9 @@ class Hub:
         else:
             self._rooms.setdefault(room, {})[session] = None
             self._audiences.pop(room, None)
-        session.rooms.add(room)
 
     def unsubscribe(self, session: Session, room: str) -> None:
         """Take a subscription back; nothing happens if it isn't there."""
-        session.rooms.discard(room)
         if has_wildcard(room):
             self._patterns.remove(room, session)
             self._audiences.clear()
@@ -57,13 +55,11 @@ class Hub:
             self._rooms.pop(room, None)
         self._audiences.pop(room, None)
 
-    def leave(self, session: Session) -> None:
-        """Take all of a session's subscriptions back."""
-        for room in tuple(session.rooms):
-            self.unsubscribe(session, room)
-
     def deliver(self, message: Message) -> None:
-        """Write a message to every session that is subscribed to its room."""
+        """Write a message to every session that is subscribed to its room and belongs to its audience."""
+        if message.audience is not EVERYONE:
+            self._deliver_to_some(message)
+            return
         audience = self._audiences.get(message.room)
         if audience is None:
             audience = self._gather(message.room)
@@ -77,9 +73,26 @@ class Hub:
             self._counters.deliveries[transport] += len(writes)
             self._counters.delivered_bytes[transport] += len(writes) * len(frame)
 
-    def _gather(self, room: str) -> Audience:
+    def _deliver_to_some(self, message: Message) -> None:
+        text, audience = wire.encode_message(message), message.audience
+        for session in self.sessions(message.room):
+            if (
+                audience.session in (None, session.id)
+                and audience.user in (None, session.user)
+                and (audience.sender or session.id != message.sender)
+            ):
+                size_bytes = session.send("message", text, message.cursor)
+                self._counters.deliveries[session.transport] += 1
+                self._counters.delivered_bytes[session.transport] += size_bytes
+
+    def sessions(self, room: str) -> dict[Session, None]:
+        """Who gets the messages of a room."""
         sessions = dict(self._rooms.get(room, {}))
         sessions.update(dict.fromkeys(self._patterns.match(room.split("/"))))
+        return sessions
+
+    def _gather(self, room: str) -> Writes:
+        sessions = self.sessions(room)
         groups: dict[tuple[str, Framing], list[Callable[[bytes], None]]] = {}
         for session in sessions:
             groups.setdefault((session.transport, session.sink.framing), []).append(session.sink.write)

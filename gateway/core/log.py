@@ -1,96 +1,221 @@
-"""What rooms remember: the last value of each topic. Gives every message its place in the sequence."""
+"""What rooms remember: the last value of each topic and recent messages, and up to where nothing is lacking.
 
-from collections import OrderedDict
+All of it is bounded: by what each room is to keep, by the number of last values, and by one budget of bytes. The oldest
+history goes first, then the stalest last values. For each room the log knows its floor, the newest message that it no
+longer has: so it can always say whether it has all that came after a position, or not.
+"""
+
+from collections import OrderedDict, deque
 from collections.abc import Iterator
-from typing import TypeAlias
+from dataclasses import dataclass, field
+from itertools import takewhile
+from typing import Final, TypeAlias
 
 from gateway.core.clock import Clock
 from gateway.core.counters import Counters
 from gateway.core.message import Message
-from gateway.core.payload import Payload
+from gateway.core.retention import Retention
+from gateway.core.topics import has_wildcard
 from gateway.core.trie import NameTree
 
-__all__ = ["Log"]
+__all__ = ["Log", "LogBounds"]
+
+MESSAGE_OVERHEAD_BYTES: Final = 600
+"""What a kept message costs besides its text: the objects around it, and its places in the tables."""
 
 Key: TypeAlias = tuple[str, str | None]
 
 
-class Log:
-    """The memory of a namespace's rooms; bounded by `last_values`, the least recently written is forgotten first."""
+@dataclass(frozen=True, slots=True)
+class LogBounds:
+    """How much may be remembered in all."""
 
-    def __init__(self, epoch: str, last_values: int, clock: Clock, counters: Counters) -> None:
-        self._prefix = f"{epoch}-"
-        self._sequence = 0
-        self._capacity = last_values
+    last_values: int = 100_000
+    bytes: int = 64 * 1024 * 1024
+    rooms: int = 65_536
+    """Rooms of which nothing is kept but their floor."""
+
+
+@dataclass(slots=True, eq=False)
+class _Room:
+    name: str
+    floor: int
+    """The newest message that was in this room and isn't kept any more."""
+    newest: int
+    history: deque[Message] = field(default_factory=deque)
+    last: dict[str | None, Message] = field(default_factory=dict)
+    seconds: float = 0.0
+    """How old its history may get."""
+
+    def after(self, position: int) -> list[Message]:
+        """What is kept of the messages after `position`, in order."""
+        newer = takewhile(lambda message: message.sequence > position, reversed(self.history))
+        found = {message.sequence: message for message in newer}
+        found.update({message.sequence: message for message in self.last.values() if message.sequence > position})
+        return [found[sequence] for sequence in sorted(found)]
+
+
+class Log:
+    """The memory of a namespace's rooms."""
+
+    def __init__(self, bounds: LogBounds, clock: Clock, counters: Counters) -> None:
+        self._bounds = bounds
         self._clock = clock
         self._counters = counters
-        self._rooms: NameTree[dict[str | None, Message]] = NameTree()
-        self._last: dict[str, dict[str | None, Message]] = {}
-        self._age: OrderedDict[Key, bool] = OrderedDict()
+        self._tree: NameTree[_Room] = NameTree()
+        self._rooms: dict[str, _Room] = {}
+        self._bare: OrderedDict[str, None] = OrderedDict()
+        """Rooms of which only the floor is known, the stalest first."""
+        self._history: OrderedDict[int, _Room] = OrderedDict()
+        """Every message of every room's history, the oldest first."""
+        self._last: OrderedDict[Key, None] = OrderedDict()
+        """Every last value, the stalest first."""
+        self._floor = 0
+        """The floor of every room that isn't known."""
+        self._size_bytes = 0
 
     @property
-    def cursor(self) -> str:
-        """The position after the newest message."""
-        return f"{self._prefix}{self._sequence}"
-
-    def __len__(self) -> int:
+    def last_values(self) -> int:
         """How many last values are kept."""
-        return len(self._age)
+        return len(self._last)
 
-    def append(
-        self,
-        room: str,
-        payload: Payload,
-        *,
-        topic: str | None = None,
-        sender: str | None = None,
-        retained: bool = False,
-        keep: bool = True,
-    ) -> Message:
-        """Give a message the next place in the sequence and, if `keep`, remember it as its topic's last value."""
-        self._sequence += 1
-        message = Message(
-            room,
-            payload.data,
-            f"{self._prefix}{self._sequence}",
-            round(self._clock.time(), 3),
-            topic,
-            sender,
-            retained,
-            payload.binary,
-        )
-        if keep:
-            self._remember(message)
-        return message
+    @property
+    def messages(self) -> int:
+        """How many messages of history are kept."""
+        return len(self._history)
 
-    def _remember(self, message: Message) -> None:
-        key = (message.room, message.topic)
-        values = self._last.get(message.room)
-        if values is None:
-            values = self._last[message.room] = {}
-            self._rooms.set(message.room, values)
-        values[message.topic] = message
-        self._age[key] = True
-        self._age.move_to_end(key)
-        if len(self._age) > self._capacity:
-            self.forget(*next(iter(self._age)))
-            self._counters.drops["last_value_evicted"] += 1
+    @property
+    def size_bytes(self) -> int:
+        """About how much memory it holds."""
+        return self._size_bytes
+
+    def store(self, message: Message, retention: Retention) -> None:
+        """Remember a message as `retention` says; its sequence is higher than that of all before it."""
+        room = self._rooms.get(message.room)
+        if room is None:
+            room = self._add(message.room)
+        room.newest = message.sequence
+        if retention.messages:
+            self._keep_in_history(room, message, retention)
+        if retention.last:
+            self._keep_as_last(room, message)
+        if retention.messages or retention.last:
+            self._bare.pop(room.name, None)
+            self._size_bytes += _cost(message)
+            if self._size_bytes > self._bounds.bytes:
+                self._shrink()
+        else:
+            room.floor = message.sequence
+            self._settle(room)
+
+    def restore(self, message: Message, retention: Retention, *, is_last: bool, in_history: bool) -> None:
+        """Remember a message again after a restart, as what it was: a last value, part of the history, or both."""
+        kept = Retention(is_last, retention.messages if in_history else 0, retention.seconds)
+        self.store(message, kept)
+
+    def raise_floor(self, room: str, floor: int) -> None:
+        """Know that messages of a room up to `floor` may be lacking."""
+        known = self._rooms.get(room) or self._add(room)
+        known.floor = max(known.floor, floor)
+        self._settle(known)
+
+    def _add(self, name: str) -> _Room:
+        room = self._rooms[name] = _Room(name, self._floor, self._floor)
+        self._tree.set(name, room)
+        return room
+
+    def _keep_in_history(self, room: _Room, message: Message, retention: Retention) -> None:
+        room.history.append(message)
+        room.seconds = retention.seconds
+        self._history[message.sequence] = room
+        while len(room.history) > retention.messages:
+            self._drop_oldest(room)
+        self._expire(room)
+
+    def _keep_as_last(self, room: _Room, message: Message) -> None:
+        previous = room.last.get(message.topic)
+        room.last[message.topic] = message
+        key = (room.name, message.topic)
+        self._last[key] = None
+        if previous is not None:
+            self._last.move_to_end(key)
+            self._let_go(room, previous)
+        elif len(self._last) > self._bounds.last_values:
+            self._evict_last()
+
+    def _expire(self, room: _Room) -> None:
+        oldest = self._clock.time() - room.seconds
+        while room.history and room.history[0].time < oldest:
+            self._drop_oldest(room)
+
+    def _drop_oldest(self, room: _Room) -> None:
+        message = room.history.popleft()
+        del self._history[message.sequence]
+        self._let_go(room, message)
+
+    def _let_go(self, room: _Room, message: Message) -> None:
+        """A message isn't kept in one of its two places any more; if in neither, it is gone."""
+        if message.sequence in self._history or room.last.get(message.topic) is message:
+            return
+        room.floor = max(room.floor, message.sequence)
+        self._size_bytes -= _cost(message)
+
+    def _shrink(self) -> None:
+        while self._size_bytes > self._bounds.bytes and (self._history or self._last):
+            if self._history:
+                room = next(iter(self._history.values()))
+                self._drop_oldest(room)
+                self._settle(room)
+                self._counters.drops["history_evicted"] += 1
+            else:
+                self._evict_last()
+
+    def _evict_last(self) -> None:
+        self.forget(*next(iter(self._last)))
+        self._counters.drops["last_value_evicted"] += 1
 
     def forget(self, room: str, topic: str | None) -> None:
         """Remember no last value of this topic any more."""
-        if not self._age.pop((room, topic), False):
+        known = self._rooms.get(room)
+        message = known.last.pop(topic, None) if known is not None else None
+        if known is None or message is None:
             return
-        values = self._last[room]
-        del values[topic]
-        if not values:
-            del self._last[room]
-            self._rooms.remove(room)
+        del self._last[room, topic]
+        self._let_go(known, message)
+        self._settle(known)
+
+    def _settle(self, room: _Room) -> None:
+        """A room of which nothing is kept is known by its floor, for as long as there are not too many of those."""
+        if room.history or room.last:
+            return
+        self._bare[room.name] = None
+        self._bare.move_to_end(room.name)
+        if len(self._bare) > self._bounds.rooms:
+            stalest = self._rooms.pop(self._bare.popitem(last=False)[0])
+            self._tree.remove(stalest.name)
+            self._floor = max(self._floor, stalest.floor)
 
     def last_of(self, room: str, topic: str | None) -> Message | None:
         """The last value of one topic in one room."""
-        return self._last.get(room, {}).get(topic)
+        known = self._rooms.get(room)
+        return None if known is None else known.last.get(topic)
 
-    def last(self, room: str) -> Iterator[Message]:
-        """The last values of a room, or of all rooms that a pattern matches."""
-        for values in self._rooms.find(room):
-            yield from values.values()
+    def last(self, room_filter: str) -> Iterator[Message]:
+        """The last values of a room, or of all rooms that a filter matches."""
+        for room in self._tree.find(room_filter):
+            yield from room.last.values()
+
+    def after(self, room_filter: str, position: int) -> tuple[list[Message], bool]:
+        """What is kept of the messages after a position, unsorted; and whether that is all there were."""
+        found: list[Message] = []
+        complete = self._floor <= position or (not has_wildcard(room_filter) and room_filter in self._rooms)
+        for room in [room for room in self._tree.find(room_filter) if room.newest > position]:
+            self._expire(room)
+            self._settle(room)
+            complete = complete and room.floor <= position
+            found += room.after(position)
+        return found, complete
+
+
+def _cost(message: Message) -> int:
+    return MESSAGE_OVERHEAD_BYTES + len(message.data) + len(message.room) + len(message.topic or "")

@@ -2,16 +2,16 @@
 
 import re
 from dataclasses import dataclass
-from typing import Self
+from typing import Final, Self
 
-__all__ = ["Cursor", "Message"]
+__all__ = ["EVERYONE", "Audience", "Cursor", "Message"]
 
 _CURSOR = re.compile(r"([0-9a-z]{1,32})-(0|[1-9][0-9]{0,18})")
 
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """A position in a namespace's sequence. A new epoch says that the log before it is gone."""
+    """A position in a namespace's sequence. A new epoch says that the log before it may be gone."""
 
     epoch: str
     sequence: int
@@ -33,13 +33,35 @@ class Cursor:
 
 
 @dataclass(frozen=True, slots=True)
+class Audience:
+    """Who of a room's subscribers gets a message."""
+
+    session: str | None = None
+    """Only the session of this id."""
+    user: str | None = None
+    """Only the sessions of this user."""
+    sender: bool = True
+    """Whether the session that sent it gets it too."""
+
+    @property
+    def is_addressed(self) -> bool:
+        """Whether it picks receivers; such messages are for those who are there, and never kept."""
+        return self.session is not None or self.user is not None
+
+
+EVERYONE: Final = Audience()
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
     """One message of a room."""
 
     room: str
     data: bytes
     """JSON text without line breaks, as `payload.decode` gives it."""
-    cursor: str
+    epoch: str
+    sequence: int
+    """Its place in the namespace's sequence; what is never kept has the place of the message before it."""
     time: float
     """When the gateway had it, in seconds since the Unix epoch."""
     topic: str | None = None
@@ -50,3 +72,11 @@ class Message:
     """The broker had kept it: it may be old."""
     binary: bool = False
     """`data` is base64."""
+    audience: Audience = EVERYONE
+    kept: bool = True
+    """Whether it has a place of its own in the log; else it is for those who can take it now."""
+
+    @property
+    def cursor(self) -> str:
+        """The position after this message."""
+        return f"{self.epoch}-{self.sequence}"

@@ -5,30 +5,37 @@ taken a message.
 """
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from random import Random
-from typing import Any
+from typing import Any, Final
 
 from gateway.core.clock import Clock
 from gateway.core.counters import Counters
+from gateway.core.engine import Engine, Publication
 from gateway.core.errors import BadMessage, ReadOnly, TidegateError, TooManySubscriptions
+from gateway.core.history import History, HistoryQuery, ask_history
 from gateway.core.hub import Hub
 from gateway.core.limits import Budget, Limits, TokenBucket
-from gateway.core.log import Log
-from gateway.core.message import Message
+from gateway.core.message import EVERYONE, Audience, Message
 from gateway.core.payload import Payload, PayloadError, decode, encode, to_json
+from gateway.core.recovery import Recovery
 from gateway.core.requests import Requests
+from gateway.core.retention import NOTHING, Retention, RoomRules
 from gateway.core.routes import PayloadKind, Route
 from gateway.core.routing import RoutingTable
 from gateway.core.session import Session, TransportName
 from gateway.core.sink import Sink
 from gateway.core.topics import InvalidName, check_filter, check_name
 from gateway.core.upstream import Done, Upstream
+from gateway.core.wire import Subscribe
 
 __all__ = ["Done", "Namespace", "Upstream"]
 
 logger = logging.getLogger(__name__)
+
+REMEMBERED_ROOMS: Final = 65_536
+"""Of how many rooms is remembered what is kept; then all are forgotten and found anew."""
 
 
 class Namespace:
@@ -38,6 +45,8 @@ class Namespace:
         self,
         name: str,
         routing: RoutingTable,
+        rules: RoomRules,
+        engine: Engine,
         limits: Limits,
         clock: Clock,
         random: Random,
@@ -52,30 +61,38 @@ class Namespace:
         self._random = random
         self._counters = counters
         self.requests = Requests(routing, limits, clock, random, counters)
+        self._rules = rules
+        self._retentions: dict[tuple[int, str], Retention] = {}
         self._hub = Hub(counters)
-        self._log = Log(f"{random.getrandbits(40):x}", limits.last_values, clock, counters)
+        self.engine = engine
+        self.recovery = Recovery(self._hub, engine, limits.lag_seconds, clock, counters)
+        engine.attach(self._deliver)
         self._complaints = TokenBucket(0.1, 5, clock)
         """So many bad payloads are logged; all are counted."""
-
-    @property
-    def last_values(self) -> int:
-        """How many last values are kept."""
-        return len(self._log)
 
     def connect(self, upstreams: Mapping[str, Upstream]) -> None:
         """Say how to reach devices, by the upstreams' names."""
         self._upstreams = upstreams
         self.requests.connect(upstreams)
 
-    def open(self, transport: TransportName, sink: Sink) -> Session:
+    def open(self, transport: TransportName, sink: Sink, user: str | None = None) -> Session:
         """A new session. Whoever opens it ends it, whatever happens."""
         identifier = f"{self._random.getrandbits(96):024x}"
-        session = Session(identifier, transport, sink, Budget(self.limits, self._clock), self._on_end)
+        session = Session(identifier, transport, sink, Budget(self.limits, self._clock), self, user)
         self.sessions[identifier] = session
         return session
 
-    def _on_end(self, session: Session, error: TidegateError | None) -> None:
-        self._hub.leave(session)
+    def paused(self, session: Session) -> None:
+        """A session's client doesn't take any more for now."""
+        self.recovery.pause(session)
+
+    def resumed(self, session: Session) -> None:
+        """A session's client has taken what waited."""
+        self.recovery.resume(session)
+
+    def ended(self, session: Session, error: TidegateError | None) -> None:
+        """A session has ended."""
+        self.recovery.leave(session)
         self.requests.cancel_all(session.id)
         del self.sessions[session.id]
         if error is not None:
@@ -97,20 +114,31 @@ class Namespace:
             except PayloadError as error:
                 self._complain(route, topic, error)
                 continue
-            self._remember_and_deliver(route, room, topic, payload, retained=retained, cleared=not raw)
+            self._take(route, room, topic, payload, retained=retained, cleared=not raw)
 
-    def _remember_and_deliver(
-        self, route: Route, room: str, topic: str, payload: Payload, *, retained: bool, cleared: bool
-    ) -> None:
-        if retained:
-            last = self._log.last_of(room, topic)
-            if last is not None and last.data == payload.data:  # the broker tells it again after each reconnection
-                self._counters.drops["retained_known"] += 1
-                return
-        if cleared:  # how a device takes a retained message back (MQTT 5 §3.3.1.3)
-            self._log.forget(room, topic)
-        keep = route.spec.last and not cleared
-        self._hub.deliver(self._log.append(room, payload, topic=topic, retained=retained, keep=keep))
+    def _take(self, route: Route, room: str, topic: str, payload: Payload, *, retained: bool, cleared: bool) -> None:
+        """Publish a device's message; an empty one takes a retained message back (MQTT 5 §3.3.1.3)."""
+        kept = self._retention(route, room)
+        if cleared:
+            kept = replace(kept, last=False)
+        self.engine.publish(Publication(room, payload, kept, topic, retained=retained, clears=cleared), _ignore)
+
+    def _retention(self, route: Route, room: str) -> Retention:
+        """What is kept of a routed room: as the route says, else as the rule for the room says."""
+        found = self._retentions.get((route.index, room))
+        if found is None:
+            rule = self._rules.of(room)
+            history = route.spec.history or (Retention() if rule is None else rule.retention)
+            found = replace(history, last=route.spec.last)
+            if len(self._retentions) >= REMEMBERED_ROOMS:
+                self._retentions.clear()
+            self._retentions[route.index, room] = found
+        return found
+
+    def _deliver(self, message: Message) -> None:
+        self._hub.deliver(message)
+        if not message.kept:
+            self.recovery.missed(message)
 
     def _complain(self, route: Route, topic: str, error: PayloadError) -> None:
         self._counters.drops["bad_payload"] += 1
@@ -134,20 +162,19 @@ class Namespace:
                 "unsubscribe from one, or use a pattern such as sites/#"
             )
 
-    def subscribe(self, session: Session, room: str) -> tuple[str, Iterator[Message]]:
-        """Subscribe to a room or pattern; the position after which messages come, and the last values until there.
+    def subscribe(self, session: Session, request: Subscribe) -> None:
+        """Subscribe to rooms or patterns; `subscribed` answers for each, then comes what it lacks, then all that comes.
 
-        Subscribing again is allowed and gives the last values again.
+        Subscribing again is allowed, and is answered anew.
 
         Raises:
-            BadMessage: that is no room or pattern.
-            TooManySubscriptions: the session has as many as it may.
+            BadMessage: one is no room or pattern.
+            TooManySubscriptions: the session would have more than it may.
         """
-        _check_room(check_filter, room)
-        if room not in session.rooms:
-            self._check_count(len(session.rooms) + 1)
-        self._hub.subscribe(session, room)
-        return self._log.cursor, self._log.last(room)
+        for room in request.rooms:
+            _check_room(check_filter, room)
+        self._check_count(len({*session.rooms, *request.rooms}))
+        self.recovery.subscribe(session, request)
 
     def unsubscribe(self, session: Session, room: str) -> None:
         """Take a subscription back.
@@ -157,21 +184,44 @@ class Namespace:
         """
         if room not in session.rooms:
             raise BadMessage("room: expected one that this session is subscribed to")
-        self._hub.unsubscribe(session, room)
+        self.recovery.unsubscribe(session, room)
 
-    def last(self, room: str) -> tuple[str, Iterator[Message]]:
+    def last(self, room: str, done: Callable[[str, Sequence[Message]], None]) -> None:
         """The position that the log has reached, and the last values of a room or pattern.
 
         Raises:
             BadMessage: that is no room or pattern.
         """
         _check_room(check_filter, room)
-        return self._log.cursor, self._log.last(room)
+        self.engine.last(room, lambda head, values: done(self.cursor(head), values))
 
-    def publish(self, room: str, data: Any, done: Done, *, binary: bool = False, sender: str | None = None) -> None:
+    def history(self, query: HistoryQuery, done: Callable[[History], None]) -> None:
+        """What is kept of a room's messages, or of all that a pattern matches.
+
+        Raises:
+            BadMessage: that is no room or pattern.
+        """
+        _check_room(check_filter, query.room)
+        ask_history(self.engine, query, done)
+
+    def cursor(self, position: int) -> str:
+        """A place in the sequence, as clients get it."""
+        return f"{self.engine.epoch}-{position}"
+
+    def publish(
+        self,
+        room: str,
+        data: Any,
+        done: Done,
+        *,
+        binary: bool = False,
+        sender: str | None = None,
+        audience: Audience = EVERYONE,
+        volatile: bool = False,
+    ) -> None:
         """Send a client's data to the devices that the room is routed to, or, if it has no route, to the room itself.
 
-        `done` is called once, when all of that is done.
+        `done` is called once, when all of that is done. `audience` and `volatile` are for rooms without a route.
 
         Raises:
             BadMessage: that is no room, or the data isn't what the route says. Nothing was sent.
@@ -180,6 +230,10 @@ class Namespace:
         _check_room(check_name, room)
         matches = self.routing.topics_for(room)
         if matches:
+            if volatile or audience != EVERYONE:
+                raise BadMessage(
+                    f"`to`, `echo` and `volatile` are for rooms without a route: {room!r} leads to a device"
+                )
             payloads = [encode(route.spec.payload, data, binary=binary) for route, _ in matches]
             collected = _Collected(len(matches), done)
             for (route, topic), payload in zip(matches, payloads, strict=True):
@@ -190,8 +244,16 @@ class Namespace:
             raise ReadOnly(f"only devices write into {room!r}: no route leads from it to a device")
         if binary:
             encode(PayloadKind.BYTES, data, binary=True)
-        self._hub.deliver(self._log.append(room, Payload(to_json(data), binary), sender=sender))
-        done(None)
+        rule = self._rules.of(room)
+        kept = NOTHING if rule is None else rule.retention
+        publication = Publication(
+            room, Payload(to_json(data), binary), kept, sender=sender, audience=audience, volatile=volatile
+        )
+        self.engine.publish(publication, lambda outcome: done(outcome if isinstance(outcome, TidegateError) else None))
+
+
+def _ignore(outcome: object) -> None:
+    """Nobody waits for what a device's message becomes."""
 
 
 def _check_room(check: Callable[[str], None], room: str) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from gateway.core.retention import Retention
 from gateway.core.topics import Pattern, Translation
 
 __all__ = [
@@ -60,6 +61,8 @@ class RouteSpec:
     """Whether the broker keeps what is published to devices for later subscribers."""
     last: bool = True
     """Whether the last value of each topic is kept for browsers that come later."""
+    history: Retention | None = None
+    """How many messages are kept, and for how long; None leaves it to the rule for the room."""
     upstream: str | None = None
     """The upstream's name; None stands for every one."""
     reply: str | None = None

@@ -1,22 +1,49 @@
 """One connected client, whatever its transport. It ends once, whatever ends it: the client, a limit, or the gateway."""
 
-from collections.abc import Callable
-from typing import Literal
+from dataclasses import dataclass
+from typing import Literal, Protocol
 
 from gateway.core import wire
 from gateway.core.errors import SlowConsumer, TidegateError
 from gateway.core.limits import Budget
 from gateway.core.sink import Sink
 
-__all__ = ["Session", "TransportName"]
+__all__ = ["Keeper", "Pending", "Session", "TransportName"]
 
 TransportName = Literal["websocket", "sse", "http"]
+
+
+@dataclass(slots=True)
+class Pending:
+    """A subscription that is not in the fan-out: what its client has still to be told."""
+
+    position: int | None
+    """The place in the sequence up to which all was told; None if nothing was."""
+    request: wire.RequestId = None
+    announced: bool = False
+    """Whether `subscribed` has been said."""
+
+
+class Keeper(Protocol):
+    """Who is told what befalls a session."""
+
+    def ended(self, session: "Session", error: TidegateError | None) -> None:
+        """It has ended, with an error if the gateway ended it."""
+        ...
+
+    def paused(self, session: "Session") -> None:
+        """Its client doesn't take any more for now."""
+        ...
+
+    def resumed(self, session: "Session") -> None:
+        """Its client has taken what waited."""
+        ...
 
 
 class Session:
     """What the gateway knows of a client, and the way to reach it."""
 
-    __slots__ = ("_on_end", "address", "budget", "ended", "id", "rooms", "sink", "transport")
+    __slots__ = ("_keeper", "address", "budget", "ended", "id", "pending", "rooms", "sink", "transport", "user")
 
     def __init__(
         self,
@@ -24,31 +51,45 @@ class Session:
         transport: TransportName,
         sink: Sink,
         budget: Budget,
-        on_end: "Callable[[Session, TidegateError | None], None]",
+        keeper: Keeper,
+        user: str | None = None,
     ) -> None:
         self.id = identifier
         self.transport = transport
         self.sink = sink
         self.budget = budget
-        self.rooms: set[str] = set()
-        """The rooms and patterns that it is subscribed to; the hub keeps them."""
+        self.user = user
+        self.rooms: dict[str, int] = {}
+        """Its subscriptions, each with the place in the sequence after which its messages are told."""
+        self.pending: dict[str, Pending] = {}
+        """Those of them that are not in the fan-out."""
         self.ended = False
-        self._on_end = on_end
+        self._keeper = keeper
 
-    def send(self, kind: str, text: bytes, cursor: str | None = None) -> None:
-        """Send one object of the wire protocol, already JSON."""
-        self.sink.write(self.sink.framing(kind, text, cursor))
+    def send(self, kind: str, text: bytes, cursor: str | None = None) -> int:
+        """Send one object of the wire protocol, already JSON; how many bytes that made."""
+        frame = self.sink.framing(kind, text, cursor)
+        self.sink.write(frame)
+        return len(frame)
+
+    def pause(self) -> None:
+        """The client doesn't take any more for now."""
+        self._keeper.paused(self)
+
+    def resume(self) -> None:
+        """The client has taken what waited."""
+        self._keeper.resumed(self)
 
     def overflow(self) -> None:
-        """End, because more waits for the client than may: it reads slower than its rooms fill."""
-        self.end(SlowConsumer(f"the client of session {self.id} reads slower than its rooms fill"))
+        """End, because the client asks on and on without reading the answers."""
+        self.end(SlowConsumer(f"the client of session {self.id} doesn't read what it asks for"))
 
     def end(self, error: TidegateError | None = None) -> None:
         """Leave all rooms; with an error, say `bye` and close the connection. Only the first call counts."""
         if self.ended:
             return
         self.ended = True
-        self._on_end(self, error)
+        self._keeper.ended(self, error)
         if error is not None:
             bye = wire.encode("bye", code=error.code, reason=error.message, retry=error.retry)
             self.send("bye", bye)

@@ -1,7 +1,7 @@
 """Where a session's bytes go.
 
 A bridge offers one of two ways: a transport that takes bytes at once, or a buffer that a task empties. Both are
-bounded, never block and never raise; what becomes of a client that doesn't read is the session's concern.
+bounded, never block and never raise; they tell the session when its client doesn't take more, and when it does again.
 """
 
 import asyncio
@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Final, Protocol
 
-__all__ = ["CLOSE_GRACE_SECONDS", "BufferSink", "Framing", "Sink", "Transport", "TransportSink"]
+__all__ = ["CLOSE_GRACE_SECONDS", "BufferSink", "Flow", "Framing", "Sink", "Transport", "TransportSink"]
 
 CLOSE_GRACE_SECONDS: Final = 2.0
 """How long a client has to take what was sent before a close; then the connection is cut."""
@@ -21,8 +21,29 @@ All sessions with the same framing share the bytes: a message is framed once, ho
 """
 
 
+class Flow(Protocol):
+    """Who is told how fast a client takes what is written."""
+
+    def pause(self) -> None:
+        """As much waits as may: write no more until `resume`. What is written all the same is still sent."""
+        ...
+
+    def resume(self) -> None:
+        """The client has taken most of it."""
+        ...
+
+    def overflow(self) -> None:
+        """As much again was written after `pause`."""
+        ...
+
+
 class Sink(Protocol):
     """One client's way out."""
+
+    @property
+    def paused(self) -> bool:
+        """Whether as much waits as may."""
+        ...
 
     @property
     def framing(self) -> Framing:
@@ -49,20 +70,31 @@ class Transport(Protocol):
         """End the connection in its protocol's terms; by force if the client doesn't read."""
         ...
 
-    def on_overflow(self, limit_bytes: int, callback: Callable[[], None]) -> None:
-        """Call back once when more than so many bytes wait to be sent, the largest single write not counted."""
+    @property
+    def paused(self) -> bool:
+        """Whether as much waits as may."""
+        ...
+
+    def watch(self, limit_bytes: int, flow: Flow) -> None:
+        """Tell `flow` of the client's pace; at most so many bytes may wait, besides the one write that goes over."""
         ...
 
 
 class TransportSink:
     """Writes to the transport itself: a frame that was built once costs one call for each session."""
 
-    __slots__ = ("close", "framing", "write")
+    __slots__ = ("_transport", "close", "framing", "write")
 
     def __init__(self, transport: Transport, framing: Framing) -> None:
+        self._transport = transport
         self.framing = framing
         self.write = transport.write
         self.close = transport.close
+
+    @property
+    def paused(self) -> bool:
+        """Whether as much waits as may."""
+        return self._transport.paused
 
 
 class BufferSink:
@@ -71,27 +103,29 @@ class BufferSink:
     __slots__ = (
         "_closing",
         "_deadline",
+        "_flow",
         "_limit_bytes",
-        "_on_overflow",
         "_queue",
         "_size_bytes",
         "_wake",
         "framing",
+        "paused",
     )
 
     def __init__(self, framing: Framing, limit_bytes: int) -> None:
         self.framing = framing
+        self.paused = False
         self._limit_bytes = limit_bytes
         self._queue: deque[bytes] = deque()
         self._size_bytes = 0
-        self._on_overflow: Callable[[], None] | None = None
+        self._flow: Flow | None = None
         self._closing: tuple[int, str] | None = None
         self._wake = asyncio.Event()
         self._deadline: asyncio.Timeout | None = None
 
-    def on_overflow(self, callback: Callable[[], None]) -> None:
-        """Call back once when more than the limit waits to be sent, the oldest write not counted."""
-        self._on_overflow = callback
+    def watch(self, flow: Flow) -> None:
+        """Tell `flow` of the client's pace: a pause at half the limit, the oldest write not counted."""
+        self._flow = flow
 
     def write(self, data: bytes) -> None:
         """Queue framed bytes."""
@@ -101,9 +135,20 @@ class BufferSink:
         self._size_bytes += len(data)
         self._wake.set()
         waiting_bytes = self._size_bytes - len(self._queue[0])  # one large write is no sign of a slow client
-        if waiting_bytes > self._limit_bytes and self._on_overflow is not None:
-            callback, self._on_overflow = self._on_overflow, None
-            callback()
+        if self._flow is None or 2 * waiting_bytes <= self._limit_bytes:
+            return
+        if not self.paused:
+            self.paused = True
+            self._flow.pause()
+        elif waiting_bytes > self._limit_bytes:
+            flow, self._flow = self._flow, None
+            flow.overflow()
+
+    def _relieve(self) -> None:
+        if self.paused and 8 * self._size_bytes <= self._limit_bytes and self._closing is None:
+            self.paused = False
+            if self._flow is not None:
+                self._flow.resume()
 
     def close(self, code: int, reason: str) -> None:
         """Let `pump` return after what is queued."""
@@ -126,6 +171,7 @@ class BufferSink:
                     data = self._queue.popleft()
                     self._size_bytes -= len(data)
                     await send(data)
+                    self._relieve()
                 if self._closing is not None:
                     return self._closing
                 await self._wake.wait()

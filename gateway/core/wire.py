@@ -11,7 +11,7 @@ from typing import Any, Final
 import orjson
 
 from gateway.core.errors import BadMessage, TidegateError
-from gateway.core.message import Cursor, Message
+from gateway.core.message import EVERYONE, Audience, Cursor, Message
 from gateway.core.payload import Payload
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "encode_subscribed",
     "parse",
     "read",
+    "read_cursor",
     "request_id",
 ]
 
@@ -42,10 +43,10 @@ RequestId = str | int | None
 
 @dataclass(frozen=True, slots=True)
 class Subscribe:
-    """A client wants a room's messages, or those of all rooms that a pattern matches."""
+    """A client wants the messages of rooms, or of all that patterns match, merged in order."""
 
     id: RequestId
-    room: str
+    rooms: tuple[str, ...]
     since: Cursor | None
 
 
@@ -65,6 +66,8 @@ class Publish:
     room: str
     data: Any
     binary: bool
+    audience: Audience = EVERYONE
+    volatile: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +93,7 @@ Request = Subscribe | Unsubscribe | Publish | DeviceRequest | Ping
 _FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
     "subscribe": ("id", "room", "since"),
     "unsubscribe": ("id", "room"),
-    "publish": ("id", "room", "data", "binary"),
+    "publish": ("id", "room", "data", "binary", "to", "echo", "volatile"),
     "request": ("id", "room", "data", "binary", "timeout_seconds"),
     "ping": ("id",),
 }
@@ -135,7 +138,7 @@ def read(value: Mapping[str, Any]) -> Request:
         raise BadMessage(f"id: expected a whole number or a string of at most {MAXIMUM_ID_LENGTH} characters")
     match kind:
         case "subscribe":
-            return Subscribe(identifier, _room(value), _since(value))
+            return Subscribe(identifier, _rooms(value), _since(value))
         case "unsubscribe":
             return Unsubscribe(identifier, _room(value))
         case "publish":
@@ -150,10 +153,26 @@ def _read_publish(identifier: RequestId, value: Mapping[str, Any]) -> Publish:
     room = _room(value)
     if "data" not in value:
         raise BadMessage("data: expected what is to be published, found nothing")
-    binary = value.get("binary", False)
-    if not isinstance(binary, bool):
-        raise BadMessage(f"binary: expected true or false, found {_shown(binary)}")
-    return Publish(identifier, room, value["data"], binary)
+    audience = _audience(value)
+    return Publish(identifier, room, value["data"], _flag(value, "binary"), audience, _flag(value, "volatile"))
+
+
+def _audience(value: Mapping[str, Any]) -> Audience:
+    """Who is to get it: `to` names a session or a user, `echo: false` leaves out the sender."""
+    echo = _flag(value, "echo", default=True)
+    to = value.get("to")
+    if to is None:
+        return EVERYONE if echo else Audience(sender=False)
+    if not isinstance(to, dict) or len(to) != 1 or not isinstance(to.get("session", to.get("user")), str):
+        raise BadMessage('to: expected {"session": "…"} or {"user": "…"}')
+    return Audience(to.get("session"), to.get("user"), echo)
+
+
+def _flag(value: Mapping[str, Any], name: str, *, default: bool = False) -> bool:
+    flag = value.get(name, default)
+    if not isinstance(flag, bool):
+        raise BadMessage(f"{name}: expected true or false, found {_shown(flag)}")
+    return flag
 
 
 def _read_request(identifier: RequestId, value: Mapping[str, Any]) -> DeviceRequest:
@@ -173,16 +192,32 @@ def _room(value: Mapping[str, Any]) -> str:
     return room
 
 
+def _rooms(value: Mapping[str, Any]) -> tuple[str, ...]:
+    rooms = value.get("room")
+    if not isinstance(rooms, list):
+        return (_room(value),)
+    if not rooms or not all(isinstance(room, str) for room in rooms):
+        raise BadMessage("room: expected a string, or a list of at least one")
+    return tuple(dict.fromkeys(rooms))
+
+
 def _since(value: Mapping[str, Any]) -> Cursor | None:
     since = value.get("since")
-    if since is None:
-        return None
-    if not isinstance(since, str):
+    if since is not None and not isinstance(since, str):
         raise BadMessage(f"since: expected a cursor, found {_shown(since)}")
+    return read_cursor("since", since)
+
+
+def read_cursor(name: str, text: str | None) -> Cursor | None:
+    """The cursor that a client gave under this name; None for none.
+
+    Raises:
+        BadMessage: it isn't one.
+    """
     try:
-        return Cursor.parse(since)
+        return None if text is None else Cursor.parse(text)
     except ValueError as error:
-        raise BadMessage(f"since: {error}") from None
+        raise BadMessage(f"{name}: {error}") from None
 
 
 def _shown(value: object) -> str:
@@ -226,10 +261,12 @@ def encode_message(message: Message) -> bytes:
     return orjson.dumps(fields)
 
 
-def encode_subscribed(identifier: RequestId, room: str, cursor: str, last: Iterable[Message]) -> bytes:
-    """The answer to `subscribe`: from which position on messages come, and the last values up to there."""
+def encode_subscribed(
+    identifier: RequestId, room: str, cursor: str, last: Iterable[Message], *, recovered: bool
+) -> bytes:
+    """The answer to `subscribe`: after which position all messages come, and the last values if some before lack."""
     values = [orjson.Fragment(encode_message(message)) for message in last]
-    return encode("subscribed", identifier, room=room, cursor=cursor, recovered=False, last=values)
+    return encode("subscribed", identifier, room=room, cursor=cursor, recovered=recovered, last=values)
 
 
 def encode_reply(identifier: RequestId, answer: Payload, **fields: Any) -> bytes:

@@ -7,13 +7,18 @@ import pytest
 
 from gateway.core.conversation import Conversation
 from gateway.core.counters import Counters
+from gateway.core.engine import MemoryEngine
 from gateway.core.errors import TidegateError
 from gateway.core.limits import Limits
+from gateway.core.log import Log, LogBounds
+from gateway.core.message import Cursor, Message
 from gateway.core.namespace import Done, Namespace
+from gateway.core.retention import RoomRule, RoomRules
 from gateway.core.routing import Direction, PayloadKind, RouteSpec, RoutingTable
 from gateway.core.session import Session
 from gateway.core.sink import Framing
 from gateway.core.upstream import ReplyTo
+from gateway.core.wire import Subscribe
 
 
 class HandTimer:
@@ -70,6 +75,11 @@ class ListSink:
 
     written: list[dict[str, object]] = field(default_factory=list)
     closed: tuple[int, str] | None = None
+    paused: bool = False
+    full_after: int = 10**9
+    """How many objects the client takes."""
+    session: Session | None = None
+    """Who is told that it takes no more."""
 
     @property
     def framing(self) -> Framing:
@@ -77,6 +87,9 @@ class ListSink:
 
     def write(self, data: bytes) -> None:
         self.written.append(orjson.loads(data))
+        if self.session is not None and len(self.written) >= self.full_after and not self.paused:
+            self.paused = True
+            self.session.pause()
 
     def close(self, code: int, reason: str) -> None:
         self.closed = (code, reason)
@@ -117,11 +130,20 @@ class World:
     counters: Counters
     namespace: Namespace
     upstream: ListUpstream
+    log: Log
 
     def join(self) -> tuple[Session, ListSink, Conversation]:
         sink = ListSink()
         session = self.namespace.open("websocket", sink)
         return session, sink, Conversation(session, self.namespace, self.counters)
+
+    def subscribe(self, session: Session, room: str, since: str | None = None) -> None:
+        self.namespace.subscribe(session, Subscribe(None, (room,), None if since is None else Cursor.parse(since)))
+
+    def last(self, room: str) -> list[Message]:
+        found: list[Message] = []
+        self.namespace.last(room, lambda _, values: found.extend(values))
+        return found
 
     def device(self, topic: str, payload: bytes, *, retained: bool = False) -> None:
         self.namespace.receive("embedded", topic, payload, retained=retained)
@@ -138,12 +160,16 @@ ROUTES = [
 ]
 
 
-def make_world(limits: Limits | None = None, routes: list[RouteSpec] | None = None) -> World:
-    clock, counters, upstream = HandClock(), Counters(), ListUpstream()
+def make_world(
+    limits: Limits | None = None, routes: list[RouteSpec] | None = None, rules: list[RoomRule] | None = None
+) -> World:
+    clock, counters, upstream, limits = HandClock(), Counters(), ListUpstream(), limits or Limits()
     routing = RoutingTable(ROUTES[:4] if routes is None else routes, ["embedded"])
-    namespace = Namespace("default", routing, limits or Limits(), clock, Random(7), counters)
+    log = Log(LogBounds(limits.last_values, limits.log_bytes), clock, counters)
+    engine = MemoryEngine("epoch", log, clock, counters)
+    namespace = Namespace("default", routing, RoomRules(rules or []), engine, limits, clock, Random(7), counters)
     namespace.connect({"embedded": upstream})
-    return World(clock, counters, namespace, upstream)
+    return World(clock, counters, namespace, upstream, log)
 
 
 @pytest.fixture

@@ -12,6 +12,8 @@ from pydantic.fields import FieldInfo
 
 from gateway.config import (
     ConfigurationError,
+    HistorySettings,
+    RoomSettings,
     RouteSettings,
     Settings,
     UpstreamSettings,
@@ -22,7 +24,9 @@ DOCUMENT = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text()
 SECTIONS: dict[str, type[BaseModel]] = {
     **{name: type(value) for name, value in Settings() if isinstance(value, BaseModel)},
     "upstreams": UpstreamSettings,
+    "rooms": RoomSettings,
     "routes": RouteSettings,
+    "history": HistorySettings,
 }
 
 

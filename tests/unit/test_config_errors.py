@@ -37,7 +37,7 @@ def problems(text: str) -> list[str]:
         ("listen:\n  PORT: 1", "2:3: listen.PORT: unknown key `PORT`: did you mean `port`?"),
         ("listen: {colour: 1}", "1:10: listen.colour: unknown key `colour`: expected one of host, port"),
         ("_env_file: x\n", "1:1: _env_file: unknown key `_env_file`: expected one of listen, broker, upstreams, "
-         "origins, limits, heartbeat, logging, drain_seconds, routes"),
+         "origins, limits, heartbeat, logging, drain_seconds, rooms, routes"),
         ("listen: 8080", "1:1: listen: expected a mapping (`key: value`), found text"),
         ("listen: [8080]", "1:1: listen: expected a mapping (`key: value`), found a list"),
         ("listen: {port: abc}", "1:10: listen.port: expected a whole number from 0 to 65535, found 'abc'"),
@@ -256,5 +256,5 @@ def test_a_route_is_checked_even_if_other_keys_of_it_are_wrong() -> None:
         "config.yaml:2:22: routes[0].room: {d} is not in the topic 'a/{b}': expected only captures that it has ({b})",
         "config.yaml:2:37: routes[0].qos: expected 0, 1 or 2, found 3",
         "config.yaml:2:45: routes[0].colour: unknown key `colour`: expected one of topic, room, direction, payload, "
-        "qos, retain, last, upstream, reply",
+        "qos, retain, last, history, upstream, reply",
     ]

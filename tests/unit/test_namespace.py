@@ -1,3 +1,5 @@
+from typing import cast
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -5,7 +7,11 @@ from hypothesis import strategies as st
 from gateway.core.errors import BadMessage, ReadOnly, ShuttingDown, TidegateError, UpstreamTimeout
 from gateway.core.limits import Limits
 from gateway.core.topics import filter_matches
-from tests.unit.conftest import ROUTES, World, make_world
+from tests.unit.conftest import ROUTES, ListSink, World, make_world
+
+
+def messages(sink: ListSink) -> list[dict[str, object]]:
+    return [sent for sent in sink.take() if sent["type"] == "message"]
 
 
 def rooms(written: list[dict[str, object]]) -> list[object]:
@@ -14,9 +20,9 @@ def rooms(written: list[dict[str, object]]) -> list[object]:
 
 def test_device_value_reaches_the_room_with_topic_cursor_and_time(world: World) -> None:
     session, sink, _ = world.join()
-    world.namespace.subscribe(session, "sites/oslo/fan-4/power")
+    world.subscribe(session, "sites/oslo/fan-4/power")
     world.device("sensors/oslo/fan-4/power", b'{"value": 5}')
-    (sent,) = sink.take()
+    (sent,) = messages(sink)
     assert (sent["room"], sent["topic"]) == ("sites/oslo/fan-4/power", "sensors/oslo/fan-4/power")
     assert sent["data"] == {"value": 5}
     assert sent["time"] == 1_764_001_000
@@ -27,7 +33,7 @@ def test_device_value_reaches_the_room_with_topic_cursor_and_time(world: World) 
 def test_a_message_comes_once_however_many_subscriptions_match(world: World) -> None:
     session, sink, _ = world.join()
     for room in ("sites/oslo/fan-4/power", "sites/+/+/power", "sites/#", "#"):
-        world.namespace.subscribe(session, room)
+        world.subscribe(session, room)
     world.device("sensors/oslo/fan-4/power", b"1")
     assert rooms(sink.take()) == ["sites/oslo/fan-4/power"]
 
@@ -35,83 +41,85 @@ def test_a_message_comes_once_however_many_subscriptions_match(world: World) -> 
 @pytest.mark.parametrize("room", ["chat/x", "chat/+"])
 def test_a_subscription_holds_from_the_next_message_on_and_ends_at_once(world: World, room: str) -> None:
     (session, sink, _), (other, heard_by_other, _) = world.join(), world.join()
-    world.namespace.subscribe(other, "chat/x")
+    world.subscribe(other, "chat/x")
     for number in range(6):
         world.namespace.publish("chat/x", number, lambda _: None)
         if number == 1:
-            world.namespace.subscribe(session, room)
+            world.subscribe(session, room)
         if number == 3:
             world.namespace.unsubscribe(session, room)
-    assert [sent["data"] for sent in sink.take()] == [2, 3]
-    assert [sent["data"] for sent in heard_by_other.take()] == [0, 1, 2, 3, 4, 5]
+    assert [sent["data"] for sent in messages(sink)] == [2, 3]
+    assert [sent["data"] for sent in messages(heard_by_other)] == [0, 1, 2, 3, 4, 5]
 
 
 def test_unsubscribing_ends_only_that_subscription(world: World) -> None:
     session, sink, _ = world.join()
-    world.namespace.subscribe(session, "sites/#")
-    world.namespace.subscribe(session, "sites/oslo/fan-4/power")
+    world.subscribe(session, "sites/#")
+    world.subscribe(session, "sites/oslo/fan-4/power")
     world.device("sensors/oslo/fan-4/power", b"1")
     world.namespace.unsubscribe(session, "sites/#")
     world.device("sensors/oslo/fan-4/power", b"2")
     world.namespace.unsubscribe(session, "sites/oslo/fan-4/power")
     world.device("sensors/oslo/fan-4/power", b"3")
-    assert [sent["data"] for sent in sink.take()] == [1, 2]
+    assert [sent["data"] for sent in messages(sink)] == [1, 2]
     with pytest.raises(BadMessage, match="subscribed to"):
         world.namespace.unsubscribe(session, "sites/#")
 
 
 def test_subscribing_gives_the_last_value_of_each_topic(world: World) -> None:
-    session, _, _ = world.join()
+    session, sink, _ = world.join()
     for payload in (b"ON", b"OFF"):
         world.device("lamps/hall", payload)
     world.device("lamps/attic", b"ON")
     world.device("sensors/oslo/fan-4/power", b"7")
-    cursor, last = world.namespace.subscribe(session, "lamps/all")
-    assert [(message.topic, message.data) for message in last] == [("lamps/hall", b'"OFF"'), ("lamps/attic", b'"ON"')]
-    assert cursor.endswith("-4")
-    assert len(list(world.namespace.last("#")[1])) == 3
+    world.subscribe(session, "lamps/all")
+    (answer,) = sink.take()
+    last = cast(list[dict[str, object]], answer["last"])
+    assert [(message["topic"], message["data"]) for message in last] == [("lamps/hall", "OFF"), ("lamps/attic", "ON")]
+    assert answer["cursor"] == "epoch-4"
+    assert len(world.last("#")) == 3
 
 
 def test_no_last_value_is_kept_where_the_route_says_so(world: World) -> None:
     world.device("fleeting/x", b"1")
-    assert list(world.namespace.last("#")[1]) == []
+    assert world.last("#") == []
 
 
 def test_last_values_are_bounded_and_the_stalest_goes_first() -> None:
     world = make_world(Limits(last_values=2))
     for name in ("a", "b", "a", "c"):
         world.device(f"sensors/s/{name}/m", b"1")
-    assert [message.room for message in world.namespace.last("#")[1]] == ["sites/s/a/m", "sites/s/c/m"]
+    assert [message.room for message in world.last("#")] == ["sites/s/a/m", "sites/s/c/m"]
     assert world.counters.drops["last_value_evicted"] == 1
-    assert world.namespace.last_values == 2
+    assert world.log.last_values == 2
 
 
 def test_an_empty_payload_takes_the_last_value_back(world: World) -> None:
     session, sink, _ = world.join()
-    world.namespace.subscribe(session, "#")
+    world.subscribe(session, "#")
     world.device("sensors/s/d/m", b"1")
     world.device("sensors/s/d/m", b"")
-    assert [sent["data"] for sent in sink.take()] == [1, None]
-    assert list(world.namespace.last("#")[1]) == []
+    assert [sent["data"] for sent in messages(sink)] == [1, None]
+    assert world.last("#") == []
 
 
 def test_a_retained_message_is_marked_and_not_told_again_after_a_reconnection(world: World) -> None:
     session, sink, _ = world.join()
-    world.namespace.subscribe(session, "#")
+    world.subscribe(session, "#")
     world.device("sensors/s/d/m", b"1", retained=True)
     world.device("sensors/s/d/m", b"1", retained=True)
     world.device("sensors/s/d/m", b"2", retained=True)
-    assert [(sent["data"], sent["retained"]) for sent in sink.take()] == [(1, True), (2, True)]
+    assert [(sent["data"], sent["retained"]) for sent in messages(sink)] == [(1, True), (2, True)]
     assert world.counters.drops["retained_known"] == 1
 
 
 def test_a_bad_payload_is_counted_and_harms_nothing(world: World, caplog: pytest.LogCaptureFixture) -> None:
     session, sink, _ = world.join()
-    world.namespace.subscribe(session, "#")
+    world.subscribe(session, "#")
     for _ in range(100):
         world.device("sensors/s/d/m", b"{")
     world.device("sensors/s/d/m", b"1")
-    assert [sent["data"] for sent in sink.take()] == [1]
+    assert [sent["data"] for sent in messages(sink)] == [1]
     assert world.counters.drops["bad_payload"] == 100
     assert len(caplog.records) == 5
     assert "sensors/s/d/m" in caplog.text
@@ -152,9 +160,9 @@ def test_a_browser_cant_write_where_devices_do(world: World) -> None:
 
 def test_a_room_without_a_route_is_between_browsers(world: World) -> None:
     session, sink, _ = world.join()
-    world.namespace.subscribe(session, "chat/hall")
+    world.subscribe(session, "chat/hall")
     world.namespace.publish("chat/hall", "hi", lambda _: None, sender="s1")
-    (sent,) = sink.take()
+    (sent,) = messages(sink)
     assert (sent["data"], sent["from"]) == ("hi", {"session": "s1"})
     assert "topic" not in sent
 
@@ -168,11 +176,11 @@ def test_publishing_needs_one_room(world: World, room: str) -> None:
 def test_a_session_that_ends_leaves_nothing_behind(world: World) -> None:
     session, sink, _ = world.join()
     for room in ("a", "a/#", "+/b"):
-        world.namespace.subscribe(session, room)
+        world.subscribe(session, room)
     session.end(ShuttingDown("going"))
     session.end(ShuttingDown("twice"))
     world.namespace.publish("a/b", 1, lambda _: None)
-    (bye,) = sink.take()
+    bye = sink.take()[-1]
     assert bye == {"type": "bye", "code": "shutting_down", "reason": "going", "retry": True}
     assert sink.closed == (1012, "shutting_down")
     assert world.namespace.sessions == {}
@@ -213,7 +221,7 @@ def test_everyone_gets_what_they_are_subscribed_to_once_and_in_order(steps: list
         elif session.ended:
             continue
         elif what == "subscribe":
-            world.namespace.subscribe(session, room)
+            world.subscribe(session, room)
             wanted[who].add(room)
         elif what == "unsubscribe" and room in wanted[who]:
             world.namespace.unsubscribe(session, room)
@@ -222,4 +230,4 @@ def test_everyone_gets_what_they_are_subscribed_to_once_and_in_order(steps: list
             session.end()
             wanted[who].clear()
     for (_, sink, _), given_ in zip(people, expected, strict=True):
-        assert [sent["data"] for sent in sink.take()] == given_
+        assert [sent["data"] for sent in messages(sink)] == given_

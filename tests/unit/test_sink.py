@@ -8,7 +8,7 @@ import pytest
 
 from gateway.core import sink as sinks
 from gateway.core.sink import BufferSink
-from gateway.server import _Overflow
+from gateway.server import _Pressure
 from tests.unit.conftest import plain
 
 
@@ -23,31 +23,66 @@ async def transport() -> AsyncIterator[asyncio.Transport]:
     await asyncio.sleep(0)
 
 
+class Paces:
+    """Writes down what a sink says of its client."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def pause(self) -> None:
+        self.said.append("pause")
+
+    def resume(self) -> None:
+        self.said.append("resume")
+
+    def overflow(self) -> None:
+        self.said.append("overflow")
+
+
 async def test_what_is_written_in_a_pause_may_be_half_the_limit(transport: asyncio.Transport) -> None:
-    overflow, overflowed = _Overflow(transport), list[str]()
-    overflow.watch(1000, lambda: overflowed.append("overflow"))
+    pressure, paces = _Pressure(transport), Paces()
+    pressure.watch(1000, paces)
     assert transport.get_write_buffer_limits()[1] == 500
     for _ in range(3):  # a client that catches up in time, again and again
-        overflow.pause()
-        overflow.wrote(500)
-        overflow.resume()
-    assert overflowed == []
-    overflow.pause()
-    overflow.wrote(500)
-    overflow.wrote(1)
-    overflow.wrote(1)
-    assert overflowed == ["overflow"]
+        pressure.pause()
+        assert pressure.paused
+        assert pressure.allows(500)
+        pressure.resume()
+    assert paces.said == ["pause", "resume"] * 3
+    pressure.pause()
+    assert [pressure.allows(size_bytes) for size_bytes in (500, 1, 1)] == [True, False, True]
+    assert paces.said[6:] == ["pause", "overflow"]
 
 
-async def test_a_buffer_overflows_once_by_what_waits_behind_the_first_write() -> None:
-    sink, overflowed = BufferSink(plain, 100), list[str]()
-    sink.on_overflow(lambda: overflowed.append("overflow"))
+async def test_a_buffer_is_full_by_what_waits_behind_the_first_write() -> None:
+    sink, paces = BufferSink(plain, 100), Paces()
+    sink.watch(paces)
     sink.write(b"x" * 5000)
-    sink.write(b"x" * 100)
-    assert overflowed == []
+    sink.write(b"x" * 50)
+    assert (paces.said, sink.paused) == ([], False)
     sink.write(b"x")
-    sink.write(b"x")
-    assert overflowed == ["overflow"]
+    assert (paces.said, sink.paused) == (["pause"], True)
+    for _ in range(2):
+        sink.write(b"x" * 50)
+    assert paces.said == ["pause", "overflow"]
+
+
+async def test_a_buffer_that_is_emptied_is_resumed() -> None:
+    sink, paces, sent = BufferSink(plain, 100), Paces(), list[bytes]()
+
+    async def send(data: bytes) -> None:
+        sent.append(data)
+
+    sink.watch(paces)
+    for _ in range(10):
+        sink.write(b"x" * 10)
+    pumping = asyncio.create_task(sink.pump(send))
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert len(sent) == 10
+    assert (paces.said, sink.paused) == (["pause", "resume"], False)
+    sink.close(1000, "")
+    await pumping
 
 
 async def test_a_buffer_is_emptied_in_order_then_closed() -> None:

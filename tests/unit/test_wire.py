@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from gateway.core import wire
 from gateway.core.errors import BadMessage, RateLimited
-from gateway.core.message import Cursor, Message
+from gateway.core.message import Audience, Cursor, Message
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(max_size=20),
@@ -19,11 +19,20 @@ JSON = st.recursive(
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ('{"type":"subscribe","room":"a/#","id":1}', wire.Subscribe(1, "a/#", None)),
-        ('{"type":"subscribe","room":"a","since":"e1-42"}', wire.Subscribe(None, "a", Cursor("e1", 42))),
+        ('{"type":"subscribe","room":"a/#","id":1}', wire.Subscribe(1, ("a/#",), None)),
+        ('{"type":"subscribe","room":"a","since":"e1-42"}', wire.Subscribe(None, ("a",), Cursor("e1", 42))),
+        ('{"type":"subscribe","room":["a","b/+","a"]}', wire.Subscribe(None, ("a", "b/+"), None)),
         ('{"type":"unsubscribe","room":"a","id":"x"}', wire.Unsubscribe("x", "a")),
         ('{"type":"publish","room":"a","data":null}', wire.Publish(None, "a", None, False)),
         ('{"type":"publish","room":"a","data":"AA==","binary":true}', wire.Publish(None, "a", "AA==", True)),
+        (
+            '{"type":"publish","room":"a","data":1,"to":{"session":"s"},"volatile":true}',
+            wire.Publish(None, "a", 1, False, Audience(session="s"), True),
+        ),
+        (
+            '{"type":"publish","room":"a","data":1,"to":{"user":"ann"},"echo":false}',
+            wire.Publish(None, "a", 1, False, Audience(user="ann", sender=False)),
+        ),
         ('{"type":"ping","id":0}', wire.Ping(0)),
     ],
 )
@@ -43,10 +52,17 @@ def test_request_is_read(text: str, expected: wire.Request) -> None:
         ('{"type":"subscribe"}', "room: expected a string, found null"),
         ('{"type":"subscribe","rooom":"a"}', 'unknown field "rooom" in subscribe: did you mean "room"?'),
         ('{"type":"subscribe","room":{}}', "room: expected a string, found an object"),
+        ('{"type":"subscribe","room":[]}', "room: expected a string, or a list of at least one"),
+        ('{"type":"subscribe","room":["a",1]}', "room: expected a string, or a list"),
+        ('{"type":"unsubscribe","room":["a"]}', "room: expected a string, found a list"),
         ('{"type":"subscribe","room":"a","since":5}', "since: expected a cursor, found 5"),
         ('{"type":"subscribe","room":"a","since":"nope"}', "since: 'nope' is no cursor"),
         ('{"type":"publish","room":"a"}', "data: expected what is to be published"),
         ('{"type":"publish","room":"a","data":1,"binary":"yes"}', "binary: expected true or false"),
+        ('{"type":"publish","room":"a","data":1,"to":"s"}', 'to: expected {"session"'),
+        ('{"type":"publish","room":"a","data":1,"to":{"user":"a","session":"b"}}', 'to: expected {"session"'),
+        ('{"type":"publish","room":"a","data":1,"to":{"user":1}}', 'to: expected {"session"'),
+        ('{"type":"publish","room":"a","data":1,"echo":0}', "echo: expected true or false, found 0"),
         ('{"type":"ping","id":true}', "id: expected a whole number or a string"),
         ('{"type":"ping","id":1.5}', "id: expected a whole number or a string"),
         ('{"type":"ping","id":"' + "x" * 65 + '"}', "at most 64 characters"),
@@ -71,14 +87,14 @@ def test_any_frame_is_parsed_or_refused(frame: bytes | str) -> None:
 
 
 def test_message_carries_its_data_as_it_came() -> None:
-    message = Message("r", b'{"a": 1.10}', "e-1", 5.5, "t")
+    message = Message("r", b'{"a": 1.10}', "e", 1, 5.5, "t")
     assert wire.encode_message(message) == (
         b'{"type":"message","room":"r","topic":"t","data":{"a": 1.10},"cursor":"e-1","time":5.5}'
     )
 
 
 def test_message_says_who_sent_it_and_that_it_is_old_or_binary() -> None:
-    message = Message("r", b'"AA=="', "e-1", 5.5, None, "s1", retained=True, binary=True)
+    message = Message("r", b'"AA=="', "e", 1, 5.5, None, "s1", retained=True, binary=True)
     assert orjson.loads(wire.encode_message(message)) == {
         "type": "message",
         "room": "r",

@@ -101,7 +101,7 @@ test("it subscribes on welcome and tells last values, then messages, to those wh
   assert.equal(socket.url, "ws://gate.example:8080/ws");
   assert.equal(socket.protocol, "tidegate.v1.json");
   socket.welcome();
-  assert.deepEqual(socket.sent.map((s) => [s.type, s.room]), [["subscribe", "sites/+"], ["subscribe", "other"]]);
+  assert.deepEqual(socket.sent.map((s) => [s.type, s.room]), [["subscribe", ["sites/+", "other"]]]);
   socket.say({ type: "subscribed", room: "sites/+", cursor: "e-1", recovered: false, last: [message("sites/a", 1)] });
   socket.say(message("sites/b", 2));
   assert.deepEqual(heard, [["sites/a", 1, true], ["sites/b", 2, false]]);
@@ -123,8 +123,45 @@ test("it reconnects with growing pauses and subscribes again", (t) => {
   assert.equal(FakeSocket.all.length, 2);
   t.clock.tick(1);
   FakeSocket.all[2].welcome();
-  assert.deepEqual(FakeSocket.all[2].sent.map((s) => s.room), ["a"]);
+  assert.deepEqual(FakeSocket.all[2].sent.map((s) => s.room), [["a"]]);
   assert.deepEqual(states, ["open", "reconnecting", "open"]);
+});
+
+test("it comes back with the newest cursor for the rooms that it knows, and without one for new rooms", (t) => {
+  const gate = start(t);
+  const [heard, gaps] = [[], []];
+  gate.addEventListener("gap", ({ detail }) => gaps.push(detail.room));
+  for (const room of ["a", "b", "c"]) gate.subscribe(room, (m) => heard.push(m.data));
+  FakeSocket.all[0].welcome();
+  for (const room of ["a", "b"]) FakeSocket.all[0].say({ type: "subscribed", room, cursor: "e-4", recovered: false, last: [] });
+  FakeSocket.all[0].say({ ...message("a", 1), cursor: "e-5" });
+  FakeSocket.all[0].drop();
+  gate.subscribe("d", () => {});
+  t.clock.tick(500);
+  FakeSocket.all[1].welcome();
+  assert.deepEqual(FakeSocket.all[1].sent, [
+    { type: "subscribe", room: ["a", "b"], since: "e-5" },
+    { type: "subscribe", room: ["c", "d"] },
+  ]);
+  FakeSocket.all[1].say({ type: "subscribed", room: "a", cursor: "e-5", recovered: true, last: [] });
+  FakeSocket.all[1].say({ type: "subscribed", room: "b", cursor: "e-5", recovered: false, last: [message("b", 9)] });
+  FakeSocket.all[1].say({ type: "subscribed", room: "c", cursor: "e-9", recovered: false, last: [] });
+  assert.deepEqual([heard, gaps], [[1, 9], ["b"]]);
+});
+
+test("over SSE it comes back with the newest cursor too", (t) => {
+  const gate = startStream(t);
+  gate.subscribe("a", () => {});
+  t.clock.tick(0);
+  FakeSource.all[0].say({ type: "welcome" });
+  FakeSource.all[0].say({ type: "subscribed", room: "a", cursor: "e-4", recovered: false, last: [] });
+  FakeSource.all[0].drop();
+  t.clock.tick(500);
+  t.clock.tick(0);
+  assert.equal(FakeSource.all[1].url, "http://gate.example:8080/sse?room=a&since=e-4");
+  gate.subscribe("b", () => {});
+  t.clock.tick(0);
+  assert.equal(FakeSource.all[2].url, "http://gate.example:8080/sse?room=a&since=e-4&room=b&since=");
 });
 
 test("it stays away when the gateway says so", (t) => {

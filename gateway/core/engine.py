@@ -1,0 +1,228 @@
+"""Where sequence, log and last values live, and how messages reach this node: the protocol, and the engine in memory.
+
+What every engine promises; tests/unit/test_engine_contract.py holds each to it:
+
+- **One sequence.** `publish` gives each message of a namespace the next place. What is never kept (volatile, addressed)
+  has none of its own.
+- **Atomic.** A message has its place, is in the log, is delivered on this node and reported as `done` together: no read
+  sees it before, and none misses it after. If it can't be stored it is nowhere, and `done` says why.
+- **Ordered.** Deliveries come in the order of the sequence, and so do the calls of `done`.
+- **Between deliveries.** Answers to reads come at a moment when all that was delivered is at most `head`, and all that
+  will be is beyond. So who subscribes in the callback and reads up to `head` has no gap and nothing twice.
+- **Exactly once in the log**, at most once for a delivery to a client: a connection may break. Who comes back with a
+  cursor is told what it missed, or that it can't be told.
+- **Epoch.** A cursor of this epoch, or of an earlier one that the log continues, is a position; any other is none.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+from gateway.core.clock import Clock
+from gateway.core.counters import Counters
+from gateway.core.errors import TidegateError
+from gateway.core.log import Log
+from gateway.core.message import EVERYONE, Audience, Cursor, Message
+from gateway.core.payload import Payload
+from gateway.core.retention import NOTHING, Retention
+from gateway.core.topics import filter_matches
+
+__all__ = ["Deliver", "Engine", "MemoryEngine", "Publication", "Published", "Reading", "Span", "Wanted"]
+
+Deliver: TypeAlias = Callable[[Message], None]
+
+Published: TypeAlias = Callable[[Message | TidegateError | None], None]
+"""Called once: with the message, with why it isn't stored, or with None where it said nothing new."""
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """What is to become a message."""
+
+    room: str
+    payload: Payload
+    retention: Retention = NOTHING
+    topic: str | None = None
+    sender: str | None = None
+    retained: bool = False
+    """The broker had kept it; if it equals the topic's last value, it says nothing new and is dropped."""
+    clears: bool = False
+    """It takes its topic's last value back."""
+    volatile: bool = False
+    """It is for those who can take it now, and never kept."""
+    audience: Audience = EVERYONE
+
+    @property
+    def is_fleeting(self) -> bool:
+        """Whether it has no place in the log."""
+        return self.volatile or self.audience.is_addressed
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What of a subscription has been told: all messages after `start` up to `position`; None for nothing yet."""
+
+    start: int
+    position: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What came after some positions."""
+
+    messages: tuple[Message, ...]
+    """In order, each once."""
+    incomplete: Mapping[str, tuple[Message, ...]]
+    """The filters that were told nothing yet, or for which messages are lacking, each with its last values."""
+    head: int
+    """The place of the newest message."""
+    more: bool
+    """Whether there are more than the limit let through."""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A part of what is kept of a room, or of all that a filter matches: messages between two places."""
+
+    room_filter: str
+    after: int
+    before: int
+    limit: int
+    newest: bool
+    """Whether the limit leaves the oldest out, and not the newest."""
+
+
+class Engine(Protocol):
+    """See the module's text for the promises."""
+
+    @property
+    def epoch(self) -> str:
+        """What cursors begin with now."""
+        ...
+
+    @property
+    def head(self) -> int:
+        """The place of the newest message that was delivered."""
+        ...
+
+    def attach(self, deliver: Deliver) -> None:
+        """Say who takes the deliveries of this node; before all else, and once."""
+        ...
+
+    def publish(self, publication: Publication, done: Published) -> None:
+        """Give a message its place, keep and deliver it."""
+        ...
+
+    def position(self, cursor: Cursor) -> int | None:
+        """The place in the sequence that a cursor stands for; None if the log doesn't know it."""
+        ...
+
+    def last(self, room_filter: str, done: Callable[[int, tuple[Message, ...]], None]) -> None:
+        """The head, and the last values of a room or of all that a filter matches."""
+        ...
+
+    def read(self, wanted: Mapping[str, Wanted], limit: int, done: Callable[[Reading], None]) -> None:
+        """What one session's subscriptions, rooms or filters, lack; what one of them has told isn't told by another."""
+        ...
+
+    def history(self, span: Span, done: Callable[[tuple[Message, ...], bool], None]) -> None:
+        """The kept messages of a span, in order; and whether all that came after its beginning are kept."""
+        ...
+
+
+class MemoryEngine:
+    """The engine of one process; its log ends with it."""
+
+    def __init__(self, epoch: str, log: Log, clock: Clock, counters: Counters) -> None:
+        self.epoch = epoch
+        self.head = 0
+        self.log = log
+        self._clock = clock
+        self._counters = counters
+        self._deliver: Deliver = lambda _: None
+
+    def attach(self, deliver: Deliver) -> None:
+        """Say who takes the deliveries."""
+        self._deliver = deliver
+
+    def publish(self, publication: Publication, done: Published) -> None:
+        """Give a message its place, keep and deliver it, all before this returns."""
+        if publication.retained and self._is_known(publication):
+            self._counters.drops["retained_known"] += 1
+            done(None)
+            return
+        message = self.place(publication, self.head + (not publication.is_fleeting))
+        self.apply(message, publication)
+        done(message)
+
+    def place(self, publication: Publication, sequence: int) -> Message:
+        """The message that a publication becomes at this place."""
+        return Message(
+            publication.room,
+            publication.payload.data,
+            self.epoch,
+            sequence,
+            round(self._clock.time(), 3),
+            publication.topic,
+            publication.sender,
+            publication.retained,
+            publication.payload.binary,
+            publication.audience,
+            not publication.is_fleeting,
+        )
+
+    def apply(self, message: Message, publication: Publication) -> None:
+        """Keep and deliver a message whose turn it is."""
+        if message.kept:
+            self.head = message.sequence
+            if publication.clears:
+                self.log.forget(message.room, message.topic)
+            self.log.store(message, publication.retention)
+        self._deliver(message)
+
+    def _is_known(self, publication: Publication) -> bool:
+        """The broker tells what it retains again after each reconnection."""
+        last = self.log.last_of(publication.room, publication.topic)
+        return last is not None and last.data == publication.payload.data
+
+    def position(self, cursor: Cursor) -> int | None:
+        """The place that a cursor of this engine stands for."""
+        return cursor.sequence if cursor.epoch == self.epoch and cursor.sequence <= self.head else None
+
+    def last(self, room_filter: str, done: Callable[[int, tuple[Message, ...]], None]) -> None:
+        """Answer at once."""
+        done(self.head, tuple(self.log.last(room_filter)))
+
+    def read(self, wanted: Mapping[str, Wanted], limit: int, done: Callable[[Reading], None]) -> None:
+        """Answer at once."""
+        found: dict[int, Message] = {}
+        incomplete: dict[str, tuple[Message, ...]] = {}
+        for room_filter, want in wanted.items():
+            if want.position is None:
+                incomplete[room_filter] = tuple(self.log.last(room_filter))
+                continue
+            if want.position >= self.head:
+                continue
+            messages, complete = self.log.after(room_filter, want.position)
+            if complete:
+                found.update((message.sequence, message) for message in messages)
+            else:
+                incomplete[room_filter] = tuple(self.log.last(room_filter))
+        due = [found[sequence] for sequence in sorted(found) if not _told(found[sequence], wanted.items())]
+        done(Reading(tuple(due[:limit]), incomplete, self.head, len(due) > limit))
+
+    def history(self, span: Span, done: Callable[[tuple[Message, ...], bool], None]) -> None:
+        """Answer at once."""
+        found, complete = self.log.after(span.room_filter, span.after)
+        messages = sorted((m for m in found if m.sequence < span.before), key=lambda message: message.sequence)
+        done(tuple(messages[-span.limit :] if span.newest else messages[: span.limit]), complete)
+
+
+def _told(message: Message, wanted: Iterable[tuple[str, Wanted]]) -> bool:
+    """Whether one of a session's subscriptions has brought it the message already."""
+    return any(
+        want.position is not None
+        and want.start < message.sequence <= want.position
+        and filter_matches(room_filter, message.room)
+        for room_filter, want in wanted
+    )

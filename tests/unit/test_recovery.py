@@ -1,0 +1,350 @@
+"""Clients that leave, come back, and don't read: no gap, nothing twice, and nothing lacking in silence."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway.core import recovery as recoveries
+from gateway.core.limits import Limits
+from gateway.core.message import Cursor
+from gateway.core.retention import Retention, RoomRule
+from gateway.core.session import Session
+from gateway.core.topics import filter_matches
+from gateway.core.wire import Subscribe
+from tests.unit.conftest import ListSink, World, make_world
+
+HISTORY = [RoomRule("kept/#", Retention(messages=1000)), RoomRule("short/#", Retention(messages=3))]
+
+
+def publish(world: World, room: str, *data: object, **more: Any) -> None:
+    for each in data:
+        world.namespace.publish(room, each, lambda _: None, **more)
+
+
+def told(sink: ListSink) -> list[object]:
+    """What a client heard: data of messages, and for `subscribed` whether it recovered, with the last values."""
+    heard: list[object] = []
+    for sent in sink.take():
+        if sent["type"] == "message":
+            heard.append(sent["data"])
+        else:
+            last: Any = sent["last"]
+            heard.append((sent["recovered"], [message["data"] for message in last]))
+    return heard
+
+
+def test_who_comes_back_with_a_cursor_is_told_what_was_missed_then_what_comes() -> None:
+    world = make_world(rules=HISTORY)
+    publish(world, "kept/x", 1, 2, 3)
+    session, sink, _ = world.join()
+    world.subscribe(session, "kept/x", since="epoch-1")
+    publish(world, "kept/x", 4)
+    subscribed, *messages = sink.take()
+    assert (subscribed["recovered"], subscribed["cursor"], subscribed["last"]) == (True, "epoch-1", [])
+    assert [(sent["data"], sent["cursor"]) for sent in messages] == [(2, "epoch-2"), (3, "epoch-3"), (4, "epoch-4")]
+
+
+def test_who_comes_back_too_late_is_told_so_with_the_last_values() -> None:
+    world = make_world(rules=HISTORY)
+    publish(world, "short/x", 1, 2, 3, 4, 5)
+    for since, expected in (("epoch-2", [(True, []), 3, 4, 5]), ("epoch-1", [(False, [5])])):
+        session, sink, _ = world.join()
+        world.subscribe(session, "short/x", since=since)
+        assert told(sink) == expected
+
+
+def test_cursors_of_elsewhere_and_of_the_future_are_answered_with_the_last_values() -> None:
+    world = make_world(rules=HISTORY)
+    publish(world, "kept/x", 1)
+    for since in ("epoch-2", "epoch-999999999999999999", "other-1", "0-0"):
+        session, sink, _ = world.join()
+        world.subscribe(session, "kept/x", since=since)
+        (subscribed,) = sink.take()
+        assert (subscribed["recovered"], subscribed["cursor"]) == (False, "epoch-1")
+
+
+def test_several_rooms_come_back_merged_in_order() -> None:
+    world = make_world(rules=HISTORY)
+    for number in range(6):
+        publish(world, f"kept/{number % 3}", number)
+    session, sink, _ = world.join()
+    rooms = ("kept/0", "kept/1", "kept/+")
+    world.namespace.subscribe(session, Subscribe("all", rooms, Cursor("epoch", 0)))
+    assert [sent.get("id") for sent in sink.written[:3]] == [None, None, "all"]
+    assert told(sink) == [(True, []), (True, []), (True, []), 0, 1, 2, 3, 4, 5]
+
+
+def test_overlapping_subscriptions_that_come_back_one_after_the_other_bring_a_message_once() -> None:
+    world = make_world(rules=HISTORY)
+    publish(world, "kept/x", 1, 2, 3)
+    session, sink, _ = world.join()
+    world.subscribe(session, "kept/#", since="epoch-1")
+    world.subscribe(session, "kept/x", since="epoch-0")
+    publish(world, "kept/x", 4)
+    assert told(sink) == [(True, []), 2, 3, (True, []), 1, 4]
+
+
+def test_a_client_that_doesnt_read_costs_no_queue_and_is_told_later() -> None:
+    world = make_world(rules=HISTORY)
+    session, sink, _ = world.join()
+    world.subscribe(session, "kept/x")
+    sink.take()
+    pause(sink, session)
+    publish(world, "kept/x", *range(100))
+    assert sink.written == []
+    unpause(sink, session)
+    publish(world, "kept/x", 100)
+    assert told(sink) == list(range(101))
+
+
+def test_a_client_that_didnt_read_is_told_where_the_log_lacks_something() -> None:
+    world = make_world(rules=HISTORY)
+    session, sink, _ = world.join()
+    for room in ("short/x", "none/x", "kept/x"):
+        world.subscribe(session, room)
+    sink.take()
+    pause(sink, session)
+    for number in range(5):
+        publish(world, "short/x", number)
+    publish(world, "none/x", "gone")
+    publish(world, "kept/x", "kept")
+    unpause(sink, session)
+    publish(world, "none/x", "live")
+    assert told(sink) == [(False, [4]), (False, []), "kept", "live"]
+
+
+def test_a_client_that_missed_nothing_is_told_nothing() -> None:
+    world = make_world(rules=HISTORY)
+    session, sink, _ = world.join()
+    world.subscribe(session, "none/x")
+    sink.take()
+    pause(sink, session)
+    publish(world, "kept/other", 1)
+    unpause(sink, session)
+    assert sink.take() == []
+
+
+def test_a_client_that_takes_nothing_for_too_long_is_disconnected_with_a_reason() -> None:
+    world = make_world(Limits(lag_seconds=30), rules=HISTORY)
+    session, sink, _ = world.join()
+    world.subscribe(session, "kept/x")
+    for _ in range(3):  # slow, but it reads
+        pause(sink, session)
+        world.clock.advance(29)
+        unpause(sink, session)
+    assert not session.ended
+    pause(sink, session)
+    world.clock.advance(30)
+    assert sink.closed == (4408, "slow_consumer")
+    bye = sink.take()[-1]
+    assert (bye["code"], bye["retry"]) == ("slow_consumer", True)
+    assert (world.clock.waiting, len(world.namespace.recovery)) == (0, 0)
+
+
+def test_a_long_replay_lets_others_have_their_turn() -> None:
+    world = make_world(rules=HISTORY)
+    count = recoveries.CHUNK_MESSAGES * 3
+    publish(world, "kept/x", *range(count))
+    session, sink, _ = world.join()
+    world.subscribe(session, "kept/x", since="epoch-0")
+    assert told(sink) == [(True, []), *range(recoveries.CHUNK_MESSAGES)]
+    publish(world, "kept/x", "live")
+    assert sink.take() == []
+    world.clock.advance(0)
+    world.clock.advance(0)
+    world.clock.advance(0)
+    assert told(sink) == [*range(recoveries.CHUNK_MESSAGES, count), "live"]
+
+
+def test_a_client_that_stops_reading_in_the_midst_of_a_replay_goes_on_from_there() -> None:
+    world = make_world(rules=HISTORY)
+    publish(world, "kept/x", *range(10))
+    session, sink, _ = world.join()
+    sink.full_after = 4
+    sink.session = session
+    world.subscribe(session, "kept/x", since="epoch-0")
+    assert told(sink) == [(True, []), 0, 1, 2]
+    sink.full_after = 100
+    unpause(sink, session)
+    assert told(sink) == list(range(3, 10))
+
+
+def test_what_is_never_kept_is_dropped_for_a_busy_client_and_counted() -> None:
+    world = make_world(rules=HISTORY)
+    (slow, slow_sink, _), (quick, quick_sink, _) = world.join(), world.join()
+    for session in (slow, quick):
+        world.subscribe(session, "kept/x")
+    slow_sink.take(), quick_sink.take()
+    pause(slow_sink, slow)
+    publish(world, "kept/x", "typing", volatile=True)
+    publish(world, "elsewhere", "typing", volatile=True)
+    unpause(slow_sink, slow)
+    assert (told(slow_sink), told(quick_sink)) == ([], ["typing"])
+    assert world.counters.drops["fleeting_to_slow_client"] == 1
+
+
+def test_the_audience_is_everyone_all_but_the_sender_one_session_or_one_user() -> None:
+    world = make_world(rules=HISTORY)
+    ann, ann_tab, bob = (world.namespace.open("websocket", ListSink(), user) for user in ("ann", "ann", "bob"))
+    everyone = (ann, ann_tab, bob)
+    for session in everyone:
+        world.subscribe(session, "kept/+")
+        world.subscribe(session, "kept/x")
+    said: list[tuple[dict[str, Any], list[int]]] = [
+        ({}, [1, 1, 1]),
+        ({"echo": False}, [0, 1, 1]),
+        ({"to": {"session": bob.id}}, [0, 0, 1]),
+        ({"to": {"user": "ann"}}, [1, 1, 0]),
+        ({"to": {"user": "ann"}, "echo": False}, [0, 1, 0]),
+        ({"to": {"user": "nobody"}}, [0, 0, 0]),
+    ]
+    from gateway.core import wire
+
+    for fields, expected in said:
+        request = wire.read({"type": "publish", "room": "kept/x", "data": 1, **fields})
+        assert isinstance(request, wire.Publish)
+        for session in everyone:
+            session.sink.take()  # type: ignore[attr-defined]
+        publish(world, "kept/x", 1, audience=request.audience, sender=ann.id)
+        heard = [len([s for s in session.sink.take() if s["type"] == "message"]) for session in everyone]  # type: ignore[attr-defined]
+        assert heard == expected, fields
+
+
+def test_what_was_sent_to_one_is_not_told_to_others_later() -> None:
+    from gateway.core.message import Audience
+
+    world = make_world(rules=HISTORY)
+    publish(world, "kept/x", "secret", audience=Audience(session="s"))
+    publish(world, "kept/x", "open")
+    session, sink, _ = world.join()
+    world.subscribe(session, "kept/x", since="epoch-0")
+    assert told(sink) == [(True, []), "open"]
+
+
+def test_a_session_that_left_in_a_pause_leaves_nothing_behind() -> None:
+    world = make_world(rules=HISTORY)
+    session, sink, _ = world.join()
+    world.subscribe(session, "kept/x")
+    pause(sink, session)
+    session.end()
+    assert (world.clock.waiting, len(world.namespace.recovery), len(world.namespace._hub)) == (0, 0, 0)
+    session.resume()
+    assert len(world.namespace._hub) == 0
+
+
+def pause(sink: ListSink, session: Session) -> None:
+    sink.paused = True
+    session.pause()
+
+
+def unpause(sink: ListSink, session: Session) -> None:
+    sink.paused = False
+    session.resume()
+
+
+class DatedSink(ListSink):
+    """Writes down with each object the place that the sequence had reached."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__()
+        self.world = world
+
+    def write(self, data: bytes) -> None:
+        super().write(data)
+        self.written[-1]["at"] = self.world.namespace.engine.head
+
+
+@dataclass
+class Client:
+    """A client that keeps one cursor, comes back with it for all its rooms in one request, and knows what it heard."""
+
+    world: World
+    rooms: tuple[str, ...]
+    since: str | None = None
+    heard: list[int] = field(default_factory=list)
+    excused: set[int] = field(default_factory=set)
+    """Messages for which the gateway said that something is lacking."""
+    published: list[tuple[int, str]] = field(default_factory=list)
+    session: Session | None = None
+    sink: ListSink = field(default_factory=ListSink)
+
+    def connect(self) -> None:
+        if self.session is not None:
+            return
+        self.sink = DatedSink(self.world)
+        self.session = self.sink.session = self.world.namespace.open("websocket", self.sink)
+        since = None if self.since is None else Cursor.parse(self.since)
+        self.world.namespace.subscribe(self.session, Subscribe(None, self.rooms, since))
+
+    def disconnect(self, delivered: int) -> None:
+        """The connection breaks: only the first part of what was written arrives."""
+        if self.session is not None:
+            self.session.end()
+            self.take(self.sink.written[:delivered])
+            self.session = None
+
+    def stall(self, count: int) -> None:
+        self.sink.full_after = len(self.sink.written) + count
+
+    def read_on(self) -> None:
+        self.sink.full_after = 10**9
+        if self.session is not None:
+            unpause(self.sink, self.session)
+
+    def publish(self, room: str, count: int) -> None:
+        for _ in range(count):
+            number = len(self.published) + 1
+            self.published.append((number, room))
+            publish(self.world, room, number)
+
+    def take(self, written: list[dict[str, Any]]) -> None:
+        for sent in written:
+            self.since = sent["cursor"]
+            if sent["type"] == "message":
+                assert sent["data"] not in self.heard, "told twice"
+                self.heard.append(sent["data"])
+            elif not sent["recovered"]:
+                lacking = self.published[: sent["at"]]  # what came until then; the gateway has said that it lacks some
+                self.excused.update(number for number, room in lacking if filter_matches(sent["room"], room))
+
+
+PUBLISH = st.tuples(st.just("publish"), st.sampled_from(["kept/a", "kept/b", "short/a", "none/a"]), st.integers(1, 6))
+EVENT = st.one_of(
+    PUBLISH,
+    PUBLISH,
+    st.tuples(st.just("pause"), st.just(""), st.integers(0, 6)),
+    st.tuples(st.just("unpause"), st.just(""), st.just(0)),
+    st.tuples(st.just("disconnect"), st.just(""), st.integers(0, 30)),
+    st.tuples(st.just("connect"), st.just(""), st.just(0)),
+    st.tuples(st.just("turn"), st.just(""), st.just(0)),
+)
+SUBSCRIPTIONS = st.lists(
+    st.sampled_from(["kept/a", "kept/+", "short/a", "none/a", "#", "+/a"]), min_size=1, max_size=3, unique=True
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(EVENT, max_size=40), SUBSCRIPTIONS)
+def test_there_is_no_gap_and_nothing_twice_whatever_happens(
+    events: list[tuple[str, str, int]], subscriptions: list[str]
+) -> None:
+    world = make_world(rules=HISTORY)
+    client = Client(world, tuple(subscriptions))
+    client.connect()
+    do: dict[str, Callable[[str, int], None]] = {
+        "publish": client.publish,
+        "turn": lambda *_: world.clock.advance(0),
+        "connect": lambda *_: client.connect(),
+        "pause": lambda _, count: client.stall(count),
+        "unpause": lambda *_: client.read_on(),
+        "disconnect": lambda _, count: client.disconnect(count),
+    }
+    for what, room, count in [*events, ("connect", "", 0), ("unpause", "", 0), ("turn", "", 0)]:
+        do[what](room, count)
+    client.take(client.sink.take())
+    due = {n for n, room in client.published if any(filter_matches(wanted, room) for wanted in subscriptions)}
+    assert due - client.excused <= set(client.heard) <= due
+    assert client.heard == sorted(client.heard)

@@ -55,7 +55,7 @@ class HttpBridge:
             if not answer.done():
                 answer.set_result(error)
 
-        self._namespace.publish(room, data, done, binary=binary)
+        self._namespace.publish(room, data, done, binary=binary, key=_key_of(request))
         self._counters.published["http"] += 1
         error = await answer
         if error is not None:
@@ -89,6 +89,15 @@ def _room_of(request: Request) -> str:
     if len(rooms) != 1:
         raise BadMessage(f"room: expected one, as in {request.url.path}?room=sites/oslo, found {len(rooms)}")
     return rooms[0]
+
+
+def _key_of(request: Request) -> str | None:
+    """The key of a request that may come again, with or without the quotes of a structured field (RFC 9651 §3.3.3)."""
+    key = request.headers.get("idempotency-key")
+    if key is None:
+        return None
+    quoted = len(key) > 1 and key[0] == key[-1] == '"'
+    return wire.read_key(key[1:-1] if quoted else key)
 
 
 def _data_of(body: bytes, content_type: str) -> tuple[Any, bool]:

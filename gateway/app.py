@@ -53,7 +53,7 @@ class Gateway:
         self.broker = (
             None if settings.upstreams else EmbeddedBroker(BrokerOptions(settings.broker.host, settings.broker.port))
         )
-        self._random = random
+        self._clock, self._random = clock, random
         self.upstreams: dict[str, Upstream] = {}
         self.health = Health(self.upstreams)
         self.metrics = Metrics(self.counters, self.namespace, self.upstreams, self.supervisor, clock)
@@ -73,16 +73,18 @@ class Gateway:
             await self.broker.start()
             self.supervisor.start("broker", self._keep_broker)
         for options in self._upstream_options():
-            receive = partial(self._receive, options.name)
-            filters = self.namespace.routing.subscriptions(options.name)
-            self.upstreams[options.name] = Upstream(options, filters, receive, self._random)
+            self.upstreams[options.name] = self._make_upstream(options)
             self.supervisor.start(f"upstream {options.name}", self.upstreams[options.name].run)
         self.namespace.connect(self.upstreams)
         self.supervisor.start("sse heartbeat", self.sse.beat)
         self.supervisor.start("event loop watch", self.metrics.watch_event_loop)
 
-    def _receive(self, upstream: str, topic: str, payload: bytes, retained: bool) -> None:
-        self.namespace.receive(upstream, topic, payload, retained=retained)
+    def _make_upstream(self, options: UpstreamOptions) -> Upstream:
+        namespace = self.namespace
+        filters = namespace.routing.subscriptions(options.name)
+        changed = namespace.upstream_states.changed
+        changed(options.name, False)
+        return Upstream(options, filters, namespace.receive, namespace.receipts, changed, self._clock, self._random)
 
     def _upstream_options(self) -> list[UpstreamOptions]:
         if self.broker is None:
@@ -136,6 +138,8 @@ def _upstream_options(name: str, upstream: UpstreamSettings) -> UpstreamOptions:
         session_expiry_seconds=upstream.session_expiry_seconds,
         status_topic=upstream.status_topic,
         connect_timeout_seconds=upstream.connect_timeout_seconds,
+        acknowledge_timeout_seconds=upstream.acknowledge_timeout_seconds,
+        maximum_packet_bytes=upstream.maximum_packet_bytes,
         reconnect_min_seconds=upstream.reconnect_min_seconds,
         reconnect_max_seconds=upstream.reconnect_max_seconds,
     )

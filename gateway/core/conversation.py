@@ -35,7 +35,7 @@ class Conversation:
         self._counters = counters
 
     def greet(self, heartbeat_seconds: float) -> None:
-        """Say `welcome`."""
+        """Say `welcome`, and which upstreams are away."""
         limits = self._namespace.limits
         welcome = wire.encode(
             "welcome",
@@ -52,6 +52,7 @@ class Conversation:
             },
         )
         self._session.send("welcome", welcome)
+        self._namespace.upstream_states.tell(self._session)
 
     def receive(self, frame: str | bytes) -> None:
         """Answer one frame: text, or bytes, which this protocol has no use for."""
@@ -114,7 +115,9 @@ class Conversation:
             else:
                 self.refuse(request.id, error)
 
-        self._namespace.publish(request.room, request.data, done, binary=request.binary, sender=self._session.id)
+        self._namespace.publish(
+            request.room, request.data, done, binary=request.binary, sender=self._session.id, key=request.key
+        )
         self._counters.published[self._session.transport] += 1
 
     def _acknowledge(self, identifier: wire.RequestId) -> None:

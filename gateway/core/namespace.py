@@ -12,24 +12,32 @@ from typing import Any, Protocol
 
 from gateway.core.clock import Clock
 from gateway.core.counters import Counters
-from gateway.core.errors import BadMessage, ReadOnly, TidegateError, TooManySubscriptions
+from gateway.core.delivery import Delivery
+from gateway.core.errors import (
+    BadMessage,
+    ReadOnly,
+    TidegateError,
+    TooManySubscriptions,
+    UpstreamTimeout,
+    UpstreamUnavailable,
+)
 from gateway.core.hub import Hub
+from gateway.core.idempotency import Done, Idempotency
 from gateway.core.limits import Budget, Limits, TokenBucket
 from gateway.core.log import Log
 from gateway.core.message import Message
-from gateway.core.payload import Payload, PayloadError, decode, encode, to_json
+from gateway.core.payload import Payload, PayloadError, decode, digest, encode, to_json
+from gateway.core.receipts import Receipts
 from gateway.core.routes import PayloadKind, Route
 from gateway.core.routing import RoutingTable
 from gateway.core.session import Session, TransportName
 from gateway.core.sink import Sink
 from gateway.core.topics import InvalidName, check_filter, check_name
+from gateway.core.upstream_states import UpstreamStates
 
 __all__ = ["Done", "Namespace", "Upstream"]
 
 logger = logging.getLogger(__name__)
-
-Done = Callable[[TidegateError | None], None]
-"""Called once: with None when the message was taken, else with the reason why not."""
 
 
 class Upstream(Protocol):
@@ -56,12 +64,15 @@ class Namespace:
         self.routing = routing
         self.limits = limits
         self.sessions: dict[str, Session] = {}
+        self.upstream_states = UpstreamStates(self.sessions)
+        self.receipts = Receipts()
         self._upstreams: Mapping[str, Upstream] = {}
         self._clock = clock
         self._random = random
         self._counters = counters
         self._hub = Hub(counters)
         self._log = Log(f"{random.getrandbits(40):x}", limits.last_values, clock, counters)
+        self._keys = Idempotency(clock, counters)
         self._complaints = TokenBucket(0.1, 5, clock)
         """So many bad payloads are logged; all are counted."""
 
@@ -87,11 +98,27 @@ class Namespace:
         if error is not None:
             self._counters.closed[error.code] += 1
 
-    def receive(self, upstream: str, topic: str, raw: bytes, *, retained: bool) -> None:
-        """Take a device's message and deliver it to every room that it is routed to."""
-        self._counters.device_messages[upstream] += 1
-        self._counters.device_bytes += len(raw)
-        matches = self.routing.rooms_for(upstream, topic)
+    def receive(self, delivery: Delivery, stored: Callable[[], None]) -> None:
+        """Take a device's message and deliver it to every room that it is routed to.
+
+        `stored` is called once, whatever becomes of the message: it is handled, and need not come again.
+        """
+        receipt = delivery.receipt
+        try:
+            self._counters.device_messages[delivery.upstream] += 1
+            self._counters.device_bytes += len(delivery.payload)
+            if receipt is not None and self.receipts.repeats(delivery.upstream, receipt):
+                self._counters.drops["redelivered"] += 1
+                return
+            self._route(delivery)
+            if receipt is not None:
+                self.receipts.take(delivery.upstream, receipt)
+        finally:
+            stored()
+
+    def _route(self, delivery: Delivery) -> None:
+        topic, raw, retained = delivery.topic, delivery.payload, delivery.retained
+        matches = self.routing.rooms_for(delivery.upstream, topic)
         if not matches:
             self._counters.drops["unrouted"] += 1
             return
@@ -174,15 +201,36 @@ class Namespace:
         _check_room(check_filter, room)
         return self._log.cursor, self._log.last(room)
 
-    def publish(self, room: str, data: Any, done: Done, *, binary: bool = False, sender: str | None = None) -> None:
+    def publish(
+        self,
+        room: str,
+        data: Any,
+        done: Done,
+        *,
+        binary: bool = False,
+        sender: str | None = None,
+        key: str | None = None,
+    ) -> None:
         """Send a client's data to the devices that the room is routed to, or, if it has no route, to the room itself.
 
-        `done` is called once, when all of that is done.
+        `done` is called once, when all of that is done. What was published under the same key before isn't sent again.
 
         Raises:
-            BadMessage: that is no room, or the data isn't what the route says. Nothing was sent.
+            BadMessage: that is no room, the data isn't what the route says, or the key was used for other data. Nothing
+                was sent.
             ReadOnly: only devices write into this room.
+            RateLimited: too many wait for the same key.
         """
+
+        def send(done: Done) -> None:
+            self._send(room, data, done, binary=binary, sender=sender)
+
+        if key is None:
+            send(done)
+        else:
+            self._keys.once(room, key, digest(data, binary=binary), send, done)
+
+    def _send(self, room: str, data: Any, done: Done, *, binary: bool, sender: str | None) -> None:
         _check_room(check_name, room)
         matches = self.routing.topics_for(room)
         if matches:
@@ -214,9 +262,15 @@ class _Collected:
     waiting: int
     done: Done
     error: TidegateError | None = None
+    sent: bool = False
+    """Whether any was, or may have been."""
 
     def one(self, error: TidegateError | None) -> None:
         self.error = self.error or error
+        self.sent = self.sent or not isinstance(error, UpstreamUnavailable)
         self.waiting -= 1
-        if not self.waiting:
-            self.done(self.error)
+        if self.waiting:
+            return
+        if self.sent and isinstance(self.error, UpstreamUnavailable):
+            self.error = UpstreamTimeout(f"only some of the devices can have it: {self.error.message}")
+        self.done(self.error)

@@ -27,11 +27,13 @@ __all__ = [
     "encode_subscribed",
     "parse",
     "read",
+    "read_key",
     "request_id",
 ]
 
 SUBPROTOCOL: Final = "tidegate.v1.json"
 MAXIMUM_ID_LENGTH: Final = 64
+MAXIMUM_KEY_LENGTH: Final = 64
 
 RequestId = str | int | None
 """What a client calls its request; every answer to it bears the same."""
@@ -62,6 +64,8 @@ class Publish:
     room: str
     data: Any
     binary: bool
+    key: str | None = None
+    """What is sent again under the same key goes out once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +80,7 @@ Request = Subscribe | Unsubscribe | Publish | Ping
 _FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
     "subscribe": ("id", "room", "since"),
     "unsubscribe": ("id", "room"),
-    "publish": ("id", "room", "data", "binary"),
+    "publish": ("id", "room", "data", "binary", "key"),
     "ping": ("id",),
 }
 
@@ -136,7 +140,19 @@ def _read_publish(identifier: RequestId, value: Mapping[str, Any]) -> Publish:
     binary = value.get("binary", False)
     if not isinstance(binary, bool):
         raise BadMessage(f"binary: expected true or false, found {_shown(binary)}")
-    return Publish(identifier, room, value["data"], binary)
+    key = value.get("key")
+    return Publish(identifier, room, value["data"], binary, None if key is None else read_key(key))
+
+
+def read_key(key: object) -> str:
+    """A key of idempotency.
+
+    Raises:
+        BadMessage: it isn't one.
+    """
+    if not isinstance(key, str) or not 1 <= len(key) <= MAXIMUM_KEY_LENGTH:
+        raise BadMessage(f"key: expected a string of 1 to {MAXIMUM_KEY_LENGTH} characters, found {_shown(key)}")
+    return key
 
 
 def _room(value: Mapping[str, Any]) -> str:

@@ -36,11 +36,12 @@ export function matches(pattern, room) {
   return wanted.length === levels.length;
 }
 
-/** One lasting relation with a gateway. Dispatches `state` and `error` events; `state` is also a property. */
+/** One lasting relation with a gateway. Dispatches `state`, `upstream` and `error` events; `state` is also a property. */
 class Gate extends EventTarget {
   #options;
   #link = null;
   #rooms = new Map(); // pattern → Set of callbacks
+  #away = new Set(); // upstreams that the gateway can't reach
   #attempts = 0;
   #retry = null;
   #patience = null;
@@ -83,11 +84,14 @@ class Gate extends EventTarget {
     };
   }
 
-  /** Sends data into a room; resolves once the gateway has acknowledged it, rejects with a `TidegateError`. */
-  publish(room, data) {
+  /**
+   * Sends data into a room; resolves once the gateway has acknowledged it, rejects with a `TidegateError`. With a `key`,
+   * the same may be sent again without harm.
+   */
+  publish(room, data, { key } = {}) {
     if (this.#closed) return Promise.reject(new TidegateError("closed", "the client was closed"));
     if (this.state !== "open") return Promise.reject(new TidegateError("disconnected", "there is no connection now"));
-    return this.#link.publish(room, data);
+    return this.#link.publish(room, data, key);
   }
 
   /** Ends it for good. */
@@ -146,9 +150,25 @@ class Gate extends EventTarget {
     if (object.type === "message") this.#deliver(object, object.room, false);
     else if (object.type === "subscribed") {
       for (const message of object.last) this.#deliver(message, object.room, true);
-    } else if (object.type === "error") {
-      this.dispatchEvent(Object.assign(new Event("error"), { detail: errorFrom(object) }));
-    }
+    } else if (object.type === "welcome") this.#allUp();
+    else if (object.type === "upstream") this.#turned(object.name, object.state);
+    else if (object.type === "error") this.#tell("error", errorFrom(object));
+  }
+
+  /** After a welcome those that are away are named, and only those. */
+  #allUp() {
+    for (const name of [...this.#away]) this.#turned(name, "up");
+  }
+
+  #turned(name, state) {
+    if (this.#away.has(name) === (state === "down")) return;
+    if (state === "down") this.#away.add(name);
+    else this.#away.delete(name);
+    this.#tell("upstream", { name, state });
+  }
+
+  #tell(type, detail) {
+    this.dispatchEvent(Object.assign(new Event(type), { detail }));
   }
 
   /** Last values go to the pattern that was subscribed to, messages to every pattern that matches. */
@@ -163,7 +183,7 @@ class Gate extends EventTarget {
   #become(state) {
     if (state === this.state) return;
     this.state = state;
-    this.dispatchEvent(Object.assign(new Event("state"), { detail: state }));
+    this.#tell("state", state);
   }
 }
 
@@ -217,8 +237,8 @@ class Socket {
     this.#send({ type: "unsubscribe", room });
   }
 
-  publish(room, data) {
-    return this.#ask({ type: "publish", room, data });
+  publish(room, data, key) {
+    return this.#ask({ type: "publish", room, data, key });
   }
 
   close() {
@@ -324,11 +344,11 @@ class EventStream {
   /** The browser watches its own stream; there is no way to ask. */
   check() {}
 
-  async publish(room, data) {
+  async publish(room, data, key) {
     const url = new URL("publish", this.#options.url);
     url.searchParams.set("room", room);
     const signal = AbortSignal.timeout(ANSWER_SECONDS * 1000);
-    const headers = { "content-type": "application/json" };
+    const headers = { "content-type": "application/json", ...(key === undefined ? {} : { "idempotency-key": key }) };
     let response;
     try {
       response = await this.#options.fetch(url.href, { method: "POST", headers, body: JSON.stringify(data), signal });
@@ -362,7 +382,7 @@ class EventStream {
       this.#on.hear(object);
     };
     source.onmessage = hear;
-    for (const name of ["welcome", "subscribed", "bye"]) source.addEventListener(name, hear);
+    for (const name of ["welcome", "subscribed", "upstream", "bye"]) source.addEventListener(name, hear);
     source.onerror = (event) => {
       if (event.data !== undefined) return hear(event); // the gateway's `error`, which has the name of the browser's own
       this.close();

@@ -72,7 +72,7 @@ class UpstreamOptions:
     """Where `online` and, as the last will, `offline` are retained."""
     connect_timeout_seconds: float = 10
     acknowledge_timeout_seconds: float = 8
-    maximum_packet_bytes: int = 1024 * 1024
+    maximum_packet_bytes: int = 16 * 1024 * 1024
     """The largest packet that is taken or sent."""
     reconnect_min_seconds: float = 0.5
     reconnect_max_seconds: float = 30

@@ -94,7 +94,7 @@ class UpstreamSettings(Section):
     """How long the broker may take to accept the connection."""
     acknowledge_timeout_seconds: values.Seconds = 8
     """How long the broker may take to acknowledge a message before who sent it is told `upstream_timeout`."""
-    maximum_packet_bytes: values.PacketBytes = 1024 * KIB
+    maximum_packet_bytes: values.PacketBytes = 16 * 1024 * KIB
     """The largest MQTT packet, in both directions; the broker is asked not to send larger ones (MQTT 5)."""
     reconnect_min_seconds: values.Seconds = 0.5
     """The first pause before connecting again; each further one is longer."""

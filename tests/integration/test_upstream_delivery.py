@@ -13,9 +13,10 @@ import pytest
 from bridges.mqtt import Upstream, UpstreamOptions, UpstreamState
 from gateway.core.clock import SystemClock
 from gateway.core.delivery import Delivery
+from gateway.core.errors import TidegateError, UpstreamTimeout
 from gateway.core.receipts import Receipts
 from tests.integration.conftest import Device, browser
-from tests.proxy import PINGRESP, PUBACK, PUBREC, PUBREL, Proxy, proxy, swallowing
+from tests.proxy import PINGRESP, PUBACK, PUBLISH, PUBREC, PUBREL, Proxy, proxy, swallowing
 from tests.real import GatewayProcess, Mosquitto, configuration, mosquitto, wait_until
 
 Start = Callable[..., GatewayProcess]
@@ -270,3 +271,26 @@ async def test_a_broker_that_accepts_and_says_nothing_leaves_nothing_behind(betw
         assert len(asyncio.all_tasks()) <= 4
         between.thaw()
         await until(lambda: running.state is UpstreamState.UP)
+
+
+async def test_packet_identifiers_go_on_after_a_reconnection(between: Proxy) -> None:
+    """The broker may still hold a QoS 2 message under an old one, and would take a new message for it."""
+    identifiers: list[int] = []
+
+    def note(direction: str, kind: int, packet: bytes) -> bytes:
+        if (direction, kind) == ("up", PUBLISH):
+            topic_bytes = int.from_bytes(packet[2:4], "big")
+            identifiers.append(int.from_bytes(packet[4 + topic_bytes : 6 + topic_bytes], "big"))
+        return b"" if (direction, kind) == ("down", PUBREC) else packet
+
+    between.alter = note
+    outcomes: list[TidegateError | None] = []
+    async with upstream(between.port, Store().receive) as running:
+        for number in (1, 2):
+            running.publish("to/x", b"1", 2, False, outcomes.append)
+            await until(lambda n=number: len(identifiers) == n)  # type: ignore[misc]
+            between.cut()
+            await until(lambda n=number: len(outcomes) == n)  # type: ignore[misc]
+            await until(lambda: running.state is UpstreamState.UP)
+    assert len(set(identifiers)) == 2
+    assert [type(outcome) for outcome in outcomes] == [UpstreamTimeout] * 2

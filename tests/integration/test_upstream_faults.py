@@ -324,7 +324,7 @@ async def test_too_large_a_message_to_a_device_is_refused_and_the_connection_liv
         broker.stop()
         broker._config.write_text(f"max_packet_size 2000\n{broker._config.read_text()}")
         broker.start()
-        upstream = {"protocol": protocol, "maximum_packet_bytes": "1 MiB" if protocol == "5" else 2000}
+        upstream = {"protocol": protocol, "maximum_packet_bytes": "16 MiB" if protocol == "5" else 2000}
         gateway = start_gateway(configuration(broker.port, upstream=upstream))
         async with browser(gateway) as client:
             answer = await client.ask(type="publish", room="sites/a/b/commands", data="x" * 3000)

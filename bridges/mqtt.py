@@ -159,10 +159,11 @@ class Upstream:
             qos = min(self._status_qos, client.maximum_qos)
             await client.publish(self.options.status_topic, status, qos=qos, retain=True, timeout=FAREWELL_SECONDS)
 
-    def connected(self, session_present: bool) -> None:
+    def connected(self, client: Client, session_present: bool) -> None:
         """The broker has accepted the connection."""
         if not session_present:
             self._settle.forget(self.options.name)
+        self._publisher.resume(client, session_present)
 
     def published(self, packet_id: int, reason_code: ReasonCode | int) -> None:
         """The broker has acknowledged a message, or refused it."""

@@ -81,7 +81,7 @@ class UpstreamOptions:
 class ClientEvents(Protocol):
     """Who is told what comes, as it is read."""
 
-    def connected(self, session_present: bool) -> None:
+    def connected(self, client: "Client", session_present: bool) -> None:
         """The broker has accepted the connection; called before any message."""
         ...
 
@@ -118,7 +118,7 @@ class Client(aiomqtt.Client):
             self.maximum_qos = getattr(properties, "MaximumQoS", 2)
             in_flight = getattr(properties, "ReceiveMaximum", MAXIMUM_OUT_IN_FLIGHT)
             self.paho._max_inflight_messages = min(in_flight, MAXIMUM_OUT_IN_FLIGHT)  # paho ignores the broker's
-            self._events.connected(flags.session_present)
+            self._events.connected(self, flags.session_present)
         super()._on_connect(client, userdata, flags, reason_code, properties)
 
     def _on_message(self, client: paho.Client, userdata: Any, message: paho.MQTTMessage) -> None:  # noqa: ARG002

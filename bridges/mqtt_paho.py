@@ -35,6 +35,10 @@ class PahoClient(paho.Client):
         else:
             super()._send_pubrec(packet_id)
 
+    def release(self, packet_id: int) -> None:
+        """Send PUBREL for a message of an earlier connection."""
+        self._send_pubrel(packet_id)
+
     def fail(self, reason: MQTTErrorCode) -> None:
         """End the connection without waiting for the broker; nothing happens if it has ended."""
         if self._sock is not None:

@@ -31,6 +31,8 @@ class Publisher:
         self._options = options
         self._client: Client | None = None
         self._last_packet_id = 0
+        self._broken_off: list[int] = []
+        """QoS 2 exchanges that were under way when the connection was lost."""
         self._pending: dict[int, tuple[Done, asyncio.TimerHandle]] = {}
         self.lowered = False
         """Whether the broker took something only with less quality of service than its route says."""
@@ -40,6 +42,17 @@ class Publisher:
         client.paho._last_mid = self._last_packet_id
         self.lowered = False
 
+    def resume(self, client: Client, session_present: bool) -> None:
+        """Let the broker complete what was broken off, lest it wait for ever and has no room for more.
+
+        Whoever sent it was told that it may arrive. It is PUBREL that completes it, whether the broker has it or not
+        (MQTT 5 §4.3.3, reason 0x92).
+        """
+        broken_off, self._broken_off = self._broken_off, []
+        if session_present:
+            for packet_id in broken_off:
+                client.paho.release(packet_id)
+
     def connected(self, client: Client) -> None:
         """From now on messages can be sent."""
         self._client = client
@@ -48,6 +61,7 @@ class Publisher:
         """The connection has ended: whoever waits is told that nobody knows."""
         self._client = None
         self._last_packet_id = client.paho._last_mid
+        self._broken_off += [mid for mid, message in client.paho._out_messages.items() if message.qos == 2]
         lost, self._pending = self._pending, {}
         for done, timer in lost.values():
             timer.cancel()

@@ -1,7 +1,7 @@
 """QoS 1 and 2 from devices to browsers: acknowledged once stored, in order; each once, whatever is lost on the way."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from random import Random
@@ -22,13 +22,6 @@ from tests.real import GatewayProcess, Mosquitto, configuration, mosquitto, wait
 Start = Callable[..., GatewayProcess]
 PERSISTENT = {"session": "persistent", "client_id": "gate-1"}
 ROUTES = [{"topic": "q1/{x}", "room": "q1/{x}", "qos": 1}, {"topic": "q2/{x}", "room": "q2/{x}", "qos": 2}]
-
-
-@pytest.fixture
-def between(broker: Mosquitto) -> Iterator[Proxy]:
-    """A proxy in front of the broker."""
-    with proxy(broker.port) as running:
-        yield running
 
 
 def redelivered(gateway: GatewayProcess) -> bool:

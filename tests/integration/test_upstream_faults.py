@@ -1,46 +1,23 @@
 """What brokers do wrong: said in the log and in `/readyz`, told to clients, and survived without a restart."""
 
 import asyncio
-import base64
-import contextlib
-import hashlib
 import json
 import os
 import signal
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import httpx
 import paho.mqtt.client as paho
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
-from tests.integration.conftest import Browser, Device, browser
-from tests.proxy import PUBACK, PUBCOMP, SUBACK, Proxy, proxy, swallowing
-from tests.real import GatewayProcess, Mosquitto, configuration, mosquitto, wait_until
-
-Start = Callable[..., GatewayProcess]
-
-
-@pytest.fixture
-def between(broker: Mosquitto) -> Iterator[Proxy]:
-    """A proxy in front of the broker."""
-    with proxy(broker.port) as running:
-        yield running
-
-
-def plant(gateway: GatewayProcess) -> dict[str, Any]:
-    """What `/readyz` says of the upstream."""
-    found: dict[str, Any] = httpx.get(f"{gateway.url}/readyz").json()["upstreams"]["plant"]
-    return found
-
-
-async def until(condition: Callable[[], Any], what: str, deadline_seconds: float = 20.0) -> Any:
-    return await asyncio.to_thread(wait_until, condition, what, deadline_seconds)
+from tests.integration.conftest import Device, browser
+from tests.integration.faults import Start, allow, dynamic_security, notice, open_to_mosquitto, plant, until
+from tests.proxy import PUBACK, SUBACK, Proxy
+from tests.real import GatewayProcess, Mosquitto, configuration, mosquitto
 
 
 def descriptors(gateway: GatewayProcess) -> int:
@@ -50,14 +27,6 @@ def descriptors(gateway: GatewayProcess) -> int:
 
 def said_times(gateway: GatewayProcess, what: str, times: int) -> bool:
     return gateway.text.count(f"upstream plant {what}") == times
-
-
-async def notice(client: Browser) -> str:
-    """The next notice's state."""
-    while (heard := await client.hear())["type"] != "upstream":
-        pass
-    assert heard == {"type": "upstream", "name": "plant", "state": heard["state"]}
-    return str(heard["state"])
 
 
 @pytest.mark.parametrize("transport", ["websocket", "sse"])
@@ -116,15 +85,6 @@ async def test_a_half_open_connection_is_noticed_within_the_keep_alive(between: 
         assert (await client.ask(type="publish", room="sites/a/b/commands", data=1))["type"] == "ack"
 
 
-def open_to_mosquitto(*paths: Path) -> None:
-    """mosquitto gives up root before it reads some files."""
-    for path in paths:
-        path.chmod(0o644)
-        for parent in path.parents:
-            if parent.owner() == path.owner() and parent not in (Path("/"), Path("/tmp")):
-                parent.chmod(0o755)
-
-
 def say_again(broker: Mosquitto) -> None:
     """Let mosquitto read its files again."""
     assert broker._running is not None
@@ -160,60 +120,6 @@ async def test_a_wrong_password_is_said_and_works_once_the_broker_is_corrected(
         assert plant(gateway) == {"state": "up"}
     finally:
         broker.stop()
-
-
-def dynamic_security(path: Path, *allowed: str) -> None:
-    """Write mosquitto's rules: an administrator, and everyone else subscribes to what is allowed."""
-    salt, rounds = os.urandom(12), 101
-    password = hashlib.pbkdf2_hmac("sha512", b"admin", salt, rounds)
-    everything = [{"acltype": kind, "topic": "#", "allow": True} for kind in ("publishClientSend", "subscribePattern")]
-    some = [{"acltype": "subscribePattern", "topic": topic, "allow": True} for topic in allowed]
-    rules = {
-        "defaultACLAccess": {
-            "publishClientSend": True,
-            "publishClientReceive": True,
-            "subscribe": False,
-            "unsubscribe": True,
-        },
-        "clients": [
-            {
-                "username": "admin",
-                "password": base64.b64encode(password).decode(),
-                "salt": base64.b64encode(salt).decode(),
-                "iterations": rounds,
-                "roles": [{"rolename": "admin"}],
-            }
-        ],
-        "groups": [{"groupname": "anyone", "roles": [{"rolename": "anyone"}]}],
-        "roles": [
-            {
-                "rolename": "admin",
-                "acls": [*everything, {"acltype": "publishClientSend", "topic": "$CONTROL/#", "allow": True}],
-            },
-            {"rolename": "anyone", "acls": some},
-        ],
-        "anonymousGroup": "anyone",
-    }
-    path.write_text(json.dumps(rules))
-
-
-def allow(broker: Mosquitto, topic: str) -> None:
-    """Change mosquitto's rules while it runs."""
-    admin = paho.Client(CallbackAPIVersion.VERSION2)
-    admin.username_pw_set("admin", "admin")
-    admin.connect("127.0.0.1", broker.port)
-    admin.loop_start()
-    command = {
-        "command": "addRoleACL",
-        "rolename": "anyone",
-        "acltype": "subscribePattern",
-        "topic": topic,
-        "allow": True,
-        "priority": 0,
-    }
-    admin.publish("$CONTROL/dynamic-security/v1", json.dumps({"commands": [command]}), qos=1).wait_for_publish(10)
-    admin.disconnect()
-    admin.loop_stop()
 
 
 @pytest.mark.parametrize("protocol", ["3.1.1", "5"])
@@ -317,25 +223,6 @@ async def test_two_gateways_with_one_client_id_dont_fight_at_full_speed(
 
 
 @pytest.mark.parametrize("protocol", ["3.1.1", "5"])
-async def test_too_large_a_message_to_a_device_is_refused_and_the_connection_lives_on(
-    tmp_path: Path, start_gateway: Start, protocol: str
-) -> None:
-    with mosquitto(tmp_path) as broker:
-        broker.stop()
-        broker._config.write_text(f"max_packet_size 2000\n{broker._config.read_text()}")
-        broker.start()
-        upstream = {"protocol": protocol, "maximum_packet_bytes": "16 MiB" if protocol == "5" else 2000}
-        gateway = start_gateway(configuration(broker.port, upstream=upstream))
-        async with browser(gateway) as client:
-            answer = await client.ask(type="publish", room="sites/a/b/commands", data="x" * 3000)
-            assert (answer["type"], answer["code"]) == ("error", "upstream_refused")
-            assert "at most 2000" in answer["message"]
-            assert (await client.ask(type="publish", room="sites/a/b/commands", data="x"))["type"] == "ack"
-        assert plant(gateway) == {"state": "up"}
-        assert "is down" not in gateway.text
-
-
-@pytest.mark.parametrize("protocol", ["3.1.1", "5"])
 async def test_too_large_a_message_of_a_device_is_dropped_and_the_connection_lives_on(
     broker: Mosquitto, device: Device, start_gateway: Start, protocol: str
 ) -> None:
@@ -377,74 +264,3 @@ async def test_less_quality_of_service_than_asked_is_said_and_works(
             assert (await asyncio.to_thread(device.received, 1))[0].payload == b"1"
         device.stop()
         assert "is down" not in gateway.text.partition("upstream plant is up")[2]
-
-
-@pytest.mark.parametrize("swallowed", ["PUBACK", "PUBCOMP"])
-async def test_what_the_broker_never_acknowledges_times_out_and_the_rest_is_answered_by_its_id(
-    between: Proxy, device: Device, start_gateway: Start, swallowed: str
-) -> None:
-    kind, room, data = {
-        "PUBACK": (PUBACK, "sites/a/b/commands", {"n": 1}),
-        "PUBCOMP": (PUBCOMP, "firmware/x", "eA=="),
-    }[swallowed]
-    gateway = start_gateway(configuration(between.port, upstream={"acknowledge_timeout_seconds": 1}))
-    async with browser(gateway) as client:
-        between.alter = swallowing("down", kind)
-        for number in range(3):
-            await client.say(type="publish", room=room, data=data, binary=swallowed == "PUBCOMP", id=number)
-        await client.say(type="publish", room="shared/x", data=1, id="qos 0")
-        answers = {answer["id"]: answer for answer in [await client.hear() for _ in range(4)]}
-        assert answers["qos 0"]["type"] == "ack"
-        assert [answers[number]["code"] for number in range(3)] == ["upstream_timeout"] * 3
-        between.pass_all()
-        assert (await client.ask(type="publish", room=room, data=data, binary=swallowed == "PUBCOMP"))["type"] == "ack"
-
-
-@pytest.mark.parametrize(("room", "binary"), [("sites/a/b/commands", False), ("firmware/x", True)])
-async def test_many_in_flight_are_each_answered_by_their_own_id(
-    broker: Mosquitto, device: Device, start_gateway: Start, room: str, binary: bool
-) -> None:
-    gateway = start_gateway(configuration(broker.port, limits={"messages_burst": 1000, "messages_per_second": 1000}))
-    device.subscribe("#")
-    async with browser(gateway) as client:
-        for number in range(200):
-            await client.say(type="publish", room=room, data="eA==", binary=binary, id=number)
-        answers = [await client.hear() for _ in range(200)]
-    assert [answer["type"] for answer in answers] == ["ack"] * 200
-    assert sorted(answer["id"] for answer in answers) == list(range(200))
-    wanted = [m for m in await asyncio.to_thread(device.received, 201) if m.topic != "tidegate/status"]
-    assert len(wanted) == 200
-    assert "is down" not in gateway.text
-
-
-async def test_a_key_that_comes_again_reaches_the_device_once(
-    between: Proxy, device: Device, start_gateway: Start
-) -> None:
-    gateway = start_gateway(configuration(between.port, upstream={"acknowledge_timeout_seconds": 1}))
-    device.subscribe("commands/#", 1)
-    command = {"type": "publish", "room": "sites/a/b/commands", "data": {"switch": True}, "key": "k-1"}
-    async with browser(gateway) as client:
-        await client.say(**command, id=1)
-    async with browser(gateway) as client:  # its connection was lost, so it asks again
-        assert (await client.ask(**command))["type"] == "ack"
-        other = await client.ask(**{**command, "data": 2})
-        assert (other["code"], "key" in other["message"]) == ("bad_message", True)
-        url = f"{gateway.url}/publish?room=sites/a/b/commands"
-        again = httpx.post(url, json={"switch": True}, headers={"Idempotency-Key": "k-1"})
-        assert again.status_code == 200
-        between.alter = swallowing("down", PUBACK)
-        for _ in range(2):
-            assert (await client.ask(**{**command, "key": "k-2"}))["code"] == "upstream_timeout"
-        between.refuse()
-        assert await notice(client) == "down"
-        assert (await client.ask(**{**command, "key": "k-3"}))["code"] == "upstream_unavailable"
-        between.pass_all()
-        between.serve()
-        assert await notice(client) == "up"
-        assert (await client.ask(**{**command, "key": "k-3"}))["type"] == "ack"
-    assert httpx.post(url, json=1, headers={"Idempotency-Key": "x" * 65}).status_code == 400
-    device.publish("commands/end/end", "end", qos=1)
-    got = await asyncio.to_thread(device.received, 4)
-    assert [message.payload for message in got] == [b'{"switch":true}'] * 3 + [b"end"]
-    with contextlib.suppress(IndexError):
-        raise AssertionError(device._received[4])

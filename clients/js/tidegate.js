@@ -324,8 +324,8 @@ class Socket {
     }
     if (object.type === "welcome") {
       this.#watch = setInterval(() => this.#watchOver(), object.heartbeat_seconds * 1000);
-      this.#on.open();
       for (const { rooms, since } of this.#wanted()) this.subscribe(rooms, since);
+      this.#on.open(); // what is published from now on is heard
     } else if (object.type === "bye") this.#again = object.retry;
     this.#on.hear(object);
   }

@@ -164,6 +164,14 @@ test("over SSE it comes back with the newest cursor too", (t) => {
   assert.equal(FakeSource.all[2].url, "http://gate.example:8080/sse?room=a&since=e-4&room=b&since=");
 });
 
+test("who publishes as soon as the connection is open hears it, since the rooms come first", (t) => {
+  const gate = start(t);
+  gate.subscribe("a", () => {});
+  gate.addEventListener("state", () => gate.publish("a", 1).catch(() => {}));
+  FakeSocket.all[0].welcome();
+  assert.deepEqual(FakeSocket.all[0].sent.map((s) => s.type), ["subscribe", "publish"]);
+});
+
 test("it stays away when the gateway says so", (t) => {
   const gate = start(t);
   FakeSocket.all[0].welcome();

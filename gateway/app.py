@@ -1,5 +1,6 @@
 """The composition root: the only place that knows every part. `create_app(settings)` works under any ASGI server."""
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -35,6 +36,8 @@ from gateway.metrics import Metrics
 from gateway.supervisor import Supervisor
 
 __all__ = ["Gateway", "create_app"]
+
+logger = logging.getLogger(__name__)
 
 STOP_SECONDS = 0.8
 """How long background tasks may take to end; the broker's farewell is one exchange."""
@@ -110,7 +113,10 @@ class Gateway:
         self.health.draining = True
         for namespace in self.namespaces.values():
             for session in tuple(namespace.sessions.values()):
-                session.end(ShuttingDown("the gateway is shutting down"))
+                try:
+                    session.end(ShuttingDown("the gateway is shutting down"))
+                except Exception:
+                    logger.exception("session %s could not be told that the gateway is shutting down", session.id)
 
     async def stop(self) -> None:
         """End all that `start` started."""

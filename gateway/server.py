@@ -143,11 +143,12 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 class _ResponseTransport:
     """A streaming response as a `Transport`: `write` takes whole chunks (RFC 9112 §7.1)."""
 
-    __slots__ = ("_cycle", "_loop", "pressure")
+    __slots__ = ("_cycle", "_loop", "_watched", "pressure")
 
     def __init__(self, cycle: RequestResponseCycle, loop: asyncio.AbstractEventLoop) -> None:
         self._cycle = cycle
         self._loop = loop
+        self._watched = False
         self.pressure = _Pressure(cycle.transport)
 
     def write(self, data: bytes) -> None:
@@ -160,7 +161,7 @@ class _ResponseTransport:
 
     def close(self, code: int, reason: str) -> None:  # noqa: ARG002 - a stream has said both in its last event
         cycle = self._cycle
-        if cycle.disconnected or cycle.response_complete:
+        if cycle.disconnected or cycle.response_complete or cycle.transport.is_closing():
             return
         cycle.transport.write(b"0\r\n\r\n")
         cycle.response_complete = True
@@ -172,14 +173,36 @@ class _ResponseTransport:
     def paused(self) -> bool:
         return self.pressure.paused
 
+    @property
+    def endless(self) -> bool:
+        """Whether this is a stream, which goes on until the client or the gateway leaves."""
+        return self._watched and not self._cycle.response_complete
+
     def watch(self, limit_bytes: int, flow: Flow) -> None:
+        self._watched = True
         self.pressure.watch(limit_bytes, flow)
+
+    def lost(self) -> None:
+        """The client has left: tell whoever waits for that, though later requests wait behind this one."""
+        if not self._cycle.response_complete:
+            self._cycle.disconnected = True
+        self._cycle.message_event.set()
 
 
 class HttpProtocol(HttpToolsProtocol):
     """An HTTP connection that offers each response's transport."""
 
     _response: _ResponseTransport | None = None
+
+    def data_received(self, data: bytes) -> None:
+        # What is asked behind a stream is never answered. To keep it would stop reading, and hide that the client left.
+        if self._response is None or not self._response.endless:
+            super().data_received(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._response is not None:
+            self._response.lost()  # uvicorn tells only the newest request
+        super().connection_lost(exc)
 
     def on_headers_complete(self) -> None:
         super().on_headers_complete()

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from gateway.core.counters import Counters
 from gateway.core.namespace import Namespace
+from gateway.core.topics import is_too_deep
 
 __all__ = ["Intake"]
 
@@ -30,13 +31,16 @@ class Intake:
         return wanted
 
     def receive(self, upstream: str, topic: str, raw: bytes, *, retained: bool) -> None:
-        """Take a device's message for all namespaces.
+        """Take a device's message for all namespaces; one whose topic has too many levels is dropped.
 
         Raises:
             ExceptionGroup: it met faults in some of them; the others have it.
         """
         self.counters.device_messages[upstream] += 1
         self.counters.device_bytes += len(raw)
+        if is_too_deep(topic):
+            self.counters.drops["too_deep"] += 1
+            return
         wanted = False
         faults: list[Exception] = []
         for namespace in self._namespaces:

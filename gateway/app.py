@@ -22,7 +22,7 @@ from gateway.config import Settings, UpstreamSettings
 from gateway.core.clock import Clock, SystemClock
 from gateway.core.counters import Counters
 from gateway.core.engine import MemoryEngine
-from gateway.core.errors import MethodNotAllowed, NoSuchEndpoint, ShuttingDown
+from gateway.core.errors import MethodNotAllowed, NoSuchEndpoint, ShuttingDown, TidegateError
 from gateway.core.intake import Intake
 from gateway.core.log import Log, LogBounds
 from gateway.core.namespace import Namespace
@@ -68,6 +68,15 @@ class Gateway:
     def largest_message_bytes(self) -> int:
         """The largest message that any namespace takes: a server need not read more."""
         return max(namespace.limits.message_bytes for namespace in self.namespaces.values())
+
+    @property
+    def handshake_seconds(self) -> float:
+        """How long a client may take until it says which namespace it wants, and so whose limits hold."""
+        return max(namespace.limits.handshake_seconds for namespace in self.namespaces.values())
+
+    def refused(self, error: TidegateError) -> None:
+        """Count a client that was refused before it said which namespace it wants."""
+        self.intake.counters.refusals[error.code] += 1
 
     async def start(self) -> None:
         """Start the broker, if it is the gateway's own, then everything that runs beside the requests.

@@ -52,7 +52,9 @@ async def _serve(settings: Settings, *, demo: bool) -> None:
             message_bytes=gateway.largest_message_bytes,
             heartbeat_seconds=settings.heartbeat.interval_seconds,
             heartbeat_timeout_seconds=settings.heartbeat.timeout_seconds,
+            handshake_seconds=gateway.handshake_seconds,
             drain_seconds=settings.drain_seconds,
+            refused=gateway.refused,
             drain=gateway.drain,
         )
         try:

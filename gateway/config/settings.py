@@ -61,6 +61,8 @@ class LimitsSettings(Section):
     """Connections in all."""
     connections_per_address: values.Count = 100
     """Connections from one IP address."""
+    handshake_seconds: values.Seconds = 10.0
+    """How long a new connection has for its first request; the longest time of all namespaces holds."""
     subscriptions_per_connection: values.Count = 100
     """Rooms and patterns that one connection subscribes to."""
     message_bytes: values.Bytes = 64 * KIB

@@ -8,6 +8,8 @@ from typing import ClassVar
 __all__ = [
     "PROTOCOL_CLOSE_CODES",
     "BadMessage",
+    "HandshakeTimeout",
+    "HeadersTooLarge",
     "InternalError",
     "MessageTooLarge",
     "MethodNotAllowed",
@@ -99,6 +101,20 @@ class MethodNotAllowed(TidegateError):
 
     code = "method_not_allowed"
     http_status = 405
+
+
+class HandshakeTimeout(TidegateError):
+    """No whole request came within `limits.handshake_seconds` of the connection."""
+
+    code = "handshake_timeout"
+    http_status = 408
+
+
+class HeadersTooLarge(TidegateError):
+    """A request whose line and headers are larger than 64 KiB."""
+
+    code = "headers_too_large"
+    http_status = 431
 
 
 class MessageTooLarge(TidegateError):

@@ -23,6 +23,8 @@ class Limits:
 
     connections: int = 10_000
     connections_per_address: int = 100
+    handshake_seconds: float = 10.0
+    """How long a new connection has for its first request."""
     subscriptions_per_connection: int = 100
     message_bytes: int = 64 * 1024
     messages_per_second: float = 20

@@ -56,7 +56,8 @@ def check_name(name: str) -> None:
     """Check a topic or room that stands for itself.
 
     Raises:
-        InvalidName: it is empty, too long or too deep, or has an empty level, a wildcard, NUL, or a level that starts with `$`.
+        InvalidName: it is empty, too long or too deep, or has an empty level, a wildcard, NUL, or a level that starts
+            with `$`.
     """
     _check_size(name)
     if has_wildcard(name):

@@ -2,9 +2,12 @@
 
 import asyncio
 import errno
+import logging
 import os
+import resource
 import sys
 from contextlib import closing
+from typing import Final
 
 import typer
 import uvloop
@@ -18,6 +21,11 @@ from gateway.demo import run_demo
 from gateway.server import Server, bind
 
 __all__ = ["StartError", "run"]
+
+FILES_OF_OUR_OWN: Final = 100
+"""Files that are open besides clients' connections, and some to spare."""
+
+logger = logging.getLogger(__name__)
 
 
 class StartError(Exception):
@@ -39,6 +47,7 @@ def run(settings: Settings, *, demo: bool) -> None:
 
 
 async def _serve(settings: Settings, *, demo: bool) -> None:
+    _allow_open_files(sum(settings.core_limits(name).connections for name in settings.namespace_names()))
     host, port = settings.listen.host, settings.listen.port
     try:
         listener = bind(host, port)
@@ -70,6 +79,18 @@ async def _serve(settings: Settings, *, demo: bool) -> None:
             at = settings.broker
             or_else = "or name a broker of yours under `upstreams`"
             raise StartError(_explain(error.__cause__, "broker", at.host, at.port, or_else)) from None
+
+
+def _allow_open_files(connections: int) -> None:
+    """Raise the limit of open files as far as this user may: each connection is one."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    if most != resource.RLIM_INFINITY and most < connections + FILES_OF_OUR_OWN:
+        logger.warning(
+            "%d open files are allowed, too few for `limits.connections` (%d): allow more with `ulimit -Hn`",
+            most,
+            connections,
+        )
 
 
 def _explain(error: OSError, section: str, host: str, port: int, also: str) -> str:

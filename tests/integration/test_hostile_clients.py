@@ -1,5 +1,6 @@
 """Clients that would take more than their share, or leave in ways that no library does."""
 
+import resource
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
@@ -171,3 +172,15 @@ def test_a_handshake_with_larger_headers_than_the_library_takes_is_answered(gate
             b"Cookie: " + b"a" * 10_000 + b"\r\n\r\n"
         )
         assert hear(client, b"headers_too_large").startswith(b"HTTP/1.1 431 ")
+
+
+@pytest.mark.parametrize(("most", "warned"), [(2000, False), (300, True)])
+def test_as_many_files_may_be_open_as_the_user_is_allowed(
+    start_gateway: Callable[..., GatewayProcess], most: int, warned: bool
+) -> None:
+    def allow() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (256, most))
+
+    gateway = start_gateway({"broker": {"port": 0}, "limits": {"connections": 1000}}, preexec_fn=allow)
+    assert resource.prlimit(gateway.process.pid, resource.RLIMIT_NOFILE) == (most, most)
+    assert ("300 open files are allowed" in gateway.text) == warned

@@ -3,10 +3,11 @@
 import asyncio
 import contextlib
 import os
+import signal
 import sys
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, Final, NoReturn
 
 import orjson
 import typer
@@ -35,6 +36,8 @@ Config = Annotated[Path, typer.Option("--config", "-c", help="The configuration 
 Url = Annotated[str, typer.Option("--url", "-u", help="Where the gateway listens.")]
 DEFAULT_CONFIG = Path("config.yaml")
 DEFAULT_URL = "http://localhost:8080"
+INTERRUPTED: Final = 130
+"""The exit code of what a signal broke off."""
 
 
 def _fail(*lines: str) -> NoReturn:
@@ -154,7 +157,7 @@ def pub(
         value = given if text else orjson.loads(given)
     except orjson.JSONDecodeError as error:
         _fail(f"tidegate: DATA is no JSON ({error}): expected such as '{{\"switch\": true}}', or --text")
-    _talk(client.publish(url, room, value))
+    _talk(client.publish(url, room, value), endless=False)
 
 
 @app.command()
@@ -168,15 +171,23 @@ def demo(
     _talk(run_demo(host, port, interval_seconds=interval_seconds))
 
 
-def _talk(conversation: Coroutine[Any, Any, None]) -> None:
+def _talk(conversation: Coroutine[Any, Any, None], *, endless: bool = True) -> None:
+    """Run a conversation to its end, or until a signal, which is how an endless one is meant to end."""
     try:
-        asyncio.run(conversation)
+        asyncio.run(_until_signal(conversation))
     except client.ClientError as error:
         _fail(f"tidegate: {error}")
-    except KeyboardInterrupt:
-        return
+    except asyncio.CancelledError:
+        raise typer.Exit(0 if endless else INTERRUPTED) from None
     except BrokenPipeError:  # the reader of our output left
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+async def _until_signal(conversation: Coroutine[Any, Any, None]) -> None:
+    task = asyncio.ensure_future(conversation)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    await task
 
 
 def main() -> None:

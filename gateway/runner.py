@@ -66,6 +66,9 @@ async def _serve(settings: Settings, *, demo: bool) -> None:
             refused=gateway.refused,
             drain=gateway.drain,
         )
+        run = asyncio.current_task()
+        assert run is not None
+        server.end_on_signals(run)
         try:
             async with app.router.lifespan_context(app):
                 if demo and gateway.broker is not None:
@@ -73,6 +76,9 @@ async def _serve(settings: Settings, *, demo: bool) -> None:
                     gateway.supervisor.start("demo", lambda: run_demo(settings.broker.host, broker.port))
                 typer.echo(_banner(gateway, listener.getsockname()[1], demo=demo))
                 await server.serve([listener])
+        except asyncio.CancelledError:
+            if not server.should_exit:
+                raise
         except BrokerUnavailable as error:
             if not isinstance(error.__cause__, OSError):
                 raise StartError(str(error)) from None

@@ -158,17 +158,22 @@ class Server(uvicorn.Server):
         )
         self._drain = drain
 
+    def end_on_signals(self, run: asyncio.Task[Any]) -> None:
+        """From now on until the process ends, let SIGINT and SIGTERM end the server, or cancel `run` as it starts."""
+
+        def end(number: int) -> None:
+            starting = not (self.started or self.should_exit)
+            self.handle_exit(number, None)
+            if starting:
+                run.cancel()
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, end, number)
+
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """End in good order, exit code 0; uvicorn's own way raises the signal again after all is done."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self.handle_exit, number, None)
-        try:
-            yield
-        finally:
-            for number in (signal.SIGINT, signal.SIGTERM):
-                loop.remove_signal_handler(number)
+        """Not as uvicorn does it, whose handlers are gone before all has ended, and which raises the signal again."""
+        yield
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Take no more connections, say goodbye to those there are, and wait for what is under way."""

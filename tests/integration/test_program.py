@@ -275,5 +275,55 @@ def test_the_version_is_told() -> None:
 
 
 def test_module_and_command_are_the_same_program() -> None:
-    command = [sys.executable, "-m", "gateway.cli", "--version"]
+    command = [sys.executable, "-m", "gateway", "--version"]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.startswith("tidegate ")
+
+
+def handles(pid: int, number: signal.Signals) -> bool:
+    """Whether a process has a handler of its own for a signal."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    caught = int(status.partition("SigCgt:")[2].split()[0], 16)
+    return bool(caught >> (number - 1) & 1)
+
+
+@pytest.mark.parametrize("command", [["run", "--demo"], ["demo", "--port", "1"], ["sub", "a", "--url", "ws://[::1]:1"]])
+def test_ctrl_c_ends_it_in_good_order_whenever_it_comes(tmp_path: Path, command: list[str]) -> None:
+    (tmp_path / "config.yaml").write_text("listen: {port: 0}\nbroker: {port: 0}\n")
+    for moment in range(10):
+        with Running([TIDEGATE, *command], tmp_path / f"{moment}.log", cwd=tmp_path) as program:
+            wait_until(lambda: handles(program.process.pid, signal.SIGTERM), "Python has started")
+            time.sleep(moment * 0.06)  # any moment will do
+            program.send_signal(signal.SIGINT)
+            code = program.wait(5)
+            assert code == 0 or "no gateway answers" in program.text, program.text
+            assert "Traceback" not in program.text
+            assert "Aborted" not in program.text
+
+
+def test_ctrl_c_again_and_again_changes_nothing(tmp_path: Path) -> None:
+    for pause in (0.0, 0.01, 0.1):
+        with GatewayProcess(tmp_path / f"gateway-{pause}", embedded(), "--demo") as gateway:
+            while gateway.process.poll() is None:
+                gateway.send_signal(signal.SIGINT)
+                time.sleep(pause)
+            assert gateway.wait() == 0
+            assert "Traceback" not in gateway.text
+
+
+def test_it_ends_although_its_broker_froze(tmp_path: Path, broker: Mosquitto) -> None:
+    with GatewayProcess(tmp_path / "gateway", configuration(broker.port)) as gateway:
+        gateway.wait_until_ready()
+        broker.send_signal(signal.SIGSTOP)
+        started = time.monotonic()
+        gateway.send_signal(signal.SIGINT)
+        assert gateway.wait(5) == 0
+        print(f"ended in {time.monotonic() - started:.2f} s")
+    broker.send_signal(signal.SIGCONT)
+
+
+def test_the_demo_ends_in_good_order_on_sigterm(tmp_path: Path, broker: Mosquitto) -> None:
+    with Running([TIDEGATE, "demo", "--port", str(broker.port)], tmp_path / "demo.log") as demo:
+        wait_until(lambda: "commands/" in broker.text, "the devices are there")
+        demo.send_signal(signal.SIGTERM)
+        assert demo.wait(5) == 0
+    assert "Traceback" not in demo.text

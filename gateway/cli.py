@@ -36,6 +36,8 @@ Config = Annotated[Path, typer.Option("--config", "-c", help="The configuration 
 Url = Annotated[str, typer.Option("--url", "-u", help="Where the gateway listens.")]
 DEFAULT_CONFIG = Path("config.yaml")
 DEFAULT_URL = "http://localhost:8080"
+FAREWELL_SECONDS: Final = 1.0
+"""How long a conversation may take to end when it is told to."""
 INTERRUPTED: Final = 130
 """The exit code of what a signal broke off."""
 
@@ -184,10 +186,18 @@ def _talk(conversation: Coroutine[Any, Any, None], *, endless: bool = True) -> N
 
 
 async def _until_signal(conversation: Coroutine[Any, Any, None]) -> None:
-    task = asyncio.ensure_future(conversation)
+    loop, task = asyncio.get_running_loop(), asyncio.ensure_future(conversation)
+    signalled = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
-    await task
+        loop.add_signal_handler(number, signalled.set)
+    waiting = asyncio.ensure_future(signalled.wait())
+    await asyncio.wait((task, waiting), return_when=asyncio.FIRST_COMPLETED)
+    if not signalled.is_set():
+        waiting.cancel()
+        return await task
+    task.cancel()
+    await asyncio.wait((task,), timeout=FAREWELL_SECONDS)
+    raise asyncio.CancelledError  # `asyncio.run` cancels again what has missed it: `wait_for` of Python 3.11 may
 
 
 def main() -> None:

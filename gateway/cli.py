@@ -136,7 +136,7 @@ def sub(
 
     async def print_messages() -> None:
         left = count
-        async with contextlib.aclosing(client.subscribe(url, rooms)) as messages:
+        async with contextlib.aclosing(client.subscribe(url, [_checked("ROOM", room) for room in rooms])) as messages:
             async for message in messages:
                 typer.echo(orjson.dumps(message).decode())
                 left = None if left is None else left - 1
@@ -154,12 +154,12 @@ def pub(
     text: Annotated[bool, typer.Option("--text", help="Send the data as a string.")] = False,
 ) -> None:
     """Publish into a room, and end once the gateway has acknowledged it."""
-    given = sys.stdin.read() if data == "-" else data
+    given = _checked("DATA", sys.stdin.buffer.read().decode(errors="surrogateescape") if data == "-" else data)
     try:
         value = given if text else orjson.loads(given)
     except orjson.JSONDecodeError as error:
         _fail(f"tidegate: DATA is no JSON ({error}): expected such as '{{\"switch\": true}}', or --text")
-    _talk(client.publish(url, room, value), endless=False)
+    _talk(client.publish(url, _checked("ROOM", room), value), endless=False)
 
 
 @app.command()
@@ -171,6 +171,15 @@ def demo(
     """Simulate a dozen devices at three sites, over real MQTT; Ctrl-C ends it."""
     configure_logging("info", "auto")
     _talk(run_demo(host, port, interval_seconds=interval_seconds))
+
+
+def _checked(what: str, text: str) -> str:
+    """Text that was given as bytes: what isn't UTF-8 in it shows as surrogates."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        _fail(f"tidegate: {what} is no UTF-8 text")
+    return text
 
 
 def _talk(conversation: Coroutine[Any, Any, None], *, endless: bool = True) -> None:

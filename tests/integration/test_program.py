@@ -235,7 +235,14 @@ def test_check_prints_ok_or_all_problems(tmp_path: Path) -> None:
         (["routes", "explain", "nothing/here", "-c", str(ROOT / "config.yaml")], "no route takes"),
         (["sub", "a", "--url", "http://127.0.0.1:1"], "no gateway answers"),
         (["sub", "a", "--url", "nonsense"], "expected one such as http://localhost:8080"),
+        (["sub", "a", "--url", "http://[::1"], "expected one such as http://localhost:8080"),
+        (["sub", "a", "--url", "http://localhost:99999"], "expected one such as http://localhost:8080"),
+        (["sub", "a", "--url", f"http://{'a' * 70}.example"], "expected one such as http://localhost:8080"),
         (["pub", "a", "{", "--url", "http://127.0.0.1:1"], "DATA is no JSON"),
+        (["pub", "a", "\udcff", "--url", "http://127.0.0.1:1"], "DATA is no UTF-8"),
+        (["pub", "a", "\udcff", "--text", "--url", "http://127.0.0.1:1"], "DATA is no UTF-8"),
+        (["pub", "r\udcff", "1", "--url", "http://127.0.0.1:1"], "ROOM is no UTF-8"),
+        (["sub", "r\udcff", "--url", "http://127.0.0.1:1"], "ROOM is no UTF-8"),
     ],
 )
 def test_a_users_mistake_is_one_sentence_never_a_traceback(arguments: list[str], named: str, tmp_path: Path) -> None:
@@ -244,6 +251,20 @@ def test_a_users_mistake_is_one_sentence_never_a_traceback(arguments: list[str],
     assert ended.returncode == 1
     assert named in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("at", ["127.0.0.1:1", "127.0.0.1:x", "[::1", "127.0.0.1:1/x@y"])
+def test_a_password_in_an_address_is_not_echoed(at: str) -> None:
+    ended = run_to_the_end("sub", "a", "--url", f"http://me:s3cret@{at}")
+    assert ended.returncode == 1
+    assert "s3cret" not in ended.stderr + ended.stdout
+    assert "Traceback" not in ended.stderr
+
+
+def test_pub_says_that_standard_input_is_no_utf_8() -> None:
+    command = [str(TIDEGATE), "pub", "a", "-", "--text", "--url", "http://127.0.0.1:1"]
+    ended = subprocess.run(command, input=b"\xff", capture_output=True, timeout=30)
+    assert (ended.returncode, ended.stderr) == (1, b"tidegate: DATA is no UTF-8 text\n")
 
 
 def test_explain_says_what_comes_out() -> None:

@@ -26,8 +26,7 @@ async def subscribe(url: str, rooms: Sequence[str]) -> AsyncGenerator[dict[str, 
         ClientError: the gateway can't be reached, refuses, or goes away.
     """
     async with _connected(url) as connection:
-        for number, room in enumerate(rooms):
-            await _send(connection, type="subscribe", id=number, room=room)
+        await _send(connection, type="subscribe", id=0, room=list(dict.fromkeys(rooms)))
         async for received in _objects(connection):
             match received["type"]:
                 case "subscribed":

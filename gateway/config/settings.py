@@ -69,7 +69,7 @@ class LimitsSettings(Section):
     """The largest message or request body that a client may send."""
     messages_per_second: values.Rate = 20
     """Messages of one connection, on the long run."""
-    messages_burst: values.Count = 40
+    messages_burst: values.Count = 120
     """Messages of one connection, at once."""
     bytes_per_second: values.Bytes = 256 * KIB
     """Bytes of one connection, on the long run."""

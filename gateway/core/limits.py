@@ -28,7 +28,7 @@ class Limits:
     subscriptions_per_connection: int = 100
     message_bytes: int = 64 * 1024
     messages_per_second: float = 20
-    messages_burst: int = 40
+    messages_burst: int = 120
     bytes_per_second: int = 256 * 1024
     bytes_burst: int = 512 * 1024
     refusals: int = 10

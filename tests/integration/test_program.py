@@ -348,3 +348,16 @@ def test_the_demo_ends_in_good_order_on_sigterm(tmp_path: Path, broker: Mosquitt
         demo.send_signal(signal.SIGTERM)
         assert demo.wait(5) == 0
     assert "Traceback" not in demo.text
+
+
+def test_sub_asks_for_all_its_rooms_in_one_message(tmp_path: Path) -> None:
+    limits = {"messages_per_second": 5, "messages_burst": 2, "refusals": 1}
+    with GatewayProcess(tmp_path / "gateway", {**embedded(), "limits": limits}) as gateway:
+        rooms = [f"r{number}" for number in range(60)]
+        command = [TIDEGATE, "sub", *rooms, "r0", "--count", "1", "--url", gateway.url]
+        with Running(command, tmp_path / "sub.log") as subscriber:
+            url = f"{gateway.url}/metrics"
+            wait_until(lambda: 'transport="websocket"} 1.0' in httpx.get(url).text, "the subscriber is there")
+            wait_until(lambda: httpx.post(f"{gateway.url}/publish?room=r59", json=1) and subscriber.text, "it hears")
+            assert subscriber.wait() == 0
+            assert json.loads(subscriber.text.splitlines()[0])["room"] == "r59"

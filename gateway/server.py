@@ -154,6 +154,7 @@ class Server(uvicorn.Server):
                 log_config=None,
                 access_log=False,
                 server_header=False,
+                proxy_headers=False,  # anybody could say to come from anywhere, and so pass all limits per address
             )
         )
         self._drain = drain

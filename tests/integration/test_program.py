@@ -354,10 +354,15 @@ def test_sub_asks_for_all_its_rooms_in_one_message(tmp_path: Path) -> None:
     limits = {"messages_per_second": 5, "messages_burst": 2, "refusals": 1}
     with GatewayProcess(tmp_path / "gateway", {**embedded(), "limits": limits}) as gateway:
         rooms = [f"r{number}" for number in range(60)]
-        command = [TIDEGATE, "sub", *rooms, "r0", "--count", "1", "--url", gateway.url]
+        command: list[str | Path] = [TIDEGATE, "sub", *rooms, "r0", "--count", "1", "--url", gateway.url]
         with Running(command, tmp_path / "sub.log") as subscriber:
             url = f"{gateway.url}/metrics"
             wait_until(lambda: 'transport="websocket"} 1.0' in httpx.get(url).text, "the subscriber is there")
-            wait_until(lambda: httpx.post(f"{gateway.url}/publish?room=r59", json=1) and subscriber.text, "it hears")
+
+            def hears() -> str:
+                httpx.post(f"{gateway.url}/publish?room=r59", json=1)
+                return subscriber.text
+
+            wait_until(hears, "it hears")
             assert subscriber.wait() == 0
             assert json.loads(subscriber.text.splitlines()[0])["room"] == "r59"

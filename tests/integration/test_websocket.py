@@ -155,6 +155,25 @@ async def test_connections_are_limited_per_address_and_in_all_and_given_back(
         pass
 
 
+async def test_no_client_passes_the_limits_by_saying_that_it_comes_from_elsewhere(
+    broker: Mosquitto, start_gateway: Callable[..., GatewayProcess]
+) -> None:
+    gateway = start_gateway(configuration(broker.port, limits={"connections_per_address": 2}))
+
+    def from_(address: str) -> dict[str, str]:
+        return {"X-Forwarded-For": address, "Forwarded": f"for={address}"}
+
+    async with (
+        browser(gateway, additional_headers=from_("192.0.2.1")),
+        browser(gateway, additional_headers=from_("192.0.2.2")),
+    ):
+        with pytest.raises(InvalidStatus) as refused:
+            async with browser(gateway, additional_headers=from_("192.0.2.3")):
+                pass
+        assert refused.value.response.status_code == 429
+        assert httpx.get(f"{gateway.url}/sse?room=a", headers=from_("192.0.2.4")).status_code == 429
+
+
 async def test_a_session_ends_whatever_way_it_ends(gateway: GatewayProcess) -> None:
     async with browser(gateway) as closing:
         await closing.ask(type="subscribe", room="#")

@@ -26,7 +26,7 @@ from gateway.core.errors import MethodNotAllowed, NoSuchEndpoint, ShuttingDown, 
 from gateway.core.intake import Intake
 from gateway.core.log import Log, LogBounds
 from gateway.core.namespace import Namespace
-from gateway.core.origins import Origins
+from gateway.core.origins import Origins, is_loopback
 from gateway.core.problem import problem
 from gateway.core.retention import RoomRules
 from gateway.core.routing import RoutingTable
@@ -59,7 +59,8 @@ class Gateway:
         self.upstreams: dict[str, Upstream] = {}
         self.health = Health(self.upstreams)
         self.metrics = Metrics(self.intake, self.namespaces, self.upstreams, self.supervisor, clock)
-        origins, heartbeat_seconds = Origins(settings.origins), settings.heartbeat.interval_seconds
+        origins = Origins(settings.origins, settings.hosts, local=is_loopback(settings.listen.host))
+        heartbeat_seconds = settings.heartbeat.interval_seconds
         self.endpoints = {
             name: Endpoints(namespace, origins, clock, heartbeat_seconds) for name, namespace in self.namespaces.items()
         }

@@ -188,6 +188,8 @@ class Settings(BaseSettings):
     """MQTT brokers by name; with none, the embedded one is started."""
     origins: tuple[Origin, ...] = ()
     """Origins such as `https://dashboard.example` whose pages may connect, besides the gateway's own."""
+    hosts: tuple[values.Host, ...] = ()
+    """Names that the gateway's own pages may have; none stands for any, on the loopback for the loopback's."""
     limits: LimitsSettings = LimitsSettings()
     """How much clients may use."""
     heartbeat: HeartbeatSettings = HeartbeatSettings()

@@ -95,6 +95,14 @@ async def test_pages_of_other_origins_are_refused_on_every_way_in(
             assert refused.value.response.status_code == 403
 
 
+def test_a_page_whose_name_leads_here_all_at_once_is_not_the_gateways_own(gateway: GatewayProcess) -> None:
+    for name, status in (("evil.example", 403), ("localhost", 200)):
+        host = f"{name}:{gateway.port}"
+        headers = {"Host": host, "Origin": f"http://{host}"}
+        answer = httpx.post(f"{gateway.url}/publish?room=chat/x", json=1, headers=headers)
+        assert answer.status_code == status
+
+
 async def test_a_flood_gets_the_named_error_then_is_closed_and_others_notice_nothing(
     gateway: GatewayProcess, device: Device
 ) -> None:

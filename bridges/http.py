@@ -48,7 +48,7 @@ class HttpBridge:
 
     async def _publish(self, request: Request) -> Response:
         if request.method != "POST":
-            raise MethodNotAllowed(f"{request.method} is not served here: expected POST")
+            raise MethodNotAllowed(f"{request.method} is not served here: expected POST", allowed=["POST"])
         caller = Caller.of(request.scope)
         self._admission.check_origin(caller)
         room = _room_of(request)

@@ -221,8 +221,10 @@ async def _client(path: Path, request: Request) -> Response:  # noqa: ARG001 - a
 
 async def _no_such_endpoint(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    kind = MethodNotAllowed if error.status_code == 405 else NoSuchEndpoint
-    told = kind(f"{request.method} {request.url.path} is not served here: see docs/http.md for what is")
+    text = f"{request.method} {request.url.path} is not served here: see docs/http.md for what is"
+    allowed = (error.headers or {}).get("Allow", "GET, HEAD")  # files are served so, and say nothing
+    methods = allowed.split(", ")
+    told = MethodNotAllowed(text, allowed=methods) if error.status_code == 405 else NoSuchEndpoint(text)
     status, headers, body = problem(told)
     response = Response(body, status)
     response.raw_headers = headers

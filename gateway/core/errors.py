@@ -3,6 +3,7 @@
 Raised in the core, translated once by each bridge. docs/wire-protocol.md prints the same table; a test compares them.
 """
 
+from collections.abc import Iterable
 from typing import ClassVar
 
 __all__ = [
@@ -101,6 +102,11 @@ class MethodNotAllowed(TidegateError):
 
     code = "method_not_allowed"
     http_status = 405
+
+    def __init__(self, message: str, *, allowed: Iterable[str]) -> None:
+        super().__init__(message)
+        self.allowed = tuple(allowed)
+        """The methods that are served: the response has to name them (RFC 9110 §15.5.6)."""
 
 
 class HandshakeTimeout(TidegateError):

@@ -72,6 +72,23 @@ class _ResponseTransport:
         self._cycle.message_event.set()
 
 
+def _never_chunk(cycle: RequestResponseCycle) -> None:
+    """Answer as HTTP/1.0 can be: what has no length ends with the connection (RFC 9112 §6.1, §6.3)."""
+    send, unmeasured = cycle.send, False
+
+    async def send_unchunked(message: Any) -> None:
+        nonlocal unmeasured
+        if message["type"] == "http.response.start":
+            unmeasured = all(name.lower() != b"content-length" for name, _ in message.get("headers", ()))
+            if unmeasured:
+                cycle.chunked_encoding = False
+        elif unmeasured:
+            cycle.expected_content_length = len(message.get("body", b""))
+        await send(message)
+
+    cycle.send = send_unchunked  # type: ignore[method-assign]
+
+
 class HttpProtocol(HttpToolsProtocol):
     """An HTTP connection that offers each response's transport."""
 
@@ -115,6 +132,8 @@ class HttpProtocol(HttpToolsProtocol):
             self._response = _ResponseTransport(self.cycle, self.loop)
             extensions: dict[str, Any] = {"tidegate": self._response}
             self.scope["extensions"] = extensions
+        elif self.scope["http_version"] != "1.1":
+            _never_chunk(self.cycle)
 
     def on_message_complete(self) -> None:
         super().on_message_complete()

@@ -14,11 +14,22 @@ ENDLESS: Final = ("run", "demo", "sub")
 
 def main() -> None:
     """Run the command line."""
+    _open_standard_streams()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _leave)
     from gateway import cli
 
     cli.main()
+
+
+def _open_standard_streams() -> None:
+    """Lead nowhere what the shell closed (`>&-`): else the next file to be opened would be taken for it."""
+    for descriptor, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest that is free, which is this one
+            setattr(sys, name, open(descriptor, mode, closefd=False))  # noqa: SIM115 - for as long as the process
 
 
 def _leave(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - a signal handler

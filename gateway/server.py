@@ -63,6 +63,14 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self.stop_keepalive()
         self.close_timer = self.loop.call_later(CLOSE_GRACE_SECONDS, self.transport.abort)
 
+    def send_receive_event_to_app(self) -> None:
+        if self.curr_msg_data_type == "text" and not self.close_sent and not _is_utf8(b"".join(self.frames)):
+            self.frames = []  # uvicorn would log a traceback, and so each client could fill the log
+            self.conn.send_close(1007)
+            self.handle_parser_exception()
+            return
+        super().send_receive_event_to_app()
+
     def handle_ping(self) -> None:
         # The answer, which the library has written already, is a write like any other to a client that doesn't read.
         self.write(b"".join(self.conn.data_to_send()))
@@ -123,6 +131,14 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         super().keepalive_timeout()
         # Closing waits for what is unsent, and a peer that is gone takes nothing.
         self.loop.call_later(CLOSE_GRACE_SECONDS, self.transport.abort)
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 class Server(uvicorn.Server):

@@ -184,3 +184,15 @@ def test_as_many_files_may_be_open_as_the_user_is_allowed(
     gateway = start_gateway({"broker": {"port": 0}, "limits": {"connections": 1000}}, preexec_fn=allow)
     assert resource.prlimit(gateway.process.pid, resource.RLIMIT_NOFILE) == (most, most)
     assert ("300 open files are allowed" in gateway.text) == warned
+
+
+def test_text_that_is_no_utf_8_is_closed_with_1007_and_fills_no_log(gateway: GatewayProcess) -> None:
+    before = gateway.text
+    for _ in range(3):
+        with closing(raw_client(gateway)) as client:
+            client.sendall(frame(0x1, b"\xff"))
+            assert b"\x88\x02\x03\xef" in hear(client, b"\x88")
+    with closing(connection(gateway)) as client:
+        client.sendall(b"nonsense\r\n\r\n")
+        hear(client, b"400")
+    assert gateway.text == before

@@ -16,7 +16,7 @@ from gateway import __version__, client
 from gateway.config import ConfigurationError, Settings, load_settings
 from gateway.core.namespace import DEFAULT_NAMESPACE
 from gateway.core.routing import Explanation, RoutingTable
-from gateway.core.topics import InvalidName, check_name
+from gateway.core.topics import InvalidName, check_topic
 from gateway.demo import run_demo
 from gateway.logs import configure_logging
 
@@ -106,7 +106,7 @@ def explain(
     """Say which routes a topic or room takes, and what comes out."""
     settings = _load(config)
     try:
-        check_name(name)
+        check_topic(name)
     except InvalidName as error:
         _fail(f"tidegate: {error}")
     if namespace not in settings.namespace_names():

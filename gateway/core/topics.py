@@ -19,6 +19,7 @@ __all__ = [
     "all_capturable",
     "check_filter",
     "check_name",
+    "check_topic",
     "filter_matches",
     "has_wildcard",
     "is_too_deep",
@@ -64,6 +65,15 @@ def check_name(name: str) -> None:
         raise InvalidName(f"{name!r} has a wildcard: expected one name without + or #")
     if not all_capturable(name):
         raise InvalidName(f"{name!r} is no name: expected levels between /, none empty, none starting with $, no NUL")
+
+
+def check_topic(name: str) -> None:
+    """Check a topic of a device that a route can take: as `check_name`, but levels may start with `$`, as in `$SYS`.
+
+    Raises:
+        InvalidName: it is none.
+    """
+    check_name(name.replace("$", "_"))
 
 
 def check_filter(name: str) -> None:

@@ -230,3 +230,15 @@ def test_an_error_names_the_source_that_won(load: Load) -> None:
     with pytest.raises(ConfigurationError, match=r"^command line: listen.port: .* found 70000$"):
         load(text, environment, overrides={"listen": {"port": 70000}})
     load(text, environment, overrides={"listen": {"port": 7000}})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{listen: {port: 0}, broker: {port: 0}}",
+        "{listen: {host: 127.0.0.2, port: 1883}}",
+        "{listen: {port: 1883}, upstreams: {a: {url: mqtt://a}}}",
+    ],
+)
+def test_web_and_devices_may_seem_to_have_one_port(load: Load, text: str) -> None:
+    load(text)

@@ -16,6 +16,7 @@ from bridges.broker import BrokerUnavailable
 from gateway import __version__
 from gateway.app import Gateway, create_app
 from gateway.config import Settings
+from gateway.config.addresses import host_and_port
 from gateway.core.namespace import DEFAULT_NAMESPACE
 from gateway.demo import run_demo
 from gateway.server import Server, bind
@@ -113,9 +114,9 @@ def _banner(gateway: Gateway, port: int, *, demo: bool) -> str:
     settings = gateway.settings
     host = settings.listen.host
     shown = "localhost" if host in ("127.0.0.1", "::1", "0.0.0.0", "::") else host
-    lines = [f"Tidegate {__version__}", f"  dashboard  http://{shown}:{port}"]
+    lines = [f"Tidegate {__version__}", f"  dashboard  http://{host_and_port(shown, port)}"]
     if gateway.broker is not None:
-        lines.append(f"  MQTT       {settings.broker.host}:{gateway.broker.port} (embedded broker)")
+        lines.append(f"  MQTT       {host_and_port(settings.broker.host, gateway.broker.port)} (embedded broker)")
     lines += [f"  MQTT       {name}: {upstream.url}" for name, upstream in settings.upstreams.items()]
     if demo:
         lines.append("  devices    simulated, over MQTT")

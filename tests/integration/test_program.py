@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.real import TIDEGATE, GatewayProcess, Mosquitto, Running, configuration, listens, wait_until
+from tests.real import TIDEGATE, GatewayProcess, Mosquitto, Running, configuration, free_port, listens, wait_until
 
 ROOT = Path(__file__).parents[2]
 
@@ -206,6 +206,56 @@ def test_sse_over_http_1_0_as_old_proxies_speak_it(gateway: GatewayProcess) -> N
         while b"event: subscribed" not in heard:
             heard += client.recv(4096)
         assert b"200 OK" in heard
+        assert b"transfer-encoding" not in heard.lower()
+        assert b"\nretry: 2000\nevent: welcome\n" in heard.replace(b"\r\n", b"\n")
+
+
+def test_http_1_0_gets_whole_bodies(gateway: GatewayProcess) -> None:
+    with socket.create_connection(("127.0.0.1", gateway.port)) as client:
+        client.settimeout(10)
+        client.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
+        heard = b"".join(iter(lambda: client.recv(4096), b""))
+    assert heard.endswith(b'\r\n\r\n{"status":"ok"}')
+    assert b"content-length: 15" in heard
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("POST", "/sse?room=a", "GET"),
+        ("GET", "/publish?room=a", "POST"),
+        ("DELETE", "/last?room=a", "GET, HEAD"),
+        ("POST", "/healthz", "GET, HEAD"),
+        ("POST", "/index.html", "GET, HEAD"),
+    ],
+)
+def test_a_refused_method_is_told_which_are_served(
+    gateway: GatewayProcess, method: str, path: str, allowed: str
+) -> None:
+    answer = httpx.request(method, gateway.url + path)
+    assert answer.status_code == 405
+    assert sorted(answer.headers["allow"].split(", ")) == allowed.split(", ")
+
+
+def test_ipv6_addresses_are_shown_in_brackets(tmp_path: Path) -> None:
+    config = {**embedded(), "broker": {"host": "::1", "port": 0}}
+    with GatewayProcess(tmp_path / "gateway", config) as gateway:
+        assert "MQTT       [::1]:" in gateway.text
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_it_works_though_the_shell_closed_its_streams(tmp_path: Path, closed: str) -> None:
+    port = free_port()
+    (tmp_path / "config.yaml").write_text(f"listen: {{port: {port}}}\nbroker: {{port: 0}}\n")
+    command = f"exec {TIDEGATE} run {closed}"
+    with Running(["/bin/sh", "-c", command], tmp_path / "gateway.log", cwd=tmp_path) as gateway:
+
+        def ready() -> bool:
+            return listens(port) and httpx.get(f"http://127.0.0.1:{port}/readyz").status_code == 200
+
+        wait_until(ready, "the gateway is ready")
+        gateway.send_signal(signal.SIGINT)
+        assert gateway.wait(5) == 0
 
 
 def test_check_prints_ok_or_all_problems(tmp_path: Path) -> None:
@@ -274,6 +324,13 @@ def test_explain_says_what_comes_out() -> None:
     assert "routes[0]" in ended.stdout
     ended = run_to_the_end("routes", "explain", "sites/oslo/fan-4/commands", *config)
     assert "commands/oslo/fan-4" in ended.stdout
+
+
+def test_explain_takes_topics_of_the_broker_itself(tmp_path: Path) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text('routes: [{topic: "$SYS/broker/{name}", room: "broker/{name}"}]\n')
+    ended = run_to_the_end("routes", "explain", "$SYS/broker/uptime", "-c", config)
+    assert "broker/uptime" in ended.stdout
 
 
 def test_sub_and_pub_talk_to_a_running_gateway(gateway: GatewayProcess, tmp_path: Path) -> None:

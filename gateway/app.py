@@ -144,14 +144,14 @@ def _namespace(name: str, settings: Settings, clock: Clock, random: Random) -> N
 
 
 def _upstream_options(name: str, upstream: UpstreamSettings) -> UpstreamOptions:
-    scheme, host, port, path = upstream.address
+    url = upstream.url
     return UpstreamOptions(
         name,
-        host,
-        port,
-        transport="websockets" if scheme in ("ws", "wss") else "tcp",
-        path=path,
-        tls=scheme in ("mqtts", "wss"),
+        url.host,
+        url.port,
+        transport="websockets" if url.websocket else "tcp",
+        path=url.path,
+        tls=url.encrypted,
         protocol=upstream.protocol,
         username=upstream.username,
         password=upstream.password_text(),

@@ -43,7 +43,7 @@ class Keeper(Protocol):
 class Session:
     """What the gateway knows of a client, and the way to reach it."""
 
-    __slots__ = ("_keeper", "address", "budget", "ended", "id", "pending", "rooms", "sink", "transport", "user")
+    __slots__ = ("_keeper", "budget", "ended", "id", "pending", "rooms", "sink", "transport", "user")
 
     def __init__(
         self,

@@ -5,6 +5,7 @@ const SUBPROTOCOL = "tidegate.v1.json";
 const FIRST_PAUSE_SECONDS = 0.5;
 const LONGEST_PAUSE_SECONDS = 15;
 const ANSWER_SECONDS = 10;
+const DEVICE_SECONDS = 10; // what the gateway gives a device, unless asked for another time
 const GONE_FOR_GOOD = new Set([1002, 1007, 1009, 4400, 4401, 4403]);
 
 /**
@@ -88,9 +89,12 @@ class Gate extends EventTarget {
 
   /** Sends data into a room; resolves once the gateway has acknowledged it, rejects with a `TidegateError`. */
   publish(room, data) {
-    if (this.#closed) return Promise.reject(new TidegateError("closed", "the client was closed"));
-    if (this.state !== "open") return Promise.reject(new TidegateError("disconnected", "there is no connection now"));
-    return this.#link.publish(room, data);
+    return this.#whenOpen((link) => link.publish(room, data));
+  }
+
+  /** Asks the device behind a room; resolves with its answer, rejects with a `TidegateError`. */
+  request(room, data, { timeoutSeconds } = {}) {
+    return this.#whenOpen((link) => link.request(room, data, timeoutSeconds));
   }
 
   /** Ends it for good. */
@@ -103,6 +107,12 @@ class Gate extends EventTarget {
     this.#link?.close();
     this.#link = null;
     this.#become("closed");
+  }
+
+  #whenOpen(send) {
+    if (this.#closed) return Promise.reject(new TidegateError("closed", "the client was closed"));
+    if (this.state !== "open") return Promise.reject(new TidegateError("disconnected", "there is no connection now"));
+    return send(this.#link);
   }
 
   #open() {
@@ -203,6 +213,10 @@ function errorFrom(object) {
   return new TidegateError(object.code, object.message ?? object.detail, object.retry_after_seconds);
 }
 
+function replyFrom({ data, binary }) {
+  return binary ? { data, binary } : { data };
+}
+
 /** One WebSocket, from handshake to close. */
 class Socket {
   #options;
@@ -242,6 +256,12 @@ class Socket {
     return this.#ask({ type: "publish", room, data });
   }
 
+  /** The gateway keeps the device's time; it is only given up here if the gateway says nothing at all. */
+  async request(room, data, timeoutSeconds) {
+    const asked = { type: "request", room, data, timeout_seconds: timeoutSeconds };
+    return replyFrom(await this.#ask(asked, (timeoutSeconds ?? DEVICE_SECONDS) + ANSWER_SECONDS));
+  }
+
   close() {
     this.#again = false;
     this.#socket.close(1000);
@@ -256,14 +276,14 @@ class Socket {
     if (this.#socket.readyState === 1) this.#socket.send(JSON.stringify(object));
   }
 
-  #ask(object) {
+  #ask(object, patienceSeconds = ANSWER_SECONDS) {
     this.#number += 1;
     const id = this.#number;
     return new Promise((resolve, reject) => {
       const timer = setTimeout(() => {
         this.#answers.delete(id);
         reject(new TidegateError("timeout", "the gateway did not answer"));
-      }, ANSWER_SECONDS * 1000);
+      }, patienceSeconds * 1000);
       this.#answers.set(id, { resolve, reject, timer });
       this.#send({ ...object, id });
     });
@@ -345,10 +365,20 @@ class EventStream {
   /** The browser watches its own stream; there is no way to ask. */
   check() {}
 
-  async publish(room, data) {
-    const url = new URL("publish", this.#options.url);
-    url.searchParams.set("room", room);
-    const signal = AbortSignal.timeout(ANSWER_SECONDS * 1000);
+  publish(room, data) {
+    return this.#post("publish", { room }, data, ANSWER_SECONDS);
+  }
+
+  async request(room, data, timeoutSeconds) {
+    const query = timeoutSeconds === undefined ? { room } : { room, timeout_seconds: timeoutSeconds };
+    const patienceSeconds = (timeoutSeconds ?? DEVICE_SECONDS) + ANSWER_SECONDS;
+    return replyFrom(await this.#post("request", query, data, patienceSeconds));
+  }
+
+  async #post(endpoint, query, data, patienceSeconds) {
+    const url = new URL(endpoint, this.#options.url);
+    for (const [name, value] of Object.entries(query)) url.searchParams.set(name, value);
+    const signal = AbortSignal.timeout(patienceSeconds * 1000);
     const headers = { "content-type": "application/json" };
     let response;
     try {

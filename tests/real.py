@@ -104,7 +104,7 @@ class Mosquitto:
         listeners = f"listener {self.port} 127.0.0.1\n"
         if websockets:  # mosquitto 2.0.11 starts with no WebSocket listener alone
             listeners += f"listener {self.websocket_port} 127.0.0.1\nprotocol websockets\n"
-        self._config.write_text(f"allow_anonymous true\nlog_type all\nmax_queued_messages 0\n{listeners}{extra}\n")
+        self._config.write_text(f"allow_anonymous true\nlog_type all\nmax_queued_messages 100000\n{listeners}{extra}\n")
         self._running: Running | None = None
 
     def start(self) -> None:

@@ -210,7 +210,7 @@ class EngineUnavailable(TidegateError):
 
 
 class UpstreamRefused(TidegateError):
-    """The MQTT broker refused the message."""
+    """The MQTT broker refused the message, or takes none as large."""
 
     code = "upstream_refused"
     http_status = 502
@@ -231,7 +231,7 @@ class ReplyAmbiguous(TidegateError):
 
 
 class UpstreamUnavailable(TidegateError):
-    """The MQTT broker can't be reached, so the device can't."""
+    """The MQTT broker can't be reached, so the device can't; nothing was sent."""
 
     code = "upstream_unavailable"
     http_status = 503
@@ -254,7 +254,7 @@ class RequestTimeout(TidegateError):
 
 
 class UpstreamTimeout(TidegateError):
-    """The MQTT broker did not acknowledge a message in time."""
+    """The MQTT broker did not acknowledge a message in time, or was lost before: the device may have it or not."""
 
     code = "upstream_timeout"
     http_status = 504

@@ -51,7 +51,7 @@ class HttpBridge:
     async def _take(self, request: Request) -> tuple[str, Any, bool, str]:
         """Room, data, whether that is base64, and the sender's address; all that a request must be to be acted upon."""
         if request.method != "POST":
-            raise MethodNotAllowed(f"{request.method} is not served here: expected POST")
+            raise MethodNotAllowed(f"{request.method} is not served here: expected POST", allowed=["POST"])
         caller = Caller.of(request.scope)
         self._admission.check_origin(caller)
         room = _room_of(request)

@@ -65,7 +65,7 @@ class SseBridge:
         """Serve one stream."""
         try:
             if scope["method"] != "GET":
-                raise MethodNotAllowed(f"{scope['method']} is not served here: expected GET")
+                raise MethodNotAllowed(f"{scope['method']} is not served here: expected GET", allowed=["GET"])
             requests = self._requests_of(scope)
             with self._admission.connection(Caller.of(scope)):
                 await send({"type": "http.response.start", "status": 200, "headers": HEADERS})

@@ -1,5 +1,6 @@
 """The composition root: the only place that knows every part. `create_app(settings)` works under any ASGI server."""
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -21,11 +22,11 @@ from bridges.mqtt_replies import Replies, response_topic
 from gateway.config import Settings, UpstreamSettings
 from gateway.core.clock import Clock, SystemClock
 from gateway.core.counters import Counters
-from gateway.core.errors import MethodNotAllowed, NoSuchEndpoint, ShuttingDown
+from gateway.core.errors import MethodNotAllowed, NoSuchEndpoint, ShuttingDown, TidegateError
 from gateway.core.intake import Intake
 from gateway.core.log import LogBounds
 from gateway.core.namespace import Namespace
-from gateway.core.origins import Origins
+from gateway.core.origins import Origins, is_loopback
 from gateway.core.problem import problem
 from gateway.core.retention import RoomRules
 from gateway.core.routing import RoutingTable
@@ -36,6 +37,8 @@ from gateway.metrics import Metrics
 from gateway.supervisor import Supervisor
 
 __all__ = ["Gateway", "create_app"]
+
+logger = logging.getLogger(__name__)
 
 FLUSH_SECONDS = 0.5
 """How long the engines may take to write what waits; what isn't written was not acknowledged either."""
@@ -60,7 +63,8 @@ class Gateway:
         self.upstreams: dict[str, Upstream] = {}
         self.health = Health(self.upstreams, {name: each.engine for name, each in self.namespaces.items()})
         self.metrics = Metrics(self.intake, self.namespaces, self.upstreams, self.supervisor, clock)
-        origins, heartbeat_seconds = Origins(settings.origins), settings.heartbeat.interval_seconds
+        origins = Origins(settings.origins, settings.hosts, local=is_loopback(settings.listen.host))
+        heartbeat_seconds = settings.heartbeat.interval_seconds
         self.endpoints = {
             name: Endpoints(namespace, origins, clock, heartbeat_seconds) for name, namespace in self.namespaces.items()
         }
@@ -69,6 +73,15 @@ class Gateway:
     def largest_message_bytes(self) -> int:
         """The largest message that any namespace takes: a server need not read more."""
         return max(namespace.limits.message_bytes for namespace in self.namespaces.values())
+
+    @property
+    def handshake_seconds(self) -> float:
+        """How long a client may take until it says which namespace it wants, and so whose limits hold."""
+        return max(namespace.limits.handshake_seconds for namespace in self.namespaces.values())
+
+    def refused(self, error: TidegateError) -> None:
+        """Count a client that was refused before it said which namespace it wants."""
+        self.intake.counters.refusals[error.code] += 1
 
     async def start(self) -> None:
         """Start the broker, if it is the gateway's own, then everything that runs beside the requests.
@@ -133,7 +146,10 @@ class Gateway:
         self.health.draining = True
         for namespace in self.namespaces.values():
             for session in tuple(namespace.sessions.values()):
-                session.end(ShuttingDown("the gateway is shutting down"))
+                try:
+                    session.end(ShuttingDown("the gateway is shutting down"))
+                except Exception:
+                    logger.exception("session %s could not be told that the gateway is shutting down", session.id)
             namespace.requests.end(ShuttingDown("the gateway is shutting down"))
 
     async def stop(self) -> None:
@@ -154,14 +170,14 @@ def _namespace(name: str, settings: Settings, clock: Clock, random: Random) -> N
 
 
 def _upstream_options(name: str, upstream: UpstreamSettings) -> UpstreamOptions:
-    scheme, host, port, path = upstream.address
+    url = upstream.url
     return UpstreamOptions(
         name,
-        host,
-        port,
-        transport="websockets" if scheme in ("ws", "wss") else "tcp",
-        path=path,
-        tls=scheme in ("mqtts", "wss"),
+        url.host,
+        url.port,
+        transport="websockets" if url.websocket else "tcp",
+        path=url.path,
+        tls=url.encrypted,
         protocol=upstream.protocol,
         username=upstream.username,
         password=upstream.password_text(),
@@ -233,8 +249,10 @@ async def _client(path: Path, request: Request) -> Response:  # noqa: ARG001 - a
 
 async def _no_such_endpoint(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    kind = MethodNotAllowed if error.status_code == 405 else NoSuchEndpoint
-    told = kind(f"{request.method} {request.url.path} is not served here: see docs/http.md for what is")
+    text = f"{request.method} {request.url.path} is not served here: see docs/http.md for what is"
+    allowed = (error.headers or {}).get("Allow", "GET, HEAD")  # files are served so, and say nothing
+    methods = allowed.split(", ")
+    told = MethodNotAllowed(text, allowed=methods) if error.status_code == 405 else NoSuchEndpoint(text)
     status, headers, body = problem(told)
     response = Response(body, status)
     response.raw_headers = headers

@@ -3,10 +3,11 @@
 import asyncio
 import contextlib
 import os
+import signal
 import sys
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, Final, NoReturn
 
 import orjson
 import typer
@@ -15,7 +16,7 @@ from gateway import __version__, client
 from gateway.config import ConfigurationError, Settings, load_settings
 from gateway.core.namespace import DEFAULT_NAMESPACE
 from gateway.core.routing import Explanation, RoutingTable
-from gateway.core.topics import InvalidName, check_name
+from gateway.core.topics import InvalidName, check_topic
 from gateway.demo import run_demo
 from gateway.logs import configure_logging
 
@@ -35,6 +36,10 @@ Config = Annotated[Path, typer.Option("--config", "-c", help="The configuration 
 Url = Annotated[str, typer.Option("--url", "-u", help="Where the gateway listens.")]
 DEFAULT_CONFIG = Path("config.yaml")
 DEFAULT_URL = "http://localhost:8080"
+FAREWELL_SECONDS: Final = 1.0
+"""How long a conversation may take to end when it is told to."""
+INTERRUPTED: Final = 130
+"""The exit code of what a signal broke off."""
 
 
 def _fail(*lines: str) -> NoReturn:
@@ -101,7 +106,7 @@ def explain(
     """Say which routes a topic or room takes, and what comes out."""
     settings = _load(config)
     try:
-        check_name(name)
+        check_topic(name)
     except InvalidName as error:
         _fail(f"tidegate: {error}")
     if namespace not in settings.namespace_names():
@@ -133,7 +138,7 @@ def sub(
 
     async def print_messages() -> None:
         left = count
-        async with contextlib.aclosing(client.subscribe(url, rooms)) as messages:
+        async with contextlib.aclosing(client.subscribe(url, [_checked("ROOM", room) for room in rooms])) as messages:
             async for message in messages:
                 typer.echo(orjson.dumps(message).decode())
                 left = None if left is None else left - 1
@@ -151,12 +156,12 @@ def pub(
     text: Annotated[bool, typer.Option("--text", help="Send the data as a string.")] = False,
 ) -> None:
     """Publish into a room, and end once the gateway has acknowledged it."""
-    given = sys.stdin.read() if data == "-" else data
+    given = _checked("DATA", sys.stdin.buffer.read().decode(errors="surrogateescape") if data == "-" else data)
     try:
         value = given if text else orjson.loads(given)
     except orjson.JSONDecodeError as error:
         _fail(f"tidegate: DATA is no JSON ({error}): expected such as '{{\"switch\": true}}', or --text")
-    _talk(client.publish(url, room, value))
+    _talk(client.publish(url, _checked("ROOM", room), value), endless=False)
 
 
 @app.command()
@@ -170,15 +175,40 @@ def demo(
     _talk(run_demo(host, port, interval_seconds=interval_seconds))
 
 
-def _talk(conversation: Coroutine[Any, Any, None]) -> None:
+def _checked(what: str, text: str) -> str:
+    """Text that was given as bytes: what isn't UTF-8 in it shows as surrogates."""
     try:
-        asyncio.run(conversation)
+        text.encode()
+    except UnicodeEncodeError:
+        _fail(f"tidegate: {what} is no UTF-8 text")
+    return text
+
+
+def _talk(conversation: Coroutine[Any, Any, None], *, endless: bool = True) -> None:
+    """Run a conversation to its end, or until a signal, which is how an endless one is meant to end."""
+    try:
+        asyncio.run(_until_signal(conversation))
     except client.ClientError as error:
         _fail(f"tidegate: {error}")
-    except KeyboardInterrupt:
-        return
+    except asyncio.CancelledError:
+        raise typer.Exit(0 if endless else INTERRUPTED) from None
     except BrokenPipeError:  # the reader of our output left
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+async def _until_signal(conversation: Coroutine[Any, Any, None]) -> None:
+    loop, task = asyncio.get_running_loop(), asyncio.ensure_future(conversation)
+    signalled = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, signalled.set)
+    waiting = asyncio.ensure_future(signalled.wait())
+    await asyncio.wait((task, waiting), return_when=asyncio.FIRST_COMPLETED)
+    if not signalled.is_set():
+        waiting.cancel()
+        return await task
+    task.cancel()
+    await asyncio.wait((task,), timeout=FAREWELL_SECONDS)
+    raise asyncio.CancelledError  # `asyncio.run` cancels again what has missed it: `wait_for` of Python 3.11 may
 
 
 def main() -> None:

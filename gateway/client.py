@@ -26,8 +26,7 @@ async def subscribe(url: str, rooms: Sequence[str]) -> AsyncGenerator[dict[str, 
         ClientError: the gateway can't be reached, refuses, or goes away.
     """
     async with _connected(url) as connection:
-        for number, room in enumerate(rooms):
-            await _send(connection, type="subscribe", id=number, room=room)
+        await _send(connection, type="subscribe", id=0, room=list(dict.fromkeys(rooms)))
         async for received in _objects(connection):
             match received["type"]:
                 case "subscribed":
@@ -65,19 +64,30 @@ async def _objects(connection: ClientConnection) -> AsyncIterator[dict[str, Any]
     raise ClientError("the gateway closed the connection")
 
 
-@asynccontextmanager
-async def _connected(url: str) -> AsyncIterator[ClientConnection]:
-    parts = urlsplit(url)
+def _address(url: str) -> tuple[str, str]:
+    """Where the WebSocket is, and how to name that: without a password."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port, parts.hostname and parts.hostname.encode("idna")  # both may be wrong
+    except ValueError:
+        named = "what was given" if "@" in url else repr(url)
+        raise ClientError(f"{named} is no address: expected one such as http://localhost:8080") from None
     scheme = {"http": "ws", "https": "wss"}.get(parts.scheme, parts.scheme)
     address = urlunsplit((scheme, parts.netloc, parts.path.rstrip("/") + "/ws", "", ""))
+    return address, urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
+@asynccontextmanager
+async def _connected(url: str) -> AsyncIterator[ClientConnection]:
+    address, named = _address(url)
     try:
         async with connect(address, subprotocols=[Subprotocol(SUBPROTOCOL)], max_size=None) as connection:
             yield connection
     except InvalidURI:
-        raise ClientError(f"{url!r} is no address: expected one such as http://localhost:8080") from None
+        raise ClientError(f"{named!r} is no address: expected one such as http://localhost:8080") from None
     except InvalidHandshake as error:
-        raise ClientError(f"{url}: the gateway refused the connection: {error}") from None
+        raise ClientError(f"{named}: the gateway refused the connection: {error}") from None
     except ConnectionClosed as error:
-        raise ClientError(f"{url}: the connection was lost: {error}") from None
+        raise ClientError(f"{named}: the connection was lost: {error}") from None
     except OSError as error:
-        raise ClientError(f"no gateway answers at {url}: {error.strerror or error}") from None
+        raise ClientError(f"no gateway answers at {named}: {error.strerror or error}") from None

@@ -64,11 +64,15 @@ class _Connected:
 
     async def run(self) -> None:
         """Stay connected; returns only by cancellation."""
+        task = asyncio.current_task()
+        assert task is not None
         while True:
             try:
                 await self._connect()
             except* (aiomqtt.MqttError, OSError) as errors:
                 self._outage.begins(errors.exceptions[0])
+            if task.cancelling():  # a group of tasks tells of an error rather than of its cancellation
+                raise asyncio.CancelledError
             await asyncio.sleep(self._random.uniform(*RECONNECT_SECONDS))
 
     async def _connect(self) -> None:
@@ -103,7 +107,7 @@ class _Connected:
             before = now
 
     async def _obey(self, client: aiomqtt.Client) -> None:
-        await client.subscribe(f"commands/{self._device.path}", qos=1)
+        await _subscribe(client, f"commands/{self._device.path}")
         async for message in client.messages:
             try:
                 state = self._device.command(bytes(message.payload))
@@ -113,6 +117,17 @@ class _Connected:
                 state, answer = [], orjson.dumps({"error": str(error)})
             reply = Publication(f"commands/{self._device.path}/reply", answer)
             await _publish(client, [*state, reply], qos=1)
+
+
+async def _subscribe(client: aiomqtt.Client, topic_filter: str) -> None:
+    """Subscribe, and let the answer come even when cancelled: aiomqtt takes one that nobody waits for as an error."""
+    subscribing = asyncio.ensure_future(client.subscribe(topic_filter, qos=1))
+    try:
+        await asyncio.shield(subscribing)
+    except asyncio.CancelledError:
+        with contextlib.suppress(aiomqtt.MqttError):
+            await subscribing
+        raise
 
 
 async def _publish(client: aiomqtt.Client, publications: Iterable[Publication], qos: int = 0) -> None:

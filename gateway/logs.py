@@ -37,5 +37,5 @@ def configure_logging(level: str, style: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    for chatty in ("uvicorn", "mqtt", "asyncio"):
-        logging.getLogger(chatty).setLevel(max(logging.WARNING, root.level))
+    for chatty, least in (("uvicorn", logging.ERROR), ("mqtt", logging.WARNING), ("asyncio", logging.WARNING)):
+        logging.getLogger(chatty).setLevel(max(least, root.level))  # uvicorn's warnings are clients' to cause

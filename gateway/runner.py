@@ -2,9 +2,12 @@
 
 import asyncio
 import errno
+import logging
 import os
+import resource
 import sys
 from contextlib import closing
+from typing import Final
 
 import typer
 import uvloop
@@ -14,11 +17,17 @@ from bridges.sqlite_journal import JournalUnavailable
 from gateway import __version__
 from gateway.app import Gateway, create_app
 from gateway.config import Settings
+from gateway.config.addresses import host_and_port
 from gateway.core.namespace import DEFAULT_NAMESPACE
 from gateway.demo import run_demo
 from gateway.server import Server, bind
 
 __all__ = ["StartError", "run"]
+
+FILES_OF_OUR_OWN: Final = 100
+"""Files that are open besides clients' connections, and some to spare."""
+
+logger = logging.getLogger(__name__)
 
 
 class StartError(Exception):
@@ -40,6 +49,7 @@ def run(settings: Settings, *, demo: bool) -> None:
 
 
 async def _serve(settings: Settings, *, demo: bool) -> None:
+    _allow_open_files(sum(settings.core_limits(name).connections for name in settings.namespace_names()))
     host, port = settings.listen.host, settings.listen.port
     try:
         listener = bind(host, port)
@@ -56,9 +66,14 @@ async def _serve(settings: Settings, *, demo: bool) -> None:
             message_bytes=gateway.largest_message_bytes,
             heartbeat_seconds=settings.heartbeat.interval_seconds,
             heartbeat_timeout_seconds=settings.heartbeat.timeout_seconds,
+            handshake_seconds=gateway.handshake_seconds,
             drain_seconds=settings.drain_seconds,
+            refused=gateway.refused,
             drain=gateway.drain,
         )
+        run = asyncio.current_task()
+        assert run is not None
+        server.end_on_signals(run)
         try:
             async with app.router.lifespan_context(app):
                 if demo and gateway.broker is not None:
@@ -66,12 +81,27 @@ async def _serve(settings: Settings, *, demo: bool) -> None:
                     gateway.supervisor.start("demo", lambda: run_demo(settings.broker.host, broker.port))
                 typer.echo(_banner(gateway, listener.getsockname()[1], demo=demo))
                 await server.serve([listener])
+        except asyncio.CancelledError:
+            if not server.should_exit:
+                raise
         except BrokerUnavailable as error:
             if not isinstance(error.__cause__, OSError):
                 raise StartError(str(error)) from None
             at = settings.broker
             or_else = "or name a broker of yours under `upstreams`"
             raise StartError(_explain(error.__cause__, "broker", at.host, at.port, or_else)) from None
+
+
+def _allow_open_files(connections: int) -> None:
+    """Raise the limit of open files as far as this user may: each connection is one."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    if most != resource.RLIM_INFINITY and most < connections + FILES_OF_OUR_OWN:
+        logger.warning(
+            "%d open files are allowed, too few for `limits.connections` (%d): allow more with `ulimit -Hn`",
+            most,
+            connections,
+        )
 
 
 def _explain(error: OSError, section: str, host: str, port: int, also: str) -> str:
@@ -88,9 +118,9 @@ def _banner(gateway: Gateway, port: int, *, demo: bool) -> str:
     settings = gateway.settings
     host = settings.listen.host
     shown = "localhost" if host in ("127.0.0.1", "::1", "0.0.0.0", "::") else host
-    lines = [f"Tidegate {__version__}", f"  dashboard  http://{shown}:{port}"]
+    lines = [f"Tidegate {__version__}", f"  dashboard  http://{host_and_port(shown, port)}"]
     if gateway.broker is not None:
-        lines.append(f"  MQTT       {settings.broker.host}:{gateway.broker.port} (embedded broker)")
+        lines.append(f"  MQTT       {host_and_port(settings.broker.host, gateway.broker.port)} (embedded broker)")
     lines += [f"  MQTT       {name}: {upstream.url}" for name, upstream in settings.upstreams.items()]
     if demo:
         lines.append("  devices    simulated, over MQTT")

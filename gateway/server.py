@@ -10,69 +10,33 @@ import signal
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import Frame
 from websockets.http11 import Request
 
 from bridges.websocket import text_frame
-from gateway.core.errors import MessageTooLarge
+from gateway.core.errors import MessageTooLarge, TidegateError
 from gateway.core.sink import CLOSE_GRACE_SECONDS, Flow
 from gateway.core.wire import encode_error
+from gateway.http_connection import HttpProtocol
+from gateway.pressure import Pressure
 
-__all__ = ["HttpProtocol", "Server", "WebSocketProtocol", "bind"]
-
-
-class _Pressure:
-    """Notices a client that doesn't read: by asyncio's flow control, so that a write costs nothing more until then."""
-
-    __slots__ = ("_allowance_bytes", "_flow", "_left_bytes", "_transport", "paused")
-
-    def __init__(self, transport: asyncio.Transport) -> None:
-        self._transport = transport
-        self._flow: Flow | None = None
-        self._allowance_bytes = 0
-        self._left_bytes = 0
-        self.paused = False
-
-    def watch(self, limit_bytes: int, flow: Flow) -> None:
-        """Pause at half the limit; the other half is for what has to be said all the same."""
-        self._flow = flow
-        self._allowance_bytes = limit_bytes // 2
-        self._transport.set_write_buffer_limits(high=limit_bytes - self._allowance_bytes)
-
-    def pause(self) -> None:
-        self.paused = True
-        self._left_bytes = self._allowance_bytes
-        if self._flow is not None:
-            self._flow.pause()
-
-    def resume(self) -> None:
-        self.paused = False
-        if self._flow is not None:
-            self._flow.resume()
-
-    def allows(self, size_bytes: int) -> bool:
-        """Whether a write during a pause may still be; the first that may not ends the session."""
-        self._left_bytes -= size_bytes
-        if self._left_bytes >= 0 or self._flow is None:
-            return True
-        flow, self._flow = self._flow, None
-        flow.overflow()
-        return False
+__all__ = ["Server", "WebSocketProtocol", "bind"]
 
 
 class WebSocketProtocol(WebSocketsSansIOProtocol):
     """A WebSocket connection, which is its own `Transport`: `write` takes whole frames (RFC 6455 §5.2)."""
 
-    pressure: _Pressure
+    pressure: Pressure
     broken = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self.pressure = _Pressure(self.transport)
+        self.pressure = Pressure(self.transport)
 
     def handle_connect(self, event: Request) -> None:
         super().handle_connect(event)
@@ -98,6 +62,35 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self.close_sent = True
         self.stop_keepalive()
         self.close_timer = self.loop.call_later(CLOSE_GRACE_SECONDS, self.transport.abort)
+
+    def send_receive_event_to_app(self) -> None:
+        if self.curr_msg_data_type == "text" and not self.close_sent and not _is_utf8(b"".join(self.frames)):
+            self.frames = []  # uvicorn would log a traceback, and so each client could fill the log
+            self.conn.send_close(1007)
+            self.handle_parser_exception()
+            return
+        super().send_receive_event_to_app()
+
+    def handle_ping(self) -> None:
+        # The answer, which the library has written already, is a write like any other to a client that doesn't read.
+        self.write(b"".join(self.conn.data_to_send()))
+        self._spend(0)
+
+    def handle_pong(self, event: Frame) -> None:
+        if self.pending_ping_payload is None or bytes(event.data) != self.pending_ping_payload:
+            self._spend(len(event.data))
+        super().handle_pong(event)
+
+    def handle_cont(self, event: Frame) -> None:
+        if not event.data and not event.fin:
+            self._spend(0)
+            return
+        super().handle_cont(event)
+
+    def _spend(self, size_bytes: int) -> None:
+        """Account for a frame that the application never sees; a flood of them ends what is read."""
+        self.pressure.aside(size_bytes)
+        self.broken = self.broken or self.close_sent
 
     def write(self, data: bytes) -> None:
         if self.transport.is_closing() or self.close_sent:
@@ -140,65 +133,12 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self.loop.call_later(CLOSE_GRACE_SECONDS, self.transport.abort)
 
 
-class _ResponseTransport:
-    """A streaming response as a `Transport`: `write` takes whole chunks (RFC 9112 §7.1)."""
-
-    __slots__ = ("_cycle", "_loop", "pressure")
-
-    def __init__(self, cycle: RequestResponseCycle, loop: asyncio.AbstractEventLoop) -> None:
-        self._cycle = cycle
-        self._loop = loop
-        self.pressure = _Pressure(cycle.transport)
-
-    def write(self, data: bytes) -> None:
-        cycle = self._cycle
-        if cycle.disconnected or cycle.response_complete or cycle.transport.is_closing():
-            return
-        if self.pressure.paused and not self.pressure.allows(len(data)):
-            return
-        cycle.transport.write(data)
-
-    def close(self, code: int, reason: str) -> None:  # noqa: ARG002 - a stream has said both in its last event
-        cycle = self._cycle
-        if cycle.disconnected or cycle.response_complete:
-            return
-        cycle.transport.write(b"0\r\n\r\n")
-        cycle.response_complete = True
-        cycle.message_event.set()
-        cycle.transport.close()
-        self._loop.call_later(CLOSE_GRACE_SECONDS, cycle.transport.abort)
-
-    @property
-    def paused(self) -> bool:
-        return self.pressure.paused
-
-    def watch(self, limit_bytes: int, flow: Flow) -> None:
-        self.pressure.watch(limit_bytes, flow)
-
-
-class HttpProtocol(HttpToolsProtocol):
-    """An HTTP connection that offers each response's transport."""
-
-    _response: _ResponseTransport | None = None
-
-    def on_headers_complete(self) -> None:
-        super().on_headers_complete()
-        if "path" not in self.scope:
-            return  # an upgrade to WebSocket
-        if self.scope["http_version"] == "1.1" and not self.pipeline:
-            self._response = _ResponseTransport(self.cycle, self.loop)
-            extensions: dict[str, Any] = {"tidegate": self._response}
-            self.scope["extensions"] = extensions
-
-    def pause_writing(self) -> None:
-        super().pause_writing()
-        if self._response is not None:
-            self._response.pressure.pause()
-
-    def resume_writing(self) -> None:
-        super().resume_writing()
-        if self._response is not None:
-            self._response.pressure.resume()
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 class Server(uvicorn.Server):
@@ -211,13 +151,15 @@ class Server(uvicorn.Server):
         message_bytes: int,
         heartbeat_seconds: float,
         heartbeat_timeout_seconds: float,
+        handshake_seconds: float,
         drain_seconds: float,
+        refused: Callable[[TidegateError], None],
         drain: Callable[[], None],
     ) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
-                http=HttpProtocol,
+                http=partial(HttpProtocol, handshake_seconds=handshake_seconds, refused=refused),  # type: ignore[arg-type]
                 ws=WebSocketProtocol,
                 ws_max_size=message_bytes,
                 ws_ping_interval=heartbeat_seconds,
@@ -228,21 +170,27 @@ class Server(uvicorn.Server):
                 log_config=None,
                 access_log=False,
                 server_header=False,
+                proxy_headers=False,  # anybody could say to come from anywhere, and so pass all limits per address
             )
         )
         self._drain = drain
 
+    def end_on_signals(self, run: asyncio.Task[Any]) -> None:
+        """From now on until the process ends, let SIGINT and SIGTERM end the server, or cancel `run` as it starts."""
+
+        def end(number: int) -> None:
+            starting = not (self.started or self.should_exit)
+            self.handle_exit(number, None)
+            if starting:
+                run.cancel()
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, end, number)
+
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """End in good order, exit code 0; uvicorn's own way raises the signal again after all is done."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self.handle_exit, number, None)
-        try:
-            yield
-        finally:
-            for number in (signal.SIGINT, signal.SIGTERM):
-                loop.remove_signal_handler(number)
+        """Not as uvicorn does it, whose handlers are gone before all has ended, and which raises the signal again."""
+        yield
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Take no more connections, say goodbye to those there are, and wait for what is under way."""

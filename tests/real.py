@@ -134,6 +134,11 @@ class Mosquitto:
         self._running.send_signal(signal.SIGKILL)
         self._running.wait()
 
+    def send_signal(self, number: signal.Signals) -> None:
+        """Signal it."""
+        assert self._running is not None
+        self._running.send_signal(number)
+
     def stop(self) -> None:
         """End it."""
         if self._running is not None:

@@ -77,7 +77,9 @@ class Exchange:
             self._retain(message)
             message = replace(message, retain=False)  # §3.3.1.3: to existing subscriptions without the flag
         for client_id, granted in self._subscriptions.receivers(message.topic).items():
-            client = self._clients[client_id]
+            client = self._clients.get(client_id)
+            if client is None:
+                continue  # it left while others were waited for
             if client.congested and client is not sender:
                 await client.relief()
             client.deliver(message if message.qos <= granted else replace(message, qos=granted))

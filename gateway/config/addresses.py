@@ -9,7 +9,7 @@ from pydantic import PlainValidator
 
 from gateway.config.problems import shown
 
-__all__ = ["BrokerAddress", "BrokerUrl", "Origin"]
+__all__ = ["BrokerAddress", "BrokerUrl", "Origin", "host_and_port"]
 
 BROKER_PORTS: Final = {"mqtt": 1883, "mqtts": 8883, "ws": 80, "wss": 443}
 ORIGIN_PORTS: Final = {"http": "80", "https": "443"}
@@ -41,8 +41,12 @@ class BrokerUrl:
         return self.scheme in ("ws", "wss")
 
     def __str__(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{self.scheme}://{host}:{self.port}{self.path if self.websocket else ''}"
+        return f"{self.scheme}://{host_and_port(self.host, self.port)}{self.path if self.websocket else ''}"
+
+
+def host_and_port(host: str, port: int) -> str:
+    """Both as a URL has them, an IPv6 address in brackets (RFC 3986 §3.2.2)."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def parse_broker_url(value: object) -> BrokerUrl:

@@ -11,9 +11,9 @@ from typing import Any, Final
 
 import orjson
 
-from gateway.config.problems import Keys, Place, Problem
+from gateway.config.problems import Place, Problem
 from gateway.config.settings import Settings
-from gateway.config.shape import fields_of, inside, is_list, is_mapping, is_optional
+from gateway.config.shape import at_end_of, fields_of, inside, is_list, is_mapping, is_optional
 from gateway.config.tree import Node, TooDeep
 
 __all__ = ["read_environment"]
@@ -38,7 +38,7 @@ def read_environment(environment: Mapping[str, str]) -> tuple[Node, list[Problem
         if _OF_A_CLUSTER.fullmatch(rest) or _OF_A_CLUSTER.fullmatch(f"{rest}={ours[name]}"):
             continue
         keys = tuple(rest.lower().split(DELIMITER))
-        kind = _kind(keys)
+        kind = at_end_of(Settings, keys)
         if kind is None:
             problems.append(Problem(name, None, None, "", _unknown(name, keys)))
             continue
@@ -51,13 +51,6 @@ def read_environment(environment: Mapping[str, str]) -> tuple[Node, list[Problem
 
 class _Unreadable(ValueError):
     """The text isn't shown: it may hold a password."""
-
-
-def _kind(keys: Keys) -> Any:
-    kind: Any = Settings
-    for key in keys:
-        kind = inside(kind, key)
-    return kind
 
 
 def _read(kind: Any, text: str, place: Place) -> Node:
@@ -80,7 +73,7 @@ def _wrapped(keys: tuple[str, ...], node: Node) -> Node:
 
 def _unknown(name: str, keys: tuple[str, ...]) -> str:
     for length in range(1, len(keys)):
-        if is_list(_kind(keys[:length])):
+        if is_list(at_end_of(Settings, keys[:length])):
             return f"unknown variable: a list is set as a whole, as JSON in {_variable(keys[:length])}"
     known = list(_variables(Settings, (), keys))
     rest = DELIMITER.join(keys).upper()

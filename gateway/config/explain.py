@@ -4,13 +4,13 @@
 """
 
 from difflib import get_close_matches
-from typing import Any, Final
+from typing import Final
 
 from pydantic_core import ErrorDetails
 
 from gateway.config.problems import Keys, Problem, shown
 from gateway.config.settings import Settings
-from gateway.config.shape import fields_of, inside
+from gateway.config.shape import at_end_of, fields_of
 from gateway.config.tree import Node
 from gateway.config.values import EXPECTED, EXPECTED_SECRET
 
@@ -50,7 +50,7 @@ def _message(error: ErrorDetails, keys: Keys) -> str:
 
 
 def _unknown_key(keys: Keys) -> str:
-    known = list(fields_of(_kind(keys[:-1])))
+    known = list(fields_of(at_end_of(Settings, keys[:-1])))
     close = get_close_matches(str(keys[-1]).lower(), known, n=1)
     key = shown(keys[-1]).strip("'")
     hint = f"did you mean `{close[0]}`?" if close else f"expected one of {', '.join(known)}"
@@ -58,12 +58,5 @@ def _unknown_key(keys: Keys) -> str:
 
 
 def _example(keys: Keys) -> str:
-    examples = fields_of(_kind(keys[:-1]))[str(keys[-1])].examples or ["…"]
+    examples = fields_of(at_end_of(Settings, keys[:-1]))[str(keys[-1])].examples or ["…"]
     return str(examples[0])
-
-
-def _kind(keys: Keys) -> Any:
-    kind: Any = Settings
-    for key in keys:
-        kind = inside(kind, key)
-    return kind

@@ -75,7 +75,20 @@ def _validate(tree: Node) -> tuple[Settings | None, list[Problem]]:
     except ValidationError as error:
         errors = error.errors(include_url=False)
     problems = [explain(error, tree) for error in errors[: MAXIMUM_PROBLEMS + 1]]
+    problems += _check_ports(settings, tree) if settings is not None else []
     return settings, problems + list(_check_routes(tree, [error["loc"] for error in errors]))
+
+
+def _check_ports(settings: Settings, tree: Node) -> list[Problem]:
+    """Whether web and devices are to have one port, of addresses that include each other."""
+    listen, broker = settings.listen, settings.broker
+    names = {listen.host, broker.host}
+    meet = len(names) == 1 or names & {"0.0.0.0", "::"} or names == {"localhost", "127.0.0.1"}
+    if settings.upstreams or not meet or listen.port != broker.port or not broker.port:
+        return []
+    keys = ("broker", "port")
+    message = f"expected another port than `listen.port`, found {broker.port} for both"
+    return [Problem.at(tree.find(*keys).place, keys, message)]
 
 
 class _Tree(PydanticBaseSettingsSource):

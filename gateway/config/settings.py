@@ -76,13 +76,15 @@ class LimitsSettings(Section):
     """Connections in all."""
     connections_per_address: values.Count = 100
     """Connections from one IP address."""
+    handshake_seconds: values.Seconds = 10.0
+    """How long a new connection has for its first request; the longest time of all namespaces holds."""
     subscriptions_per_connection: values.Count = 100
     """Rooms and patterns that one connection subscribes to."""
     message_bytes: values.Bytes = 64 * KIB
     """The largest message or request body that a client may send."""
     messages_per_second: values.Rate = 20
     """Messages of one connection, on the long run."""
-    messages_burst: values.Count = 40
+    messages_burst: values.Count = 120
     """Messages of one connection, at once."""
     bytes_per_second: values.Bytes = 256 * KIB
     """Bytes of one connection, on the long run."""
@@ -209,6 +211,8 @@ class Settings(BaseSettings):
     """Where the log is kept."""
     origins: tuple[Origin, ...] = ()
     """Origins such as `https://dashboard.example` whose pages may connect, besides the gateway's own."""
+    hosts: tuple[values.Host, ...] = ()
+    """Names that the gateway's own pages may have; none stands for any, on the loopback for the loopback's."""
     limits: LimitsSettings = LimitsSettings()
     """How much clients may use."""
     heartbeat: HeartbeatSettings = HeartbeatSettings()

@@ -1,13 +1,13 @@
 """Which keys there are: the settings' models, walked along a way of keys."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-__all__ = ["Model", "fields_of", "inside", "is_list", "is_mapping", "is_optional", "without_empty"]
+__all__ = ["Model", "at_end_of", "fields_of", "inside", "is_list", "is_mapping", "is_optional", "without_empty"]
 
 Model = type[BaseModel]
 
@@ -48,6 +48,13 @@ def inside(kind: Any, key: str | int) -> Any:
     if is_list(kind) and isinstance(key, int):
         return _bare(get_args(kind)[0])
     return None
+
+
+def at_end_of(kind: Any, keys: Iterable[str | int]) -> Any:
+    """The type of what stands at the end of a way of keys, or None if there is no such way."""
+    for key in keys:
+        kind = inside(kind, key)
+    return kind
 
 
 def _bare(annotation: Any) -> Any:

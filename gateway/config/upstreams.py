@@ -94,11 +94,6 @@ class UpstreamSettings(Section):
             raise ValueError(f"expected at least `reconnect_min_seconds` ({least:g}), found {value:g}")
         return value
 
-    @property
-    def address(self) -> tuple[str, str, int, str]:
-        """Scheme, host, port and path of the URL."""
-        return self.url.scheme, self.url.host, self.url.port, self.url.path
-
     def password_text(self) -> str | None:
         """The password, whichever key it was given by. The file was read when the configuration was."""
         secret = self.password_file.password if self.password_file is not None else self.password

@@ -3,6 +3,7 @@
 Raised in the core, translated once by each bridge. docs/wire-protocol.md prints the same table; a test compares them.
 """
 
+from collections.abc import Iterable
 from typing import ClassVar
 
 __all__ = [
@@ -10,6 +11,8 @@ __all__ = [
     "BadMessage",
     "BadReply",
     "EngineUnavailable",
+    "HandshakeTimeout",
+    "HeadersTooLarge",
     "InternalError",
     "MessageTooLarge",
     "MethodNotAllowed",
@@ -105,6 +108,25 @@ class MethodNotAllowed(TidegateError):
 
     code = "method_not_allowed"
     http_status = 405
+
+    def __init__(self, message: str, *, allowed: Iterable[str]) -> None:
+        super().__init__(message)
+        self.allowed = tuple(allowed)
+        """The methods that are served: the response has to name them (RFC 9110 §15.5.6)."""
+
+
+class HandshakeTimeout(TidegateError):
+    """No whole request came within `limits.handshake_seconds` of the connection."""
+
+    code = "handshake_timeout"
+    http_status = 408
+
+
+class HeadersTooLarge(TidegateError):
+    """A request whose line and headers are larger than 64 KiB."""
+
+    code = "headers_too_large"
+    http_status = 431
 
 
 class MessageTooLarge(TidegateError):

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from gateway.core.counters import Counters
 from gateway.core.delivery import Delivery
 from gateway.core.namespace import Namespace
+from gateway.core.topics import is_too_deep
 
 __all__ = ["Intake"]
 
@@ -37,9 +38,16 @@ class Intake:
         return wanted
 
     def receive(self, delivery: Delivery, stored: Callable[[], None]) -> None:
-        """Take a device's message for all namespaces; `stored` is called once, as soon as all of them have it."""
+        """Take a device's message for all namespaces; `stored` is called once, as soon as all of them have it.
+
+        One whose topic has too many levels is dropped.
+        """
         self.counters.device_messages[delivery.upstream] += 1
         self.counters.device_bytes += len(delivery.payload)
+        if is_too_deep(delivery.topic):
+            self.counters.drops["too_deep"] += 1
+            stored()  # it would be dropped again
+            return
         shared = _Shared(len(self._namespaces), stored)
         wanted = False
         for namespace in self._namespaces:

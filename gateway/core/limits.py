@@ -23,10 +23,12 @@ class Limits:
 
     connections: int = 10_000
     connections_per_address: int = 100
+    handshake_seconds: float = 10.0
+    """How long a new connection has for its first request."""
     subscriptions_per_connection: int = 100
     message_bytes: int = 64 * 1024
     messages_per_second: float = 20
-    messages_burst: int = 40
+    messages_burst: int = 120
     bytes_per_second: int = 256 * 1024
     bytes_burst: int = 512 * 1024
     refusals: int = 10

@@ -1,23 +1,35 @@
 """Which pages may ask: those of the gateway's own origin, and those of origins that the configuration lists.
 
 A browser says truly where a page comes from (RFC 6454 §7); what says nothing is no browser and has no user to betray.
+What it says of `Host` proves less: whoever owns a name may let it lead to this machine, and so make a page of theirs
+look like the gateway's own (DNS rebinding). So the names that are the gateway's own can be bounded, and on the loopback
+they always are.
 """
 
 from collections.abc import Iterable
+from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from gateway.core.errors import OriginRefused
 
-__all__ = ["Origins"]
+__all__ = ["Origins", "is_loopback"]
 
 
 class Origins:
-    """The allow-list."""
+    """The allow-list.
 
-    __slots__ = ("_allowed",)
+    Args:
+        allowed: Origins whose pages may ask, besides the gateway's own.
+        hosts: The names that the gateway is known by; none stands for any, on the loopback for those of the loopback.
+        local: Whether the gateway listens on the loopback alone.
+    """
 
-    def __init__(self, allowed: Iterable[str] = ()) -> None:
+    __slots__ = ("_allowed", "_hosts", "_local")
+
+    def __init__(self, allowed: Iterable[str] = (), hosts: Iterable[str] = (), *, local: bool = False) -> None:
         self._allowed = frozenset(allowed)
+        self._hosts = frozenset(host.lower() for host in hosts)
+        self._local = local
 
     def check(self, origin: str | None, host: str | None) -> None:
         """Check a request's `Origin` against its `Host`, without regard to the scheme, which a proxy may have ended.
@@ -28,8 +40,22 @@ class Origins:
         if origin is None or origin in self._allowed:
             return
         try:
-            own = bool(host) and urlsplit(origin).netloc.lower() == (host or "").lower()
+            page = urlsplit(origin)
+            own = bool(host) and page.netloc.lower() == (host or "").lower() and self._is_own(page.hostname or "")
         except ValueError:
             own = False
         if not own:
             raise OriginRefused(f"pages of {origin[:200]!r} may not ask here: expected an origin listed in `origins`")
+
+    def _is_own(self, name: str) -> bool:
+        if self._local and is_loopback(name):
+            return True
+        return name in self._hosts if self._hosts or self._local else True
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a name or address always stands for the machine itself (RFC 6761 §6.3)."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")

@@ -4,7 +4,7 @@ import math
 
 import orjson
 
-from gateway.core.errors import TidegateError
+from gateway.core.errors import MethodNotAllowed, TidegateError
 
 __all__ = ["problem"]
 
@@ -22,6 +22,8 @@ def problem(error: TidegateError) -> tuple[int, list[tuple[bytes, bytes]], bytes
     if error.retry_after_seconds is not None:
         details["retry_after_seconds"] = error.retry_after_seconds
         headers.append((b"retry-after", str(math.ceil(error.retry_after_seconds)).encode()))
+    if isinstance(error, MethodNotAllowed):
+        headers.append((b"allow", ", ".join(error.allowed).encode()))
     body = orjson.dumps(details)
     headers.append((b"content-length", str(len(body)).encode()))
     return error.http_status, headers, body

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from gateway.core import wire
-from gateway.core.errors import SlowConsumer, TidegateError
+from gateway.core.errors import RateLimited, SlowConsumer, TidegateError
 from gateway.core.limits import Budget
 from gateway.core.sink import Sink
 
@@ -43,7 +43,7 @@ class Keeper(Protocol):
 class Session:
     """What the gateway knows of a client, and the way to reach it."""
 
-    __slots__ = ("_keeper", "address", "budget", "ended", "id", "pending", "rooms", "sink", "transport", "user")
+    __slots__ = ("_keeper", "budget", "ended", "id", "pending", "rooms", "sink", "transport", "user")
 
     def __init__(
         self,
@@ -83,6 +83,14 @@ class Session:
     def overflow(self) -> None:
         """End, because the client asks on and on without reading the answers."""
         self.end(SlowConsumer(f"the client of session {self.id} doesn't read what it asks for"))
+
+    def aside(self, size_bytes: int) -> None:
+        """Account for what is no message, such as a ping; end if there are more than there may be messages."""
+        try:
+            self.budget.spend(size_bytes)
+        except TidegateError as error:
+            if self.budget.refuse():
+                self.end(RateLimited(f"too many pings and the like: {error.message}"))
 
     def end(self, error: TidegateError | None = None) -> None:
         """Leave all rooms; with an error, say `bye` and close the connection. Only the first call counts."""

@@ -36,6 +36,10 @@ class Flow(Protocol):
         """As much again was written after `pause`."""
         ...
 
+    def aside(self, size_bytes: int) -> None:
+        """The client sent something that is no message, such as a ping: it costs as much as one."""
+        ...
+
 
 class Sink(Protocol):
     """One client's way out."""

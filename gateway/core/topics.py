@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 __all__ = [
+    "MAXIMUM_LEVELS",
     "MAXIMUM_NAME_BYTES",
     "Capture",
     "InvalidName",
@@ -18,12 +19,16 @@ __all__ = [
     "all_capturable",
     "check_filter",
     "check_name",
+    "check_topic",
     "filter_matches",
     "has_wildcard",
+    "is_too_deep",
 ]
 
 MAXIMUM_NAME_BYTES: Final = 65_535
 """The longest topic, UTF-8 encoded (MQTT 5 §1.5.4)."""
+MAXIMUM_LEVELS: Final = 128
+"""The most levels: each costs memory and time wherever names are kept, and 65,535 bytes have room for 32,768."""
 
 _CAPTURE = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)(\.\.\.)?\}")
 _NOT_CAPTURABLE = re.compile(r"[+#\0]|(?:^|/)(?:\$|/|$)")
@@ -38,6 +43,11 @@ def has_wildcard(name: str) -> bool:
     return "+" in name or "#" in name
 
 
+def is_too_deep(name: str) -> bool:
+    """Whether `name` has more than `MAXIMUM_LEVELS`."""
+    return name.count("/") >= MAXIMUM_LEVELS
+
+
 def all_capturable(name: str) -> bool:
     """Whether captures may match every level of `name`: none empty, no `+`, `#`, NUL, no leading `$`."""
     return _NOT_CAPTURABLE.search(name) is None
@@ -47,13 +57,23 @@ def check_name(name: str) -> None:
     """Check a topic or room that stands for itself.
 
     Raises:
-        InvalidName: it is empty or too long, or has an empty level, a wildcard, NUL, or a level that starts with `$`.
+        InvalidName: it is empty, too long or too deep, or has an empty level, a wildcard, NUL, or a level that starts
+            with `$`.
     """
     _check_size(name)
     if has_wildcard(name):
         raise InvalidName(f"{name!r} has a wildcard: expected one name without + or #")
     if not all_capturable(name):
         raise InvalidName(f"{name!r} is no name: expected levels between /, none empty, none starting with $, no NUL")
+
+
+def check_topic(name: str) -> None:
+    """Check a topic of a device that a route can take: as `check_name`, but levels may start with `$`, as in `$SYS`.
+
+    Raises:
+        InvalidName: it is none.
+    """
+    check_name(name.replace("$", "_"))
 
 
 def check_filter(name: str) -> None:
@@ -80,6 +100,8 @@ def _check_size(name: str) -> None:
         raise InvalidName("it is empty: expected a name such as sites/oslo")
     if len(name.encode("utf-8", "surrogatepass")) > MAXIMUM_NAME_BYTES:
         raise InvalidName(f"it is longer than {MAXIMUM_NAME_BYTES} bytes")
+    if is_too_deep(name):
+        raise InvalidName(f"it has {name.count('/') + 1} levels: expected at most {MAXIMUM_LEVELS}")
 
 
 def filter_matches(topic_filter: str, name: str) -> bool:

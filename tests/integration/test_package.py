@@ -47,13 +47,13 @@ def test_the_wheel_holds_the_program_the_pages_and_the_licences(wheel: Path) -> 
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert not [name for name in names if name.startswith("tests")]
     (entry_points,) = [name for name in names if name.endswith("entry_points.txt")]
-    assert b"tidegate = gateway.cli:main" in zipfile.ZipFile(wheel).read(entry_points)
+    assert b"tidegate = gateway.__main__:main" in zipfile.ZipFile(wheel).read(entry_points)
 
 
 def test_the_installed_program_serves_its_own_pages(wheel: Path, tmp_path: Path) -> None:
     zipfile.ZipFile(wheel).extractall(tmp_path / "site")
     (tmp_path / "config.yaml").write_text("listen: {port: 0}\nbroker: {port: 0}\n")
-    command = [sys.executable, "-m", "gateway.cli", "run"]
+    command = [sys.executable, "-m", "gateway", "run"]
     environment = {"PYTHONPATH": str(tmp_path / "site"), "PATH": "/usr/bin:/bin"}
     with Running([*command], tmp_path / "log", cwd=tmp_path, env=environment) as running:
         port = wait_until(

@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.real import TIDEGATE, GatewayProcess, Mosquitto, Running, configuration, listens, wait_until
+from tests.real import TIDEGATE, GatewayProcess, Mosquitto, Running, configuration, free_port, listens, wait_until
 
 ROOT = Path(__file__).parents[2]
 
@@ -206,6 +206,56 @@ def test_sse_over_http_1_0_as_old_proxies_speak_it(gateway: GatewayProcess) -> N
         while b"event: subscribed" not in heard:
             heard += client.recv(4096)
         assert b"200 OK" in heard
+        assert b"transfer-encoding" not in heard.lower()
+        assert b"\nretry: 2000\nevent: welcome\n" in heard.replace(b"\r\n", b"\n")
+
+
+def test_http_1_0_gets_whole_bodies(gateway: GatewayProcess) -> None:
+    with socket.create_connection(("127.0.0.1", gateway.port)) as client:
+        client.settimeout(10)
+        client.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
+        heard = b"".join(iter(lambda: client.recv(4096), b""))
+    assert heard.endswith(b'\r\n\r\n{"status":"ok"}')
+    assert b"content-length: 15" in heard
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("POST", "/sse?room=a", "GET"),
+        ("GET", "/publish?room=a", "POST"),
+        ("DELETE", "/last?room=a", "GET, HEAD"),
+        ("POST", "/healthz", "GET, HEAD"),
+        ("POST", "/index.html", "GET, HEAD"),
+    ],
+)
+def test_a_refused_method_is_told_which_are_served(
+    gateway: GatewayProcess, method: str, path: str, allowed: str
+) -> None:
+    answer = httpx.request(method, gateway.url + path)
+    assert answer.status_code == 405
+    assert sorted(answer.headers["allow"].split(", ")) == allowed.split(", ")
+
+
+def test_ipv6_addresses_are_shown_in_brackets(tmp_path: Path) -> None:
+    config = {**embedded(), "broker": {"host": "::1", "port": 0}}
+    with GatewayProcess(tmp_path / "gateway", config) as gateway:
+        assert "MQTT       [::1]:" in gateway.text
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_it_works_though_the_shell_closed_its_streams(tmp_path: Path, closed: str) -> None:
+    port = free_port()
+    (tmp_path / "config.yaml").write_text(f"listen: {{port: {port}}}\nbroker: {{port: 0}}\n")
+    command = f"exec {TIDEGATE} run {closed}"
+    with Running(["/bin/sh", "-c", command], tmp_path / "gateway.log", cwd=tmp_path) as gateway:
+
+        def ready() -> bool:
+            return listens(port) and httpx.get(f"http://127.0.0.1:{port}/readyz").status_code == 200
+
+        wait_until(ready, "the gateway is ready")
+        gateway.send_signal(signal.SIGINT)
+        assert gateway.wait(5) == 0
 
 
 def test_check_prints_ok_or_all_problems(tmp_path: Path) -> None:
@@ -235,7 +285,14 @@ def test_check_prints_ok_or_all_problems(tmp_path: Path) -> None:
         (["routes", "explain", "nothing/here", "-c", str(ROOT / "config.yaml")], "no route takes"),
         (["sub", "a", "--url", "http://127.0.0.1:1"], "no gateway answers"),
         (["sub", "a", "--url", "nonsense"], "expected one such as http://localhost:8080"),
+        (["sub", "a", "--url", "http://[::1"], "expected one such as http://localhost:8080"),
+        (["sub", "a", "--url", "http://localhost:99999"], "expected one such as http://localhost:8080"),
+        (["sub", "a", "--url", f"http://{'a' * 70}.example"], "expected one such as http://localhost:8080"),
         (["pub", "a", "{", "--url", "http://127.0.0.1:1"], "DATA is no JSON"),
+        (["pub", "a", "\udcff", "--url", "http://127.0.0.1:1"], "DATA is no UTF-8"),
+        (["pub", "a", "\udcff", "--text", "--url", "http://127.0.0.1:1"], "DATA is no UTF-8"),
+        (["pub", "r\udcff", "1", "--url", "http://127.0.0.1:1"], "ROOM is no UTF-8"),
+        (["sub", "r\udcff", "--url", "http://127.0.0.1:1"], "ROOM is no UTF-8"),
     ],
 )
 def test_a_users_mistake_is_one_sentence_never_a_traceback(arguments: list[str], named: str, tmp_path: Path) -> None:
@@ -246,6 +303,20 @@ def test_a_users_mistake_is_one_sentence_never_a_traceback(arguments: list[str],
     assert "Traceback" not in ended.stderr
 
 
+@pytest.mark.parametrize("at", ["127.0.0.1:1", "127.0.0.1:x", "[::1", "127.0.0.1:1/x@y"])
+def test_a_password_in_an_address_is_not_echoed(at: str) -> None:
+    ended = run_to_the_end("sub", "a", "--url", f"http://me:s3cret@{at}")
+    assert ended.returncode == 1
+    assert "s3cret" not in ended.stderr + ended.stdout
+    assert "Traceback" not in ended.stderr
+
+
+def test_pub_says_that_standard_input_is_no_utf_8() -> None:
+    command = [str(TIDEGATE), "pub", "a", "-", "--text", "--url", "http://127.0.0.1:1"]
+    ended = subprocess.run(command, input=b"\xff", capture_output=True, timeout=30)
+    assert (ended.returncode, ended.stderr) == (1, b"tidegate: DATA is no UTF-8 text\n")
+
+
 def test_explain_says_what_comes_out() -> None:
     config = ("-c", ROOT / "config.yaml")
     ended = run_to_the_end("routes", "explain", "sensors/oslo/fan-4/power", *config)
@@ -254,6 +325,13 @@ def test_explain_says_what_comes_out() -> None:
     ended = run_to_the_end("routes", "explain", "sites/oslo/fan-4/commands", *config)
     assert "commands/oslo/fan-4" in ended.stdout
     assert "answers on commands/{site}/{device}/reply" in ended.stdout
+
+
+def test_explain_takes_topics_of_the_broker_itself(tmp_path: Path) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text('routes: [{topic: "$SYS/broker/{name}", room: "broker/{name}"}]\n')
+    ended = run_to_the_end("routes", "explain", "$SYS/broker/uptime", "-c", config)
+    assert "broker/uptime" in ended.stdout
 
 
 def test_sub_and_pub_talk_to_a_running_gateway(gateway: GatewayProcess, tmp_path: Path) -> None:
@@ -276,5 +354,73 @@ def test_the_version_is_told() -> None:
 
 
 def test_module_and_command_are_the_same_program() -> None:
-    command = [sys.executable, "-m", "gateway.cli", "--version"]
+    command = [sys.executable, "-m", "gateway", "--version"]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.startswith("tidegate ")
+
+
+def handles(pid: int, number: signal.Signals) -> bool:
+    """Whether a process has a handler of its own for a signal."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    caught = int(status.partition("SigCgt:")[2].split()[0], 16)
+    return bool(caught >> (number - 1) & 1)
+
+
+@pytest.mark.parametrize("command", [["run", "--demo"], ["demo", "--port", "1"], ["sub", "a", "--url", "ws://[::1]:1"]])
+def test_ctrl_c_ends_it_in_good_order_whenever_it_comes(tmp_path: Path, command: list[str]) -> None:
+    (tmp_path / "config.yaml").write_text("listen: {port: 0}\nbroker: {port: 0}\n")
+    for moment in range(10):
+        with Running([TIDEGATE, *command], tmp_path / f"{moment}.log", cwd=tmp_path) as program:
+            wait_until(lambda: handles(program.process.pid, signal.SIGTERM), "Python has started")
+            time.sleep(moment * 0.06)  # any moment will do
+            program.send_signal(signal.SIGINT)
+            code = program.wait(5)
+            assert code == 0 or "no gateway answers" in program.text, program.text
+            assert "Traceback" not in program.text
+            assert "Aborted" not in program.text
+
+
+def test_ctrl_c_again_and_again_changes_nothing(tmp_path: Path) -> None:
+    for pause in (0.0, 0.01, 0.1):
+        with GatewayProcess(tmp_path / f"gateway-{pause}", embedded(), "--demo") as gateway:
+            while gateway.process.poll() is None:
+                gateway.send_signal(signal.SIGINT)
+                time.sleep(pause)
+            assert gateway.wait() == 0
+            assert "Traceback" not in gateway.text
+
+
+def test_it_ends_although_its_broker_froze(tmp_path: Path, broker: Mosquitto) -> None:
+    with GatewayProcess(tmp_path / "gateway", configuration(broker.port)) as gateway:
+        gateway.wait_until_ready()
+        broker.send_signal(signal.SIGSTOP)
+        started = time.monotonic()
+        gateway.send_signal(signal.SIGINT)
+        assert gateway.wait(5) == 0
+        print(f"ended in {time.monotonic() - started:.2f} s")
+    broker.send_signal(signal.SIGCONT)
+
+
+def test_the_demo_ends_in_good_order_on_sigterm(tmp_path: Path, broker: Mosquitto) -> None:
+    with Running([TIDEGATE, "demo", "--port", str(broker.port)], tmp_path / "demo.log") as demo:
+        wait_until(lambda: "commands/" in broker.text, "the devices are there")
+        demo.send_signal(signal.SIGTERM)
+        assert demo.wait(5) == 0
+    assert "Traceback" not in demo.text
+
+
+def test_sub_asks_for_all_its_rooms_in_one_message(tmp_path: Path) -> None:
+    limits = {"messages_per_second": 5, "messages_burst": 2, "refusals": 1}
+    with GatewayProcess(tmp_path / "gateway", {**embedded(), "limits": limits}) as gateway:
+        rooms = [f"r{number}" for number in range(60)]
+        command: list[str | Path] = [TIDEGATE, "sub", *rooms, "r0", "--count", "1", "--url", gateway.url]
+        with Running(command, tmp_path / "sub.log") as subscriber:
+            url = f"{gateway.url}/metrics"
+            wait_until(lambda: 'transport="websocket"} 1.0' in httpx.get(url).text, "the subscriber is there")
+
+            def hears() -> str:
+                httpx.post(f"{gateway.url}/publish?room=r59", json=1)
+                return subscriber.text
+
+            wait_until(hears, "it hears")
+            assert subscriber.wait() == 0
+            assert json.loads(subscriber.text.splitlines()[0])["room"] == "r59"

@@ -95,6 +95,14 @@ async def test_pages_of_other_origins_are_refused_on_every_way_in(
             assert refused.value.response.status_code == 403
 
 
+def test_a_page_whose_name_leads_here_all_at_once_is_not_the_gateways_own(gateway: GatewayProcess) -> None:
+    for name, status in (("evil.example", 403), ("localhost", 200)):
+        host = f"{name}:{gateway.port}"
+        headers = {"Host": host, "Origin": f"http://{host}"}
+        answer = httpx.post(f"{gateway.url}/publish?room=chat/x", json=1, headers=headers)
+        assert answer.status_code == status
+
+
 async def test_a_flood_gets_the_named_error_then_is_closed_and_others_notice_nothing(
     gateway: GatewayProcess, device: Device
 ) -> None:
@@ -153,6 +161,25 @@ async def test_connections_are_limited_per_address_and_in_all_and_given_back(
     await asyncio.to_thread(wait_until, lambda: sessions(gateway) == 0, "the sessions end")
     async with browser(gateway):
         pass
+
+
+async def test_no_client_passes_the_limits_by_saying_that_it_comes_from_elsewhere(
+    broker: Mosquitto, start_gateway: Callable[..., GatewayProcess]
+) -> None:
+    gateway = start_gateway(configuration(broker.port, limits={"connections_per_address": 2}))
+
+    def from_(address: str) -> dict[str, str]:
+        return {"X-Forwarded-For": address, "Forwarded": f"for={address}"}
+
+    async with (
+        browser(gateway, additional_headers=from_("192.0.2.1")),
+        browser(gateway, additional_headers=from_("192.0.2.2")),
+    ):
+        with pytest.raises(InvalidStatus) as refused:
+            async with browser(gateway, additional_headers=from_("192.0.2.3")):
+                pass
+        assert refused.value.response.status_code == 429
+        assert httpx.get(f"{gateway.url}/sse?room=a", headers=from_("192.0.2.4")).status_code == 429
 
 
 async def test_a_session_ends_whatever_way_it_ends(gateway: GatewayProcess) -> None:

@@ -38,7 +38,10 @@ def problems(text: str) -> list[str]:
         ("listen:\n  PORT: 1", "2:3: listen.PORT: unknown key `PORT`: did you mean `port`?"),
         ("listen: {colour: 1}", "1:10: listen.colour: unknown key `colour`: expected one of host, port"),
         ("_env_file: x\n", "1:1: _env_file: unknown key `_env_file`: expected one of listen, broker, upstreams, "
-         "engine, origins, limits, heartbeat, logging, drain_seconds, rooms, routes, namespaces"),
+         "engine, origins, hosts, limits, heartbeat, logging, drain_seconds, rooms, routes, namespaces"),
+        ("broker: {port: 8080}", "1:10: broker.port: expected another port than `listen.port`, found 8080 for both"),
+        ("listen: {host: 0.0.0.0, port: 1883}",
+         "1:1: broker.port: expected another port than `listen.port`, found 1883 for both"),
         ("listen: 8080", "1:1: listen: expected a mapping (`key: value`), found text"),
         ("listen: [8080]", "1:1: listen: expected a mapping (`key: value`), found a list"),
         ("listen: {port: abc}", "1:10: listen.port: expected a whole number from 0 to 65535, found 'abc'"),

@@ -132,7 +132,8 @@ def test_origins_are_written_as_browsers_write_them(load: Load, written: str, or
     ],
 )
 def test_a_brokers_url_gives_scheme_host_port_and_path(load: Load, url: str, address: object) -> None:
-    assert load(f"upstreams: {{a: {{url: '{url}'}}}}").upstreams["a"].address == address
+    found = load(f"upstreams: {{a: {{url: '{url}'}}}}").upstreams["a"].url
+    assert (found.scheme, found.host, found.port, found.path) == address
 
 
 @pytest.mark.parametrize(
@@ -232,3 +233,15 @@ def test_an_error_names_the_source_that_won(load: Load) -> None:
     with pytest.raises(ConfigurationError, match=r"^command line: listen.port: .* found 70000$"):
         load(text, environment, overrides={"listen": {"port": 70000}})
     load(text, environment, overrides={"listen": {"port": 7000}})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{listen: {port: 0}, broker: {port: 0}}",
+        "{listen: {host: 127.0.0.2, port: 1883}}",
+        "{listen: {port: 1883}, upstreams: {a: {url: mqtt://a}}}",
+    ],
+)
+def test_web_and_devices_may_seem_to_have_one_port(load: Load, text: str) -> None:
+    load(text)

@@ -22,7 +22,7 @@ def test_welcome_says_what_the_client_may_do(world: World) -> None:
     assert welcome["limits"] == {
         "message_bytes": 65536,
         "messages_per_second": 20,
-        "messages_burst": 40,
+        "messages_burst": 120,
         "bytes_per_second": 262144,
         "subscriptions": 100,
     }
@@ -159,3 +159,14 @@ def test_no_frame_raises_and_every_answer_is_from_the_table(frames: list[bytes |
         conversation.receive(frame)
         for answer in sink.written[before:]:
             assert answer["type"] in ("subscribed", "ack", "pong", "message", "bye") or answer["code"] in codes
+
+
+@pytest.mark.parametrize("one_by_one", [True, False])
+def test_a_new_session_may_subscribe_to_as_many_rooms_as_it_may_have(one_by_one: bool) -> None:
+    world = make_world(Limits())
+    session, sink, conversation = world.join()
+    rooms = [f"r{number}" for number in range(Limits().subscriptions_per_connection)]
+    for room in rooms if one_by_one else [rooms]:
+        conversation.receive(say(type="subscribe", room=room))
+    assert [said["type"] for said in sink.take()] == ["subscribed"] * len(rooms)
+    assert len(session.rooms) == len(rooms)

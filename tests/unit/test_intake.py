@@ -146,3 +146,16 @@ def test_a_namespace_hears_what_it_would_hear_alone(messages: list[tuple[str, in
     assert (in_a, in_b) == (in_only_a, in_only_b)
     unrouted = sum(topic == "else/x" for topic, _, _ in messages)
     assert together.counters.drops["unrouted"] == unrouted
+
+
+def test_a_topic_with_too_many_levels_is_dropped_and_counted() -> None:
+    intake, (namespace,) = make([RouteSpec("{all...}", "{all...}")])
+    sink = watch(namespace)
+
+    stored: list[None] = []
+    for levels in (129, 128):
+        intake.receive(Delivery("embedded", "/".join("a" * levels), b"1"), lambda: stored.append(None))
+
+    assert len(stored) == 2
+    assert heard(sink) == [("/".join("a" * 128), 1)]
+    assert intake.counters.drops == {"too_deep": 1}

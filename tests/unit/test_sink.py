@@ -8,7 +8,7 @@ import pytest
 
 from gateway.core import sink as sinks
 from gateway.core.sink import BufferSink
-from gateway.server import _Pressure
+from gateway.pressure import Pressure
 from tests.unit.conftest import plain
 
 
@@ -38,9 +38,12 @@ class Paces:
     def overflow(self) -> None:
         self.said.append("overflow")
 
+    def aside(self, size_bytes: int) -> None:
+        self.said.append("aside")
+
 
 async def test_what_is_written_in_a_pause_may_be_half_the_limit(transport: asyncio.Transport) -> None:
-    pressure, paces = _Pressure(transport), Paces()
+    pressure, paces = Pressure(transport), Paces()
     pressure.watch(1000, paces)
     assert transport.get_write_buffer_limits()[1] == 500
     for _ in range(3):  # a client that catches up in time, again and again

@@ -1,6 +1,6 @@
 import pytest
 
-from gateway.core.topics import InvalidName, Pattern, check_filter, check_name, filter_matches
+from gateway.core.topics import MAXIMUM_LEVELS, InvalidName, Pattern, check_filter, check_name, filter_matches
 from tests.unit import naive
 
 
@@ -74,3 +74,13 @@ def test_filter_is_refused(pattern: str) -> None:
 def test_filter_matches_as_the_standard_says(topic_filter: str, name: str, expected: bool) -> None:
     assert filter_matches(topic_filter, name) is expected
     assert naive.matches(topic_filter, name) is expected
+
+
+def test_levels_are_bounded() -> None:
+    deepest = "/".join("a" * MAXIMUM_LEVELS)
+    for check in (check_name, check_filter, Pattern.parse):
+        check(deepest)
+        with pytest.raises(InvalidName, match="129 levels: expected at most 128"):
+            check(f"{deepest}/a")
+    with pytest.raises(InvalidName, match="129 levels"):
+        check_filter(f"{deepest}/#")

@@ -1,0 +1,208 @@
+"""HTTP connections, laid open for streams and guarded against requests that never begin or never end.
+
+A subclass of uvicorn's protocol: it puts a `gateway.core.sink.Transport` into `scope["extensions"]["tidegate"]`, and
+bounds in time and size what comes before a request is understood, where no limit of a namespace holds yet.
+"""
+
+import asyncio
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any, Final
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+from gateway.core.errors import HandshakeTimeout, HeadersTooLarge, TidegateError
+from gateway.core.problem import problem
+from gateway.core.sink import CLOSE_GRACE_SECONDS, Flow
+from gateway.pressure import Pressure
+
+__all__ = ["HttpProtocol"]
+
+MAXIMUM_HEAD_BYTES: Final = 65_536
+"""The largest request line with headers."""
+
+
+class _ResponseTransport:
+    """A streaming response as a `Transport`: `write` takes whole chunks (RFC 9112 §7.1)."""
+
+    __slots__ = ("_cycle", "_loop", "_watched", "pressure")
+
+    def __init__(self, cycle: RequestResponseCycle, loop: asyncio.AbstractEventLoop) -> None:
+        self._cycle = cycle
+        self._loop = loop
+        self._watched = False
+        self.pressure = Pressure(cycle.transport)
+
+    def write(self, data: bytes) -> None:
+        cycle = self._cycle
+        if cycle.disconnected or cycle.response_complete or cycle.transport.is_closing():
+            return
+        if self.pressure.paused and not self.pressure.allows(len(data)):
+            return
+        cycle.transport.write(data)
+
+    def close(self, code: int, reason: str) -> None:  # noqa: ARG002 - a stream has said both in its last event
+        cycle = self._cycle
+        if cycle.disconnected or cycle.response_complete or cycle.transport.is_closing():
+            return
+        cycle.transport.write(b"0\r\n\r\n")
+        cycle.response_complete = True
+        cycle.message_event.set()
+        cycle.transport.close()
+        self._loop.call_later(CLOSE_GRACE_SECONDS, cycle.transport.abort)
+
+    @property
+    def paused(self) -> bool:
+        return self.pressure.paused
+
+    @property
+    def endless(self) -> bool:
+        """Whether this is a stream, which goes on until the client or the gateway leaves."""
+        return self._watched and not self._cycle.response_complete
+
+    def watch(self, limit_bytes: int, flow: Flow) -> None:
+        self._watched = True
+        self.pressure.watch(limit_bytes, flow)
+
+    def lost(self) -> None:
+        """The client has left: tell whoever waits for that, though later requests wait behind this one."""
+        if not self._cycle.response_complete:
+            self._cycle.disconnected = True
+        self._cycle.message_event.set()
+
+
+def _never_chunk(cycle: RequestResponseCycle) -> None:
+    """Answer as HTTP/1.0 can be: what has no length ends with the connection (RFC 9112 §6.1, §6.3)."""
+    send, unmeasured = cycle.send, False
+
+    async def send_unchunked(message: Any) -> None:
+        nonlocal unmeasured
+        if message["type"] == "http.response.start":
+            unmeasured = all(name.lower() != b"content-length" for name, _ in message.get("headers", ()))
+            if unmeasured:
+                cycle.chunked_encoding = False
+        elif unmeasured:
+            cycle.expected_content_length = len(message.get("body", b""))
+        await send(message)
+
+    cycle.send = send_unchunked  # type: ignore[method-assign]
+
+
+class HttpProtocol(HttpToolsProtocol):
+    """An HTTP connection that offers each response's transport."""
+
+    def __init__(
+        self, *args: Any, handshake_seconds: float, refused: Callable[[TidegateError], None], **options: Any
+    ) -> None:
+        super().__init__(*args, **options)
+        self._handshake_seconds = handshake_seconds
+        self._refused = refused
+        self._response: _ResponseTransport | None = None
+        self._in_head = True
+        self._head_bytes = 0
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._deaf = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._limit_head()
+
+    def data_received(self, data: bytes) -> None:
+        # What is asked behind a stream is never answered. To keep it would stop reading, and hide that the client left.
+        if self._deaf or (self._response is not None and self._response.endless):
+            return
+        if self._in_head:
+            self._head_bytes += len(data)
+            self._limit_head()
+        super().data_received(data)
+        if self._in_head and self._head_bytes > MAXIMUM_HEAD_BYTES:
+            self._refuse(HeadersTooLarge(f"expected at most {MAXIMUM_HEAD_BYTES} bytes of request line and headers"))
+
+    def on_headers_complete(self) -> None:
+        size_bytes = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+        if size_bytes > MAXIMUM_HEAD_BYTES:  # it came at once
+            self._head_bytes = size_bytes
+            raise ValueError("the parser is to stop here")
+        self._end_head()
+        super().on_headers_complete()
+        if "path" not in self.scope:
+            return  # an upgrade to WebSocket
+        if self.scope["http_version"] == "1.1" and not self.pipeline:
+            self._response = _ResponseTransport(self.cycle, self.loop)
+            extensions: dict[str, Any] = {"tidegate": self._response}
+            self.scope["extensions"] = extensions
+        elif self.scope["http_version"] != "1.1":
+            _never_chunk(self.cycle)
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        self._in_head = True  # of the next request
+
+    def send_400_response(self, msg: str) -> None:
+        if self._head_bytes <= MAXIMUM_HEAD_BYTES:
+            super().send_400_response(msg)
+
+    def handle_websocket_upgrade(self) -> None:
+        super().handle_websocket_upgrade()
+        protocol = self.transport.get_protocol()
+        if isinstance(protocol, WebSocketsSansIOProtocol) and not protocol.handshake_initiated:
+            self.connections.discard(protocol)  # the library has stopped to read, without a word
+            self.connections.add(self)
+            self.transport.set_protocol(self)
+            self._refuse(HeadersTooLarge("expected a WebSocket handshake with lines of at most 8 KiB, and at most 128"))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._end_head()
+        if self._response is not None:
+            self._response.lost()  # uvicorn tells only the newest request
+        super().connection_lost(exc)
+
+    @property
+    def _answering(self) -> bool:
+        cycle: RequestResponseCycle | None = self.cycle
+        return cycle is not None and not cycle.response_complete
+
+    def _limit_head(self) -> None:
+        """Let time run for the head of the next request, but not while the client waits for an answer."""
+        if self._head_timer is None and not self._answering:
+            self._head_timer = self.loop.call_later(self._handshake_seconds, self._time_out)
+
+    def _end_head(self) -> None:
+        self._in_head = False
+        self._head_bytes = 0
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _time_out(self) -> None:
+        self._refuse(
+            HandshakeTimeout(f"expected a whole request within {self._handshake_seconds:g} s"),
+            begun=self._head_bytes > 0,
+        )
+
+    def _refuse(self, error: TidegateError, *, begun: bool = True) -> None:
+        """Say why, if a request has begun, and let the client read that: to cut it off would reset the connection."""
+        if self._deaf or self.transport.is_closing():
+            return
+        self._deaf = True
+        self._refused(error)
+        if self._answering or not begun:
+            self.transport.close()
+            return
+        status, headers, body = problem(error)
+        lines = [b"HTTP/1.1 %d %b" % (status, HTTPStatus(status).phrase.encode())]
+        lines += [name + b": " + value for name, value in [*headers, (b"connection", b"close")]]
+        self.transport.write(b"\r\n".join([*lines, b"", body]))
+        self.transport.write_eof()
+        self.loop.call_later(CLOSE_GRACE_SECONDS, self.transport.abort)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self._response is not None:
+            self._response.pressure.pause()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._response is not None:
+            self._response.pressure.resume()

@@ -1,4 +1,4 @@
-"""Plain HTTP for servers, scripts and charts: `POST /publish?room=…`, `GET /last?room=…`, `GET /history?room=…`.
+"""Plain HTTP for servers, scripts and charts: `POST /publish`, and `GET /last`, `/history` and `/presence`.
 
 The body is the data. Errors are problem details (RFC 9457).
 """
@@ -20,6 +20,8 @@ from gateway.core.errors import BadMessage, MessageTooLarge, MethodNotAllowed, T
 from gateway.core.history import DEFAULT_LIMIT, History, HistoryQuery
 from gateway.core.message import Message
 from gateway.core.namespace import Namespace
+from gateway.core.presence import Attendees
+from gateway.core.presence_wire import attendees_fields
 from gateway.core.problem import problem
 from gateway.core.wire import read_cursor
 
@@ -95,6 +97,17 @@ class HttpBridge:
                     }
                 )
             )
+
+        return await self._read_only(request, answer)
+
+    async def presence(self, request: Request) -> Response:
+        """Who is in a room."""
+
+        async def answer() -> Response:
+            room = _room_of(request)
+            found: asyncio.Future[Attendees] = asyncio.get_running_loop().create_future()
+            self._namespace.attendance.members(room, partial(_resolve, found))
+            return _json(orjson.dumps({"room": room, **attendees_fields(await found)}))
 
         return await self._read_only(request, answer)
 

@@ -26,8 +26,10 @@ from gateway.core.intake import Intake
 from gateway.core.log import Log, LogBounds
 from gateway.core.namespace import Namespace
 from gateway.core.origins import Origins
+from gateway.core.presence import PresenceBounds, Roster
+from gateway.core.presence_memory import MemoryPresence
 from gateway.core.problem import problem
-from gateway.core.retention import RoomRules
+from gateway.core.room_rules import RoomRules
 from gateway.core.routing import RoutingTable
 from gateway.endpoints import Endpoints, namespace_routes
 from gateway.health import Health
@@ -109,6 +111,7 @@ class Gateway:
         """Say goodbye to every session; each may come back at once, here or elsewhere."""
         self.health.draining = True
         for namespace in self.namespaces.values():
+            namespace.attendance.close()
             for session in tuple(namespace.sessions.values()):
                 session.end(ShuttingDown("the gateway is shutting down"))
 
@@ -124,7 +127,9 @@ def _namespace(name: str, settings: Settings, clock: Clock, random: Random) -> N
     limits, counters, rules = settings.core_limits(name), Counters(), RoomRules(settings.room_rules(name))
     log = Log(LogBounds(limits.last_values, limits.log_bytes), clock, counters)
     engine = MemoryEngine(f"{random.getrandbits(40):x}", log, clock, counters)
-    return Namespace(name, routing, rules, engine, limits, clock, random, counters)
+    bounds = PresenceBounds(settings.presence.grace_seconds, limits.presence_members_told, limits.presence_members)
+    presence = MemoryPresence(Roster(bounds, clock, counters), clock)
+    return Namespace(name, routing, rules, engine, limits, clock, random, counters, presence)
 
 
 def _upstream_options(name: str, upstream: UpstreamSettings) -> UpstreamOptions:

@@ -40,6 +40,7 @@ class Endpoints:
             Route("/publish", self.http.publish, methods=["GET", "POST", "PUT", "PATCH", "DELETE"]),
             Route("/last", self.http.last),
             Route("/history", self.http.history),
+            Route("/presence", self.http.presence),
         ]
 
 

@@ -5,11 +5,12 @@ const SUBPROTOCOL = "tidegate.v1.json";
 const FIRST_PAUSE_SECONDS = 0.5;
 const LONGEST_PAUSE_SECONDS = 15;
 const ANSWER_SECONDS = 10;
+const PRESENCE = new Set(["joined", "left", "presence"]);
 const GONE_FOR_GOOD = new Set([1002, 1007, 1009, 4400, 4401, 4403]);
 
 /**
- * What the gateway answered, or why it didn't: `code` is the protocol's, or `timeout`, `disconnected`, `closed`, or
- * `unexpected` for an answer that isn't the gateway's.
+ * What the gateway answered, or why it didn't: `code` is the protocol's, or `timeout`, `disconnected`, `closed`,
+ * `unsupported`, or `unexpected` for an answer that isn't the gateway's.
  */
 export class TidegateError extends Error {
   constructor(code, message, retryAfterSeconds) {
@@ -23,6 +24,13 @@ export class TidegateError extends Error {
 /** Connects to a gateway, and again whenever the connection is lost. See `tidegate.d.ts` for the options. */
 export function connect(options = {}) {
   return new Gate(options);
+}
+
+/** An endpoint of the gateway, with the client's key, if it has one. */
+function endpoint(name, { url, member }) {
+  const found = new URL(name, url);
+  if (member !== undefined) found.searchParams.set("member", member);
+  return found;
 }
 
 /** Whether a room is one that `pattern` (with `+` and `#`) stands for. */
@@ -43,6 +51,7 @@ class Gate extends EventTarget {
   #rooms = new Map(); // pattern → Set of callbacks
   #told = new Set(); // patterns of which all was heard up to the cursor
   #cursor = null;
+  #states = new Map(); // room → the state that was set there
   #attempts = 0;
   #retry = null;
   #patience = null;
@@ -81,6 +90,7 @@ class Gate extends EventTarget {
         if (!callbacks.delete(callback) || callbacks.size > 0) return;
         this.#rooms.delete(room);
         this.#told.delete(room);
+        this.#states.delete(room);
         this.#link?.unsubscribe(room);
       },
     };
@@ -88,9 +98,19 @@ class Gate extends EventTarget {
 
   /** Sends data into a room; resolves once the gateway has acknowledged it, rejects with a `TidegateError`. */
   publish(room, data) {
-    if (this.#closed) return Promise.reject(new TidegateError("closed", "the client was closed"));
-    if (this.state !== "open") return Promise.reject(new TidegateError("disconnected", "there is no connection now"));
-    return this.#link.publish(room, data);
+    return this.#whenOpen((link) => link.publish(room, data));
+  }
+
+  /** Asks who is in a room; resolves with `{count, members}`, the members only where they aren't too many. */
+  presence(room) {
+    return this.#whenOpen((link) => link.presence(room));
+  }
+
+  /** Sets a state in a room that was subscribed to by its name, again after each reconnection; resolves as `presence`. */
+  async setPresence(room, state) {
+    const answer = await this.#whenOpen((link) => link.presence(room, { state }));
+    this.#states.set(room, state);
+    return answer;
   }
 
   /** Ends it for good. */
@@ -105,9 +125,15 @@ class Gate extends EventTarget {
     this.#become("closed");
   }
 
+  #whenOpen(send) {
+    if (this.#closed) return Promise.reject(new TidegateError("closed", "the client was closed"));
+    if (this.state !== "open") return Promise.reject(new TidegateError("disconnected", "there is no connection now"));
+    return send(this.#link);
+  }
+
   #open() {
     const Link = this.#options.transport === "sse" ? EventStream : Socket;
-    const link = new Link(this.#options, () => this.#wanted(), {
+    const link = new Link(this.#options, () => this.#wanted(), () => this.#states, {
       open: () => link === this.#link && this.#opened(),
       hear: (object) => link === this.#link && this.#hear(object),
       lost: (again) => link === this.#link && this.#lost(again),
@@ -160,7 +186,9 @@ class Gate extends EventTarget {
     if (typeof object.cursor === "string") this.#cursor = object.cursor;
     if (object.type === "message") this.#deliver(object, object.room, false);
     else if (object.type === "subscribed") this.#subscribed(object);
-    else if (object.type === "error") {
+    else if (PRESENCE.has(object.type)) {
+      this.dispatchEvent(Object.assign(new Event(object.type), { detail: object }));
+    } else if (object.type === "error") {
       this.dispatchEvent(Object.assign(new Event("error"), { detail: errorFrom(object) }));
     }
   }
@@ -207,6 +235,7 @@ function errorFrom(object) {
 class Socket {
   #options;
   #wanted;
+  #states;
   #on;
   #socket = null;
   #answers = new Map(); // id → {resolve, reject, timer}
@@ -215,14 +244,15 @@ class Socket {
   #heard = true;
   #watch = null;
 
-  constructor(options, wanted, on) {
+  constructor(options, wanted, states, on) {
     this.#options = options;
     this.#wanted = wanted;
+    this.#states = states;
     this.#on = on;
   }
 
   open() {
-    const url = new URL("ws", this.#options.url);
+    const url = endpoint("ws", this.#options);
     url.protocol = url.protocol.replace("http", "ws");
     this.#socket = new this.#options.WebSocket(url.href, SUBPROTOCOL);
     this.#socket.onmessage = (event) => this.#hear(JSON.parse(event.data));
@@ -240,6 +270,11 @@ class Socket {
 
   publish(room, data) {
     return this.#ask({ type: "publish", room, data });
+  }
+
+  async presence(room, said) {
+    const { data } = await this.#ask({ type: "presence", room, ...said });
+    return data;
   }
 
   close() {
@@ -281,8 +316,9 @@ class Socket {
     }
     if (object.type === "welcome") {
       this.#watch = setInterval(() => this.#watchOver(), object.heartbeat_seconds * 1000);
-      this.#on.open();
       for (const { rooms, since } of this.#wanted()) this.subscribe(rooms, since);
+      for (const [room, state] of this.#states()) this.#send({ type: "presence", room, state });
+      this.#on.open(); // last: what a page says to an open gate comes after its subscriptions
     } else if (object.type === "bye") this.#again = object.retry;
     this.#on.hear(object);
   }
@@ -319,7 +355,7 @@ class EventStream {
   #change = null;
   #again = true;
 
-  constructor(options, wanted, on) {
+  constructor(options, wanted, states, on) {
     this.#options = options;
     this.#wanted = wanted;
     this.#on = on;
@@ -345,14 +381,24 @@ class EventStream {
   /** The browser watches its own stream; there is no way to ask. */
   check() {}
 
-  async publish(room, data) {
-    const url = new URL("publish", this.#options.url);
+  publish(room, data) {
+    const headers = { "content-type": "application/json" };
+    return this.#call("publish", room, { method: "POST", headers, body: JSON.stringify(data) });
+  }
+
+  async presence(room, said) {
+    if (said) throw new TidegateError("unsupported", "a state can be set over WebSocket only");
+    const { count, members } = await this.#call("presence", room, { method: "GET" });
+    return members === undefined ? { count } : { count, members };
+  }
+
+  async #call(name, room, request) {
+    const url = new URL(name, this.#options.url);
     url.searchParams.set("room", room);
     const signal = AbortSignal.timeout(ANSWER_SECONDS * 1000);
-    const headers = { "content-type": "application/json" };
     let response;
     try {
-      response = await this.#options.fetch(url.href, { method: "POST", headers, body: JSON.stringify(data), signal });
+      response = await this.#options.fetch(url.href, { ...request, signal });
     } catch (error) {
       throw new TidegateError(signal.aborted ? "timeout" : "disconnected", `the gateway did not answer: ${error.message}`);
     }
@@ -372,7 +418,7 @@ class EventStream {
     this.#source?.close();
     const wanted = this.#wanted();
     if (wanted.length === 0) return this.#on.open(); // nothing to hear, and publishing needs no stream
-    const url = new URL("sse", this.#options.url);
+    const url = endpoint("sse", this.#options);
     const resumes = wanted.some(({ since }) => since !== null);
     for (const { rooms, since } of wanted) {
       for (const room of rooms) {
@@ -389,7 +435,7 @@ class EventStream {
       this.#on.hear(object);
     };
     source.onmessage = hear;
-    for (const name of ["welcome", "subscribed", "bye"]) source.addEventListener(name, hear);
+    for (const name of ["welcome", "subscribed", "bye", ...PRESENCE]) source.addEventListener(name, hear);
     source.onerror = (event) => {
       if (event.data !== undefined) return hear(event); // the gateway's `error`, which has the name of the browser's own
       this.close();

@@ -11,8 +11,10 @@ __all__ = [
     "InternalError",
     "MessageTooLarge",
     "MethodNotAllowed",
+    "NoPresence",
     "NoSuchEndpoint",
     "OriginRefused",
+    "PresenceFull",
     "RateLimited",
     "ReadOnly",
     "ShuttingDown",
@@ -94,6 +96,13 @@ class NoSuchEndpoint(TidegateError):
     http_status = 404
 
 
+class NoPresence(TidegateError):
+    """Who is in this room isn't known: neither a rule of `rooms` nor a route gives it `presence`."""
+
+    code = "no_presence"
+    http_status = 404
+
+
 class MethodNotAllowed(TidegateError):
     """The path is served, but not with this method."""
 
@@ -164,6 +173,13 @@ class UpstreamRefused(TidegateError):
 
     code = "upstream_refused"
     http_status = 502
+
+
+class PresenceFull(TidegateError):
+    """As many are shown in rooms as `limits.presence_members`; who gets this hears all, but isn't shown."""
+
+    code = "presence_full"
+    http_status = 503
 
 
 class UpstreamUnavailable(TidegateError):

@@ -6,11 +6,13 @@ taken a message.
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from random import Random
 from typing import Any, Final, Protocol
 
+from gateway.core.attendance import Attendance
 from gateway.core.clock import Clock
+from gateway.core.collected import Collected
 from gateway.core.counters import Counters
 from gateway.core.engine import Engine, Publication
 from gateway.core.errors import BadMessage, ReadOnly, TidegateError, TooManySubscriptions
@@ -19,8 +21,10 @@ from gateway.core.hub import Hub
 from gateway.core.limits import Budget, Limits, TokenBucket
 from gateway.core.message import EVERYONE, Audience, Message
 from gateway.core.payload import Payload, PayloadError, decode, encode, to_json
+from gateway.core.presence_memory import Presence
 from gateway.core.recovery import Recovery
-from gateway.core.retention import NOTHING, Retention, RoomRules
+from gateway.core.retention import NOTHING, Retention
+from gateway.core.room_rules import RoomRules
 from gateway.core.routes import PayloadKind, Route
 from gateway.core.routing import RoutingTable
 from gateway.core.session import Session, TransportName
@@ -62,6 +66,7 @@ class Namespace:
         clock: Clock,
         random: Random,
         counters: Counters,
+        presence: Presence,
     ) -> None:
         self.name = name
         self.routing = routing
@@ -77,6 +82,7 @@ class Namespace:
         self.engine = engine
         self.recovery = Recovery(self._hub, engine, limits.lag_seconds, clock, counters)
         engine.attach(self._deliver)
+        self.attendance = Attendance(presence, rules, routing.routes, self.recovery.listeners, limits, counters)
         self._complaints = TokenBucket(0.1, 5, clock)
         """So many bad payloads are logged; all are counted."""
 
@@ -89,10 +95,12 @@ class Namespace:
         """Say how to reach devices, by the upstreams' names."""
         self._upstreams = upstreams
 
-    def open(self, transport: TransportName, sink: Sink, user: str | None = None) -> Session:
+    def open(
+        self, transport: TransportName, sink: Sink, user: str | None = None, *, member: str | None = None
+    ) -> Session:
         """A new session. Whoever opens it ends it, whatever happens."""
         identifier = f"{self._random.getrandbits(96):024x}"
-        session = Session(identifier, transport, sink, Budget(self.limits, self._clock), self, user)
+        session = Session(identifier, transport, sink, Budget(self.limits, self._clock), self, user, member)
         self.sessions[identifier] = session
         return session
 
@@ -103,10 +111,12 @@ class Namespace:
     def resumed(self, session: Session) -> None:
         """A session's client has taken what waited."""
         self.recovery.resume(session)
+        self.attendance.resumed(session)
 
     def ended(self, session: Session, error: TidegateError | None) -> None:
         """A session has ended."""
         self.recovery.leave(session)
+        self.attendance.ended(session)
         del self.sessions[session.id]
         if error is not None:
             self._counters.closed[error.code] += 1
@@ -116,6 +126,8 @@ class Namespace:
         matches = self.routing.rooms_for(upstream, topic)
         decoded: dict[PayloadKind, Payload] = {}
         for route, room in matches:
+            if route.status is not None:
+                self.attendance.status(route, room, upstream, topic, raw)
             kind = route.spec.payload
             try:
                 payload = decoded.get(kind) or decoded.setdefault(kind, decode(kind, raw))
@@ -185,6 +197,7 @@ class Namespace:
             _check_room(check_filter, room)
         self._check_count(len({*session.rooms, *request.rooms}))
         self.recovery.subscribe(session, request)
+        self.attendance.subscribed(session, request.rooms)
 
     def unsubscribe(self, session: Session, room: str) -> None:
         """Take a subscription back.
@@ -195,6 +208,7 @@ class Namespace:
         if room not in session.rooms:
             raise BadMessage("room: expected one that this session is subscribed to")
         self.recovery.unsubscribe(session, room)
+        self.attendance.unsubscribed(session, room)
 
     def last(self, room: str, done: Callable[[str, Sequence[Message]], None]) -> None:
         """The position that the log has reached, and the last values of a room or pattern.
@@ -245,7 +259,7 @@ class Namespace:
                     f"`to`, `echo` and `volatile` are for rooms without a route: {room!r} leads to a device"
                 )
             payloads = [encode(route.spec.payload, data, binary=binary) for route, _ in matches]
-            collected = _Collected(len(matches), done)
+            collected = Collected(len(matches), done)
             for (route, topic), payload in zip(matches, payloads, strict=True):
                 upstream = self._upstreams[route.upstreams[0]]
                 upstream.publish(topic, payload, route.spec.qos, route.spec.retain, collected.one)
@@ -271,18 +285,3 @@ def _check_room(check: Callable[[str], None], room: str) -> None:
         check(room)
     except InvalidName as error:
         raise BadMessage(f"room: {error}") from None
-
-
-@dataclass(slots=True)
-class _Collected:
-    """Calls `done` once, after so many calls of `one`: with the first error that came, if any."""
-
-    waiting: int
-    done: Done
-    error: TidegateError | None = None
-
-    def one(self, error: TidegateError | None) -> None:
-        self.error = self.error or error
-        self.waiting -= 1
-        if not self.waiting:
-            self.done(self.error)

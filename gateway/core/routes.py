@@ -6,6 +6,7 @@ The table of all routes is in `routing`, what makes a table unfit in `route_chec
 from dataclasses import dataclass
 from enum import StrEnum
 
+from gateway.core.device_status import DeviceStatus
 from gateway.core.retention import Retention
 from gateway.core.topics import Pattern, Translation
 
@@ -47,6 +48,8 @@ class RouteSpec:
     """How many messages are kept, and for how long; None leaves it to the rule for the room."""
     upstream: str | None = None
     """The upstream's name; None stands for every one."""
+    presence: DeviceStatus | bool = False
+    """Whether it is known, and told, who is in its rooms; or how to tell from its payloads which devices are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +74,7 @@ class RoutingError(Exception):
 class Route:
     """A checked route, with its translations ready."""
 
-    __slots__ = ("index", "room", "spec", "to_room", "to_topic", "topic", "upstreams")
+    __slots__ = ("index", "room", "spec", "status", "to_member", "to_room", "to_topic", "topic", "upstreams")
 
     def __init__(self, index: int, spec: RouteSpec, topic: Pattern, room: Pattern, upstreams: tuple[str, ...]) -> None:
         self.index = index
@@ -84,6 +87,8 @@ class Route:
         to_device = spec.direction is not Direction.TO_BROWSER
         self.to_room = Translation(topic, room) if to_browser else None
         self.to_topic = Translation(room, topic) if to_device else None
+        self.status = spec.presence if isinstance(spec.presence, DeviceStatus) else None
+        self.to_member = None if self.status is None else Translation(topic, Pattern.parse(self.status.member))
 
     def __repr__(self) -> str:
         arrow = {Direction.TO_BROWSER: "→", Direction.TO_DEVICE: "←", Direction.BOTH: "↔"}[self.spec.direction]

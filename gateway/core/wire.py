@@ -12,10 +12,12 @@ import orjson
 
 from gateway.core.errors import BadMessage, TidegateError
 from gateway.core.message import EVERYONE, Audience, Cursor, Message
+from gateway.core.presence_wire import PresenceRequest, read_presence
 
 __all__ = [
     "SUBPROTOCOL",
     "Ping",
+    "PresenceRequest",
     "Publish",
     "Request",
     "RequestId",
@@ -74,12 +76,13 @@ class Ping:
     id: RequestId
 
 
-Request = Subscribe | Unsubscribe | Publish | Ping
+Request = Subscribe | Unsubscribe | Publish | PresenceRequest | Ping
 
 _FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
     "subscribe": ("id", "room", "since"),
     "unsubscribe": ("id", "room"),
     "publish": ("id", "room", "data", "binary", "to", "echo", "volatile"),
+    "presence": ("id", "room", "member", "state"),
     "ping": ("id",),
 }
 
@@ -128,6 +131,8 @@ def read(value: Mapping[str, Any]) -> Request:
             return Unsubscribe(identifier, _room(value))
         case "publish":
             return _read_publish(identifier, value)
+        case "presence":
+            return read_presence(identifier, _room(value), value)
         case _:
             return Ping(identifier)
 

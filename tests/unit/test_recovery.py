@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from gateway.core import recovery as recoveries
 from gateway.core.limits import Limits
 from gateway.core.message import Cursor
-from gateway.core.retention import Retention, RoomRule
+from gateway.core.retention import Retention
+from gateway.core.room_rules import RoomRule
 from gateway.core.session import Session
 from gateway.core.topics import filter_matches
 from gateway.core.wire import Subscribe

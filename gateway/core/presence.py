@@ -102,7 +102,7 @@ class _Room:
     large: bool = False
     """Whether clients were told a number, or are about to be, and so know no members."""
     told: int | None = None
-    """The number that they were told."""
+    """The number that they were told last."""
 
 
 class Roster:
@@ -230,7 +230,7 @@ class Roster:
         known.large = attendees.members is None
         if known.large and attendees.count == known.told:
             return []
-        known.told = attendees.count if known.large else None
+        known.told = attendees.count
         self._quiet[room] = self._clock.monotonic() + COUNT_EVERY_SECONDS
         return [Counted(room, attendees)]
 

@@ -72,7 +72,7 @@ class Recovery:
 
     def listeners(self, room: str) -> dict[Session, None]:
         """Who is subscribed to a room by its name or by a pattern, whether in the fan-out or on the way there."""
-        self._behind = {session for session in self._behind if session.pending}
+        self._behind = {session for session in self._behind if session.pending and not session.ended}
         behind = (s for s in self._behind if any(filter_matches(pending, room) for pending in s.pending))
         return self._hub.sessions(room) | dict.fromkeys(behind)
 

@@ -119,9 +119,14 @@ def test_a_members_key_is_one_member_for_all_tabs_and_across_a_reload() -> None:
 
 def test_a_user_is_a_member_by_name_and_no_key_makes_them_another() -> None:
     world = make()
-    user = Client(world, "chat/hall", user="ann", member="bob")
+    user, other = (Client(world, "chat/hall", user="ann", member=key) for key in ("bob", None))
     pretender = Client(world, "chat/hall", member="ann")
+    user.heard()
+    other.session.end()
     user.say(type="presence", room="chat/hall", member="bob")
+    user.session.member = None
+    user.say(type="presence", room="chat/hall", member="eve")
+    assert user.heard() == []
     assert members(world, "chat/hall") == [{"user": "ann"}, {"member": "ann"}]
     assert pretender.ask(room="chat/hall")["data"]["count"] == 2
 
@@ -306,6 +311,19 @@ def test_a_client_that_stops_reading_again_is_told_the_rest_later() -> None:
     assert world.namespace.attendance._missed == {}
 
 
+def test_a_client_that_has_left_meanwhile_is_told_no_more_of_the_room() -> None:
+    world = make()
+    slow = Client(world, "chat/a", "chat/b")
+    slow.sink.paused = True
+    slow.session.pause()
+    Client(world, "chat/a", "chat/b")
+    world.namespace.unsubscribe(slow.session, "chat/a")
+    slow.sink.take()
+    slow.sink.paused = False
+    slow.session.resume()
+    assert slow.heard() == [("presence", "chat/b", 2)]
+
+
 def test_a_client_that_misses_too_much_is_disconnected() -> None:
     world = make()
     slow = Client(world, "chat/+")
@@ -361,6 +379,16 @@ def test_hundreds_of_sessions_leave_nothing_behind() -> None:
     assert (attendance._entered, attendance._missed, world.namespace.recovery._behind) == ({}, {}, set())
     assert presence._roster._rooms == {}  # type: ignore[attr-defined]
     assert (sum(presence.kinds.values()), world.clock.waiting) == (0, 0)
+
+
+def test_who_ended_and_subscribes_all_the_same_is_in_no_room() -> None:
+    world = make()
+    client = Client(world)
+    client.session.end()
+    world.subscribe(client.session, "chat/a")
+    assert members(world, "chat/a") == []
+    assert client.session not in world.namespace.recovery.listeners("chat/a") or client.sink.take()
+    assert world.namespace.recovery._behind == set()
 
 
 def test_the_sink_is_told_in_json_that_fits_one_line() -> None:

@@ -98,6 +98,16 @@ def test_leaving_for_a_reason_that_was_none_changes_nothing() -> None:
     assert bench.attendees("hall").count == 1
 
 
+def test_a_reason_that_was_none_doesnt_prolong_the_grace_period() -> None:
+    bench = Bench()
+    bench.presence.enter("hall", ANN, "s1")
+    bench.presence.leave("hall", ANN, "s1")
+    bench.clock.advance(4)
+    bench.presence.leave("hall", ANN, "other")
+    bench.clock.advance(1)
+    assert bench.attendees("hall").count == 0
+
+
 def test_a_user_a_member_a_device_and_a_session_of_one_name_are_four() -> None:
     bench = Bench()
     for kind in ("user", "member", "device", "session"):
@@ -146,6 +156,25 @@ def test_a_room_that_is_large_no_longer_is_told_whole_once() -> None:
     assert bench.take() == [Joined("hall", Member(ANN))]
 
 
+def test_who_is_in_a_room_that_is_about_to_be_small_is_told_with_the_whole_list_and_not_before() -> None:
+    bench = Bench(PresenceBounds(grace_seconds=0, members_told=2))
+    bench.fill("hall", 3)
+    bench.presence.leave("hall", Who("session", "2"), "2")
+    assert bench.attendees("hall") == Attendees(2, None)
+    bench.clock.advance(2)
+    assert bench.attendees("hall").members is not None
+
+
+def test_a_room_that_is_large_again_is_told_to_be_even_if_it_has_as_many_as_before() -> None:
+    bench = Bench(PresenceBounds(grace_seconds=0, members_told=2))
+    for _ in range(2):
+        bench.fill("hall", 3)
+        bench.clock.advance(2)
+        assert bench.take()[-1] == Counted("hall", Attendees(3, None))
+        bench.presence.leave("hall", Who("session", "2"), "2")
+        bench.clock.advance(2)
+
+
 def test_there_is_a_bound_over_all_rooms_which_those_in_their_grace_period_make_place_for() -> None:
     bench = Bench(PresenceBounds(members=3))
     bench.fill("a", 2)
@@ -169,6 +198,7 @@ def test_nothing_is_told_once_the_gateway_goes() -> None:
     bench.presence.leave("hall", BOB, "s2")
     bench.take()
     bench.presence.close()
+    assert bench.clock.waiting == 0
     bench.presence.leave("hall", ANN, "s1")
     bench.clock.advance(60)
     assert (bench.take(), bench.clock.waiting) == ([], 0)

@@ -1,4 +1,4 @@
-"""Plain HTTP for servers, scripts and charts: `POST /publish`, and `GET /last`, `/history` and `/presence`.
+"""Plain HTTP for servers, scripts and charts: `POST /publish` and `/request`, `GET /last`, `/history` and `/presence`.
 
 The body is the data. Errors are problem details (RFC 9457).
 """
@@ -20,6 +20,7 @@ from gateway.core.errors import BadMessage, MessageTooLarge, MethodNotAllowed, T
 from gateway.core.history import DEFAULT_LIMIT, History, HistoryQuery
 from gateway.core.message import Message
 from gateway.core.namespace import Namespace
+from gateway.core.payload import Payload
 from gateway.core.presence import Attendees
 from gateway.core.presence_wire import attendees_fields
 from gateway.core.problem import problem
@@ -48,7 +49,8 @@ class HttpBridge:
         except ClientDisconnect:
             return Response(status_code=499)
 
-    async def _publish(self, request: Request) -> Response:
+    async def _take(self, request: Request) -> tuple[str, Any, bool, str]:
+        """Room, data, whether that is base64, and the sender's address; all that a request must be to be acted upon."""
         if request.method != "POST":
             raise MethodNotAllowed(f"{request.method} is not served here: expected POST")
         caller = Caller.of(request.scope)
@@ -58,6 +60,10 @@ class HttpBridge:
         self._counters.received_bytes["http"] += len(body)
         self._admission.budget_of(caller).spend(len(body))
         data, binary = _data_of(body, request.headers.get("content-type", ""))
+        return room, data, binary, caller.address
+
+    async def _publish(self, request: Request) -> Response:
+        room, data, binary, _ = await self._take(request)
         answer: asyncio.Future[TidegateError | None] = asyncio.get_running_loop().create_future()
         self._namespace.publish(room, data, partial(_resolve, answer), binary=binary)
         self._counters.published["http"] += 1
@@ -65,6 +71,37 @@ class HttpBridge:
         if error is not None:
             raise error
         return _json(wire.encode("ack", room=room))
+
+    async def request(self, request: Request) -> Response:
+        """Ask the device behind a room, and answer what it answers. One who leaves has asked nothing any more."""
+        try:
+            with self._admission.counted():
+                return await self._request(request)
+        except TidegateError as error:
+            return _refusal(error)
+        except ClientDisconnect:
+            return Response(status_code=499)
+
+    async def _request(self, request: Request) -> Response:
+        room, data, binary, address = await self._take(request)
+        timeout_seconds = _timeout_of(request)
+        answer: asyncio.Future[Payload | TidegateError] = asyncio.get_running_loop().create_future()
+        cancel = self._namespace.requests.send(
+            address, room, data, partial(_resolve, answer), timeout_seconds=timeout_seconds, binary=binary
+        )
+        self._counters.published["http"] += 1
+        leaving = asyncio.ensure_future(_left(request))
+        try:
+            await asyncio.wait((answer, leaving), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            leaving.cancel()
+            cancel()
+        if not answer.done():
+            raise ClientDisconnect
+        given = answer.result()
+        if isinstance(given, TidegateError):
+            raise given
+        return _json(wire.encode_reply(None, given, room=room))
 
     async def last(self, request: Request) -> Response:
         """The last values of a room or pattern."""
@@ -134,6 +171,21 @@ def _room_of(request: Request) -> str:
     if len(rooms) != 1:
         raise BadMessage(f"room: expected one, as in {request.url.path}?room=sites/oslo, found {len(rooms)}")
     return rooms[0]
+
+
+def _timeout_of(request: Request) -> float | None:
+    given = request.query_params.get("timeout_seconds")
+    if given is None:
+        return None
+    try:
+        return float(given)
+    except ValueError:
+        raise BadMessage(f"timeout_seconds: expected a number of seconds, found {given[:40]!r}") from None
+
+
+async def _left(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 def _history_query(request: Request) -> HistoryQuery:

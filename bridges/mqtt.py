@@ -18,10 +18,11 @@ from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from bridges.mqtt_client import Client, UpstreamOptions, explain, make_client, subscription_properties
+from bridges.mqtt_replies import Replies
 from gateway.core.errors import BadMessage, TidegateError, UpstreamRefused, UpstreamTimeout, UpstreamUnavailable
 from gateway.core.filters import disjoint_cover, minimal_cover
-from gateway.core.namespace import Done
 from gateway.core.topics import filter_matches
+from gateway.core.upstream import Done, ReplyTo
 
 __all__ = ["Receive", "Upstream", "UpstreamOptions", "UpstreamState"]
 
@@ -47,14 +48,22 @@ class UpstreamState(StrEnum):
 class Upstream:
     """One broker: `run` keeps the connection, `publish` sends to devices."""
 
-    def __init__(self, options: UpstreamOptions, filters: Mapping[str, int], receive: Receive, random: Random) -> None:
+    def __init__(
+        self,
+        options: UpstreamOptions,
+        filters: Mapping[str, int],
+        receive: Receive,
+        random: Random,
+        replies: Replies | None = None,
+    ) -> None:
         self.options = options
         self.state = UpstreamState.CONNECTING
         self.problem: str | None = None
         """Why it isn't up, or which subscriptions the broker refused."""
         self.receive_faults = 0
         """Messages that met a fault of the gateway's."""
-        self._filters = filters
+        self._replies = replies or Replies()
+        self._filters = {**filters, **self._replies.filters}
         self._receive = receive
         self._random = random
         self._client: Client | None = None
@@ -108,6 +117,7 @@ class Upstream:
         for done, timer in lost.values():
             timer.cancel()
             done(UpstreamUnavailable(f"upstream {self.options.name} was lost before it acknowledged the message"))
+        self._replies.lost()
 
     async def _say(self, client: Client, status: bytes) -> None:
         if self.options.status_topic is not None:
@@ -142,7 +152,9 @@ class Upstream:
 
     def _take(self, message: paho.MQTTMessage) -> None:
         try:
-            if not self._subscription_of or self._is_first_copy(message):
+            if self._subscription_of and not self._is_first_copy(message):
+                return
+            if not self._replies.take(message):
                 self._receive(message.topic, bytes(message.payload), message.retain)
         except Exception:
             self.receive_faults += 1
@@ -157,7 +169,14 @@ class Upstream:
         first = next((n for n, f in self._subscription_of.items() if filter_matches(f, topic)), None)
         return first is None or first in given
 
-    def publish(self, topic: str, payload: bytes, qos: int, retain: bool, done: Done) -> None:
+    @property
+    def reply_topic(self) -> str | None:
+        """Where devices may answer with correlation data."""
+        return self._replies.topic
+
+    def publish(
+        self, topic: str, payload: bytes, qos: int, retain: bool, done: Done, *, reply_to: ReplyTo | None = None
+    ) -> None:
         """Hand a message to the broker; `done` is called when it has it, or with the reason why not."""
         client = self._client
         if client is None or self.state is not UpstreamState.UP:
@@ -167,7 +186,7 @@ class Upstream:
             done(UpstreamUnavailable(f"upstream {self.options.name} is behind: too many messages wait for it"))
             return
         try:
-            info = client.paho.publish(topic, payload, qos, retain)
+            info = client.paho.publish(topic, payload, qos, retain, self._replies.properties(reply_to))
         except ValueError as error:  # too long a topic or payload
             done(BadMessage(f"the broker can't take the message: {error}"))
             return

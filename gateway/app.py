@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from random import Random
+from random import Random, SystemRandom
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -17,6 +17,7 @@ from starlette.staticfiles import StaticFiles
 
 from bridges.broker import BrokerOptions, EmbeddedBroker
 from bridges.mqtt import Upstream, UpstreamOptions
+from bridges.mqtt_replies import Replies, response_topic
 from gateway.config import Settings, UpstreamSettings
 from gateway.core.clock import Clock, SystemClock
 from gateway.core.counters import Counters
@@ -46,7 +47,7 @@ class Gateway:
     """All parts of one running gateway, put together."""
 
     def __init__(self, settings: Settings) -> None:
-        clock, random = SystemClock(), Random()
+        clock, random = SystemClock(), SystemRandom()  # identifiers and correlation data are not to be guessed
         self.settings = settings
         self.supervisor = Supervisor(clock, random)
         self.namespaces = {name: _namespace(name, settings, clock, random) for name in settings.namespace_names()}
@@ -79,8 +80,8 @@ class Gateway:
             self.supervisor.start("broker", self._keep_broker)
         for options in self._upstream_options():
             receive = partial(self._receive, options.name)
-            filters = self.intake.subscriptions(options.name)
-            self.upstreams[options.name] = Upstream(options, filters, receive, self._random)
+            filters, replies = self.intake.subscriptions(options.name), self._replies(options)
+            self.upstreams[options.name] = Upstream(options, filters, receive, self._random, replies)
             self.supervisor.start(f"upstream {options.name}", self.upstreams[options.name].run)
         for name, namespace in self.namespaces.items():
             namespace.connect(self.upstreams)
@@ -89,6 +90,14 @@ class Gateway:
 
     def _receive(self, upstream: str, topic: str, payload: bytes, retained: bool) -> None:
         self.intake.receive(upstream, topic, payload, retained=retained)
+
+    def _replies(self, options: UpstreamOptions) -> Replies:
+        return Replies(
+            response_topic(options, self._random),
+            partial(self.intake.take_answer, options.name),
+            partial(self.intake.lost, options.name),
+            listen=self.intake.needs_response_topic(options.name),
+        )
 
     def _upstream_options(self) -> list[UpstreamOptions]:
         if self.broker is None:
@@ -114,6 +123,7 @@ class Gateway:
             namespace.attendance.close()
             for session in tuple(namespace.sessions.values()):
                 session.end(ShuttingDown("the gateway is shutting down"))
+            namespace.requests.end(ShuttingDown("the gateway is shutting down"))
 
     async def stop(self) -> None:
         """End all that `start` started."""

@@ -32,6 +32,13 @@ export interface Message {
   binary?: boolean;
 }
 
+/** What a device answered. */
+export interface Reply {
+  data: unknown;
+  /** `data` is base64. */
+  binary?: boolean;
+}
+
 export interface Subscription {
   readonly room: string;
   unsubscribe(): void;
@@ -91,6 +98,8 @@ export interface Gate extends EventTarget {
   /** `last` says that the message is a last value, told on subscribing. */
   subscribe(room: string, callback: (message: Message, about: { last: boolean }) => void): Subscription;
   publish(room: string, data: unknown): Promise<void>;
+  /** Asks the device behind a room. `timeoutSeconds` is how long the device may take: by default 10. */
+  request(room: string, data: unknown, options?: { timeoutSeconds?: number }): Promise<Reply>;
   presence(room: string): Promise<Presence>;
   /** Over WebSocket only, and in rooms that were subscribed to by their names. */
   setPresence(room: string, state: unknown): Promise<Presence>;

@@ -5,6 +5,7 @@ const SUBPROTOCOL = "tidegate.v1.json";
 const FIRST_PAUSE_SECONDS = 0.5;
 const LONGEST_PAUSE_SECONDS = 15;
 const ANSWER_SECONDS = 10;
+const DEVICE_SECONDS = 10; // what the gateway gives a device, unless asked for another time
 const PRESENCE = new Set(["joined", "left", "presence"]);
 const GONE_FOR_GOOD = new Set([1002, 1007, 1009, 4400, 4401, 4403]);
 
@@ -99,6 +100,11 @@ class Gate extends EventTarget {
   /** Sends data into a room; resolves once the gateway has acknowledged it, rejects with a `TidegateError`. */
   publish(room, data) {
     return this.#whenOpen((link) => link.publish(room, data));
+  }
+
+  /** Asks the device behind a room; resolves with its answer, rejects with a `TidegateError`. */
+  request(room, data, { timeoutSeconds } = {}) {
+    return this.#whenOpen((link) => link.request(room, data, timeoutSeconds));
   }
 
   /** Asks who is in a room; resolves with `{count, members}`, the members only where they aren't too many. */
@@ -231,6 +237,10 @@ function errorFrom(object) {
   return new TidegateError(object.code, object.message ?? object.detail, object.retry_after_seconds);
 }
 
+function replyFrom({ data, binary }) {
+  return binary ? { data, binary } : { data };
+}
+
 /** One WebSocket, from handshake to close. */
 class Socket {
   #options;
@@ -272,6 +282,12 @@ class Socket {
     return this.#ask({ type: "publish", room, data });
   }
 
+  /** The gateway keeps the device's time; it is only given up here if the gateway says nothing at all. */
+  async request(room, data, timeoutSeconds) {
+    const asked = { type: "request", room, data, timeout_seconds: timeoutSeconds };
+    return replyFrom(await this.#ask(asked, (timeoutSeconds ?? DEVICE_SECONDS) + ANSWER_SECONDS));
+  }
+
   async presence(room, said) {
     const { data } = await this.#ask({ type: "presence", room, ...said });
     return data;
@@ -291,14 +307,14 @@ class Socket {
     if (this.#socket.readyState === 1) this.#socket.send(JSON.stringify(object));
   }
 
-  #ask(object) {
+  #ask(object, patienceSeconds = ANSWER_SECONDS) {
     this.#number += 1;
     const id = this.#number;
     return new Promise((resolve, reject) => {
       const timer = setTimeout(() => {
         this.#answers.delete(id);
         reject(new TidegateError("timeout", "the gateway did not answer"));
-      }, ANSWER_SECONDS * 1000);
+      }, patienceSeconds * 1000);
       this.#answers.set(id, { resolve, reject, timer });
       this.#send({ ...object, id });
     });
@@ -382,20 +398,30 @@ class EventStream {
   check() {}
 
   publish(room, data) {
-    const headers = { "content-type": "application/json" };
-    return this.#call("publish", room, { method: "POST", headers, body: JSON.stringify(data) });
+    return this.#post("publish", { room }, data, ANSWER_SECONDS);
+  }
+
+  async request(room, data, timeoutSeconds) {
+    const query = timeoutSeconds === undefined ? { room } : { room, timeout_seconds: timeoutSeconds };
+    const patienceSeconds = (timeoutSeconds ?? DEVICE_SECONDS) + ANSWER_SECONDS;
+    return replyFrom(await this.#post("request", query, data, patienceSeconds));
   }
 
   async presence(room, said) {
     if (said) throw new TidegateError("unsupported", "a state can be set over WebSocket only");
-    const { count, members } = await this.#call("presence", room, { method: "GET" });
+    const { count, members } = await this.#call("presence", { room }, { method: "GET" }, ANSWER_SECONDS);
     return members === undefined ? { count } : { count, members };
   }
 
-  async #call(name, room, request) {
+  #post(name, query, data, patienceSeconds) {
+    const headers = { "content-type": "application/json" };
+    return this.#call(name, query, { method: "POST", headers, body: JSON.stringify(data) }, patienceSeconds);
+  }
+
+  async #call(name, query, request, patienceSeconds) {
     const url = new URL(name, this.#options.url);
-    url.searchParams.set("room", room);
-    const signal = AbortSignal.timeout(ANSWER_SECONDS * 1000);
+    for (const [key, value] of Object.entries(query)) url.searchParams.set(key, value);
+    const signal = AbortSignal.timeout(patienceSeconds * 1000);
     let response;
     try {
       response = await this.#options.fetch(url.href, { ...request, signal });

@@ -83,6 +83,10 @@ class LimitsSettings(Section):
     """What may wait for one client that reads slowly; beyond, it is told later, from the log."""
     lag_seconds: values.Seconds = 30.0
     """How long a client may take nothing before it is disconnected."""
+    requests_in_flight: values.Count = 100
+    """Requests to devices of one connection, or over HTTP from one address, that wait for an answer."""
+    request_timeout_max_seconds: values.Seconds = 60
+    """The longest that a client may let a request wait for the device's answer."""
     last_values: values.Count = 100_000
     """Last values kept, one for each room and topic; beyond, the stalest is forgotten."""
     log_bytes: values.Bytes = 64 * KIB * KIB
@@ -160,6 +164,8 @@ class RouteSettings(Section):
     """How many messages of each room are kept; if none, the rules of `rooms` say."""
     upstream: values.UpstreamReference | None = None
     """The upstream's name. To browsers, none stands for every one; to devices, it is needed if there are several."""
+    reply: values.Pattern | None = None
+    """The topic on which the device answers requests; not needed for devices that speak MQTT 5."""
     presence: RoutePresenceSettings = RoutePresenceSettings()
     """Whether it is known who is in its rooms: `true`, or a section that says how devices tell that they are there."""
 

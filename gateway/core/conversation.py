@@ -17,6 +17,7 @@ from gateway.core.errors import (
     TooManySubscriptions,
 )
 from gateway.core.namespace import Namespace
+from gateway.core.payload import Payload
 from gateway.core.presence import Attendees
 from gateway.core.presence_wire import attendees_fields
 from gateway.core.session import Session
@@ -95,6 +96,8 @@ class Conversation:
                 self._acknowledge(request.id)
             case wire.Publish():
                 self._publish(request)
+            case wire.DeviceRequest():
+                self._request(request)
             case wire.PresenceRequest():
                 self._presence(request)
             case wire.Ping():
@@ -117,6 +120,23 @@ class Conversation:
             sender=self._session.id,
             audience=request.audience,
             volatile=request.volatile,
+        )
+        self._counters.published[self._session.transport] += 1
+
+    def _request(self, request: wire.DeviceRequest) -> None:
+        def answered(answer: Payload | TidegateError) -> None:
+            if isinstance(answer, TidegateError):
+                self.refuse(request.id, answer)
+            else:
+                self._session.send("reply", wire.encode_reply(request.id, answer))
+
+        self._namespace.requests.send(
+            self._session.id,
+            request.room,
+            request.data,
+            answered,
+            timeout_seconds=request.timeout_seconds,
+            binary=request.binary,
         )
         self._counters.published[self._session.transport] += 1
 

@@ -48,3 +48,21 @@ class Intake:
             raise ExceptionGroup(f"faults of {len(faults)} namespaces", faults)
         if not wanted:
             self.counters.drops["unrouted"] += 1
+
+    def needs_response_topic(self, upstream: str) -> bool:
+        """Whether a namespace has devices that answer on the gateway's own topic."""
+        return any(namespace.routing.needs_response_topic(upstream) for namespace in self._namespaces)
+
+    def take_answer(self, upstream: str, topic: str, raw: bytes, correlation: bytes | None) -> bool:
+        """Offer what may be a device's answer to every namespace; whether it is one, and no room wants it besides."""
+        taken = [each.requests.receive(upstream, topic, raw, correlation) for each in self._namespaces]
+        if not any(taken) or any(each.routing.rooms_for(upstream, topic) for each in self._namespaces):
+            return False
+        self.counters.device_messages[upstream] += 1
+        self.counters.device_bytes += len(raw)
+        return True
+
+    def lost(self, upstream: str) -> None:
+        """Fail the requests under way by an upstream whose connection is gone."""
+        for namespace in self._namespaces:
+            namespace.requests.lost(upstream)

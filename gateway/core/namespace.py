@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from random import Random
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from gateway.core.attendance import Attendance
 from gateway.core.clock import Clock
@@ -23,6 +23,7 @@ from gateway.core.message import EVERYONE, Audience, Message
 from gateway.core.payload import Payload, PayloadError, decode, encode, to_json
 from gateway.core.presence_memory import Presence
 from gateway.core.recovery import Recovery
+from gateway.core.requests import Requests
 from gateway.core.retention import NOTHING, Retention
 from gateway.core.room_rules import RoomRules
 from gateway.core.routes import PayloadKind, Route
@@ -30,6 +31,7 @@ from gateway.core.routing import RoutingTable
 from gateway.core.session import Session, TransportName
 from gateway.core.sink import Sink
 from gateway.core.topics import InvalidName, check_filter, check_name
+from gateway.core.upstream import Done, Upstream
 from gateway.core.wire import Subscribe
 
 __all__ = ["DEFAULT_NAMESPACE", "Done", "Namespace", "Upstream"]
@@ -40,17 +42,6 @@ DEFAULT_NAMESPACE: Final = "default"
 """The name of the one that needs no name."""
 REMEMBERED_ROOMS: Final = 65_536
 """Of how many rooms is remembered what is kept; then all are forgotten and found anew."""
-
-Done = Callable[[TidegateError | None], None]
-"""Called once: with None when the message was taken, else with the reason why not."""
-
-
-class Upstream(Protocol):
-    """The way to devices."""
-
-    def publish(self, topic: str, payload: bytes, qos: int, retain: bool, done: Done) -> None:
-        """Send to devices; `done` is called when the broker has it (at once for QoS 0), or with the reason why not."""
-        ...
 
 
 class Namespace:
@@ -76,6 +67,7 @@ class Namespace:
         self._clock = clock
         self._random = random
         self._counters = counters
+        self.requests = Requests(routing, limits, clock, random, counters)
         self._rules = rules
         self._retentions: dict[tuple[int, str], Retention] = {}
         self._hub = Hub(counters)
@@ -94,6 +86,7 @@ class Namespace:
     def connect(self, upstreams: Mapping[str, Upstream]) -> None:
         """Say how to reach devices, by the upstreams' names."""
         self._upstreams = upstreams
+        self.requests.connect(upstreams)
 
     def open(
         self, transport: TransportName, sink: Sink, user: str | None = None, *, member: str | None = None
@@ -116,6 +109,7 @@ class Namespace:
     def ended(self, session: Session, error: TidegateError | None) -> None:
         """A session has ended."""
         self.recovery.leave(session)
+        self.requests.cancel_all(session.id)
         self.attendance.ended(session)
         del self.sessions[session.id]
         if error is not None:
@@ -142,7 +136,7 @@ class Namespace:
         kept = self._retention(route, room)
         if cleared:
             kept = replace(kept, last=False)
-        self.engine.publish(Publication(room, payload, kept, topic, retained=retained, clears=cleared), _ignore)
+        self.engine.publish([Publication(room, payload, kept, topic, retained=retained, clears=cleared)], _ignore)
 
     def _retention(self, route: Route, room: str) -> Retention:
         """What is kept of a routed room: as the route says, else as the rule for the room says."""
@@ -273,7 +267,7 @@ class Namespace:
         publication = Publication(
             room, Payload(to_json(data), binary), kept, sender=sender, audience=audience, volatile=volatile
         )
-        self.engine.publish(publication, lambda outcome: done(outcome if isinstance(outcome, TidegateError) else None))
+        self.engine.publish([publication], done)
 
 
 def _ignore(outcome: object) -> None:

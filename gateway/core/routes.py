@@ -5,12 +5,30 @@ The table of all routes is in `routing`, what makes a table unfit in `route_chec
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 from gateway.core.device_status import DeviceStatus
 from gateway.core.retention import Retention
 from gateway.core.topics import Pattern, Translation
 
-__all__ = ["Direction", "PayloadKind", "Route", "RouteProblem", "RouteSpec", "RoutingError"]
+__all__ = [
+    "RESERVED_TOPICS",
+    "Direction",
+    "PayloadKind",
+    "Route",
+    "RouteProblem",
+    "RouteSpec",
+    "RoutingError",
+    "is_reserved",
+]
+
+RESERVED_TOPICS: Final = "tidegate/replies"
+"""Below it are the topics on which gateways wait for devices' answers: no route leads there or from there."""
+
+
+def is_reserved(topic: str) -> bool:
+    """Whether a topic is a gateway's own."""
+    return topic.startswith(RESERVED_TOPICS + "/") or topic == RESERVED_TOPICS
 
 
 class Direction(StrEnum):
@@ -48,6 +66,8 @@ class RouteSpec:
     """How many messages are kept, and for how long; None leaves it to the rule for the room."""
     upstream: str | None = None
     """The upstream's name; None stands for every one."""
+    reply: str | None = None
+    """Where the device answers requests; None for by MQTT 5's response topic, if at all."""
     presence: DeviceStatus | bool = False
     """Whether it is known, and told, who is in its rooms; or how to tell from its payloads which devices are."""
 
@@ -74,9 +94,29 @@ class RoutingError(Exception):
 class Route:
     """A checked route, with its translations ready."""
 
-    __slots__ = ("index", "room", "spec", "status", "to_member", "to_room", "to_topic", "topic", "upstreams")
+    __slots__ = (
+        "index",
+        "reply",
+        "room",
+        "spec",
+        "status",
+        "to_member",
+        "to_reply",
+        "to_room",
+        "to_topic",
+        "topic",
+        "upstreams",
+    )
 
-    def __init__(self, index: int, spec: RouteSpec, topic: Pattern, room: Pattern, upstreams: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        index: int,
+        spec: RouteSpec,
+        topic: Pattern,
+        room: Pattern,
+        upstreams: tuple[str, ...],
+        reply: Pattern | None = None,
+    ) -> None:
         self.index = index
         self.spec = spec
         self.topic = topic
@@ -87,6 +127,8 @@ class Route:
         to_device = spec.direction is not Direction.TO_BROWSER
         self.to_room = Translation(topic, room) if to_browser else None
         self.to_topic = Translation(room, topic) if to_device else None
+        self.reply = reply
+        self.to_reply = None if reply is None else Translation(room, reply)
         self.status = spec.presence if isinstance(spec.presence, DeviceStatus) else None
         self.to_member = None if self.status is None else Translation(topic, Pattern.parse(self.status.member))
 

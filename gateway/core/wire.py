@@ -12,10 +12,12 @@ import orjson
 
 from gateway.core.errors import BadMessage, TidegateError
 from gateway.core.message import EVERYONE, Audience, Cursor, Message
+from gateway.core.payload import Payload
 from gateway.core.presence_wire import PresenceRequest, read_presence
 
 __all__ = [
     "SUBPROTOCOL",
+    "DeviceRequest",
     "Ping",
     "PresenceRequest",
     "Publish",
@@ -26,6 +28,7 @@ __all__ = [
     "encode",
     "encode_error",
     "encode_message",
+    "encode_reply",
     "encode_subscribed",
     "parse",
     "read",
@@ -70,18 +73,30 @@ class Publish:
 
 
 @dataclass(frozen=True, slots=True)
+class DeviceRequest:
+    """A client asks the device behind a room."""
+
+    id: RequestId
+    room: str
+    data: Any
+    binary: bool
+    timeout_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Ping:
     """A client asks whether the gateway is there."""
 
     id: RequestId
 
 
-Request = Subscribe | Unsubscribe | Publish | PresenceRequest | Ping
+Request = Subscribe | Unsubscribe | Publish | DeviceRequest | PresenceRequest | Ping
 
 _FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
     "subscribe": ("id", "room", "since"),
     "unsubscribe": ("id", "room"),
     "publish": ("id", "room", "data", "binary", "to", "echo", "volatile"),
+    "request": ("id", "room", "data", "binary", "timeout_seconds"),
     "presence": ("id", "room", "member", "state"),
     "ping": ("id",),
 }
@@ -131,6 +146,8 @@ def read(value: Mapping[str, Any]) -> Request:
             return Unsubscribe(identifier, _room(value))
         case "publish":
             return _read_publish(identifier, value)
+        case "request":
+            return _read_request(identifier, value)
         case "presence":
             return read_presence(identifier, _room(value), value)
         case _:
@@ -161,6 +178,16 @@ def _flag(value: Mapping[str, Any], name: str, *, default: bool = False) -> bool
     if not isinstance(flag, bool):
         raise BadMessage(f"{name}: expected true or false, found {_shown(flag)}")
     return flag
+
+
+def _read_request(identifier: RequestId, value: Mapping[str, Any]) -> DeviceRequest:
+    if identifier is None:
+        raise BadMessage("id: expected one, by which the reply is known, found nothing")
+    asked = _read_publish(identifier, value)
+    timeout_seconds = value.get("timeout_seconds")
+    if timeout_seconds is not None and type(timeout_seconds) not in (int, float):
+        raise BadMessage(f"timeout_seconds: expected a number of seconds, found {_shown(timeout_seconds)}")
+    return DeviceRequest(identifier, asked.room, asked.data, asked.binary, timeout_seconds)
 
 
 def _room(value: Mapping[str, Any]) -> str:
@@ -245,6 +272,13 @@ def encode_subscribed(
     """The answer to `subscribe`: after which position all messages come, and the last values if some before lack."""
     values = [orjson.Fragment(encode_message(message)) for message in last]
     return encode("subscribed", identifier, room=room, cursor=cursor, recovered=recovered, last=values)
+
+
+def encode_reply(identifier: RequestId, answer: Payload, **fields: Any) -> bytes:
+    """A device's answer to a request; its data is spliced in as it is."""
+    if answer.binary:
+        fields["binary"] = True
+    return encode("reply", identifier, **fields, data=orjson.Fragment(answer.data))
 
 
 def encode_error(identifier: RequestId, error: TidegateError) -> bytes:

@@ -19,6 +19,7 @@ from gateway.core.room_rules import RoomRule, RoomRules
 from gateway.core.routing import Direction, PayloadKind, RouteSpec, RoutingTable
 from gateway.core.session import Session
 from gateway.core.sink import Framing
+from gateway.core.upstream import ReplyTo
 from gateway.core.wire import Subscribe
 
 
@@ -107,9 +108,20 @@ class ListUpstream:
     published: list[tuple[str, bytes, int, bool]] = field(default_factory=list)
     error: TidegateError | None = None
 
-    def publish(self, topic: str, payload: bytes, qos: int, retain: bool, done: Done) -> None:
+    answer_at_once: bool = True
+    waiting: list[Done] = field(default_factory=list)
+    reply_topic: str | None = None
+    replies_to: list[ReplyTo | None] = field(default_factory=list)
+
+    def publish(
+        self, topic: str, payload: bytes, qos: int, retain: bool, done: Done, *, reply_to: ReplyTo | None = None
+    ) -> None:
+        self.replies_to.append(reply_to)
         self.published.append((topic, payload, qos, retain))
-        done(self.error)
+        if self.answer_at_once:
+            done(self.error)
+        else:
+            self.waiting.append(done)
 
 
 @dataclass

@@ -67,7 +67,8 @@ routes:
   - {topic: "a/{b}", room: "b/{b}"}
   - {topic: "c/{d}", room: "d/{d}", direction: both, payload: text, qos: 2, retain: yes, last: off, upstream: plant}
   - {topic: "e/{f}", room: "f/{f}", history: {messages: 5, seconds: 60}}
-  - {topic: g, room: h, presence: true}
+  - {topic: "g/{h}", room: "h/{h}", direction: to_device, reply: "g/{h}/reply", upstream: plant}
+  - {topic: m, room: n, presence: true}
   - {topic: i, room: j, presence: false}
   - {topic: "k/{l}", room: m, presence: {member: "{l}", online: [on, 1]}}
 rooms:
@@ -78,7 +79,8 @@ rooms:
         RouteSpec("a/{b}", "b/{b}"),
         RouteSpec("c/{d}", "d/{d}", Direction.BOTH, PayloadKind.TEXT, 2, True, False, None, "plant"),
         RouteSpec("e/{f}", "f/{f}", history=Retention(True, 5, 60)),
-        RouteSpec("g", "h", presence=True),
+        RouteSpec("g/{h}", "h/{h}", Direction.TO_DEVICE, upstream="plant", reply="g/{h}/reply"),
+        RouteSpec("m", "n", presence=True),
         RouteSpec("i", "j"),
         RouteSpec("k/{l}", "m", presence=DeviceStatus("{l}", frozenset({"on", "1"}), frozenset({"offline"}))),
     ]
@@ -87,7 +89,7 @@ rooms:
         RoomRule("#", Retention(last=False), presence=True),
     ]
     assert [field.name for field in fields(RouteSpec)] == list(type(settings.routes[0]).model_fields)
-    assert len(RoutingTable(settings.route_specs(), settings.upstream_names()).routes) == 6
+    assert len(RoutingTable(settings.route_specs(), settings.upstream_names()).routes) == 7
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from gateway.core.payload import Payload
 from gateway.core.presence import Attendees
 from gateway.core.presence_wire import attendees_fields
 from gateway.core.problem import problem
+from gateway.core.publishing import Sending
 from gateway.core.wire import read_cursor
 
 __all__ = ["HttpBridge"]
@@ -65,7 +66,8 @@ class HttpBridge:
     async def _publish(self, request: Request) -> Response:
         room, data, binary, _ = await self._take(request)
         answer: asyncio.Future[TidegateError | None] = asyncio.get_running_loop().create_future()
-        self._namespace.publish(room, data, partial(_resolve, answer), binary=binary)
+        sending = Sending(room, data, binary, key=_key_of(request))
+        self._namespace.publish(sending, partial(_resolve, answer))
         self._counters.published["http"] += 1
         error = await answer
         if error is not None:
@@ -205,6 +207,15 @@ def _resolve(future: asyncio.Future[T], outcome: T) -> None:
 
 def _fragments(messages: Iterable[Message]) -> list[orjson.Fragment]:
     return [orjson.Fragment(wire.encode_message(message)) for message in messages]
+
+
+def _key_of(request: Request) -> str | None:
+    """The key of a request that may come again, with or without the quotes of a structured field (RFC 9651 §3.3.3)."""
+    key = request.headers.get("idempotency-key")
+    if key is None:
+        return None
+    quoted = len(key) > 1 and key[0] == key[-1] == '"'
+    return wire.read_key(key[1:-1] if quoted else key)
 
 
 def _data_of(body: bytes, content_type: str) -> tuple[Any, bool]:

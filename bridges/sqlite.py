@@ -93,7 +93,8 @@ class SqliteEngine:
 
     def publish(self, publications: Sequence[Publication], done: Published, receipt: Entry | None = None) -> None:
         """Have messages stored; they are delivered, and `done` is called, once they are."""
-        if self._waiting >= MAXIMUM_WAITING:
+        # What has a receipt is held back by the broker, which gets no acknowledgement until then.
+        if receipt is None and publications and self._waiting >= MAXIMUM_WAITING:
             self._counters.drops["engine_unavailable"] += max(1, len(publications))
             done(EngineUnavailable("the log can't be written as fast as messages come", retry_after_seconds=1.0))
             return
@@ -139,19 +140,21 @@ class SqliteEngine:
 
     def _apply(self, placed: Sequence[tuple[Message, Publication]], done: Published) -> None:
         self._waiting -= 1
-        for message, publication in placed:
-            self._memory.apply(message, publication)
-        done(None)
+        try:
+            for message, publication in placed:
+                self._memory.apply(message, publication)
+        finally:
+            done(None)
 
     def acknowledged(self, upstream: str, packet_id: int) -> None:
         """Forget a receipt; written with the next message, for a crash until then does no harm."""
-        self.receipts.acknowledged(upstream, packet_id)
-        self._next.acknowledged.append((upstream, packet_id))
+        if self.receipts.acknowledged(upstream, packet_id):
+            self._next.acknowledged.append((upstream, packet_id))
 
     def forget(self, upstream: str) -> None:
         """Forget all receipts of a broker."""
-        self.receipts.forget(upstream)
-        self._next.forgotten.append(upstream)
+        if self.receipts.forget(upstream):
+            self._next.forgotten.append(upstream)
 
     def dropped(self, message: Message) -> None:
         """The log in memory doesn't keep a message any more."""

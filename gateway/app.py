@@ -21,10 +21,9 @@ from bridges.mqtt_replies import Replies, response_topic
 from gateway.config import Settings, UpstreamSettings
 from gateway.core.clock import Clock, SystemClock
 from gateway.core.counters import Counters
-from gateway.core.engine import MemoryEngine
 from gateway.core.errors import MethodNotAllowed, NoSuchEndpoint, ShuttingDown
 from gateway.core.intake import Intake
-from gateway.core.log import Log, LogBounds
+from gateway.core.log import LogBounds
 from gateway.core.namespace import Namespace
 from gateway.core.origins import Origins
 from gateway.core.presence import PresenceBounds, Roster
@@ -33,11 +32,15 @@ from gateway.core.problem import problem
 from gateway.core.room_rules import RoomRules
 from gateway.core.routing import RoutingTable
 from gateway.endpoints import Endpoints, namespace_routes
+from gateway.engines import make_engine
 from gateway.health import Health
 from gateway.metrics import Metrics
 from gateway.supervisor import Supervisor
 
 __all__ = ["Gateway", "create_app"]
+
+FLUSH_SECONDS = 0.5
+"""How long the engines may take to write what waits; what isn't written was not acknowledged either."""
 
 STOP_SECONDS = 0.8
 """How long background tasks may take to end; the broker's farewell is one exchange."""
@@ -55,9 +58,9 @@ class Gateway:
         self.broker = (
             None if settings.upstreams else EmbeddedBroker(BrokerOptions(settings.broker.host, settings.broker.port))
         )
-        self._random = random
+        self._clock, self._random = clock, random
         self.upstreams: dict[str, Upstream] = {}
-        self.health = Health(self.upstreams)
+        self.health = Health(self.upstreams, {name: each.engine for name, each in self.namespaces.items()})
         self.metrics = Metrics(self.intake, self.namespaces, self.upstreams, self.supervisor, clock)
         origins, heartbeat_seconds = Origins(settings.origins), settings.heartbeat.interval_seconds
         self.endpoints = {
@@ -75,21 +78,32 @@ class Gateway:
         Raises:
             BrokerUnavailable: the embedded broker can't be had.
         """
+        for namespace in self.namespaces.values():
+            namespace.engine.start()
         if self.broker is not None:
             await self.broker.start()
             self.supervisor.start("broker", self._keep_broker)
         for options in self._upstream_options():
-            receive = partial(self._receive, options.name)
-            filters, replies = self.intake.subscriptions(options.name), self._replies(options)
-            self.upstreams[options.name] = Upstream(options, filters, receive, self._random, replies)
+            self.upstreams[options.name] = self._make_upstream(options)
             self.supervisor.start(f"upstream {options.name}", self.upstreams[options.name].run)
         for name, namespace in self.namespaces.items():
             namespace.connect(self.upstreams)
             self.supervisor.start(f"sse heartbeat {name}", self.endpoints[name].sse.beat)
         self.supervisor.start("event loop watch", self.metrics.watch_event_loop)
 
-    def _receive(self, upstream: str, topic: str, payload: bytes, retained: bool) -> None:
-        self.intake.receive(upstream, topic, payload, retained=retained)
+    def _make_upstream(self, options: UpstreamOptions) -> Upstream:
+        intake = self.intake
+        intake.changed(options.name, up=False)
+        return Upstream(
+            options,
+            intake.subscriptions(options.name),
+            intake.receive,
+            intake,
+            intake.changed,
+            self._clock,
+            self._random,
+            self._replies(options),
+        )
 
     def _replies(self, options: UpstreamOptions) -> Replies:
         return Replies(
@@ -128,6 +142,8 @@ class Gateway:
     async def stop(self) -> None:
         """End all that `start` started."""
         await self.supervisor.stop(STOP_SECONDS)
+        for namespace in self.namespaces.values():
+            namespace.engine.close(FLUSH_SECONDS)
         if self.broker is not None:
             await self.broker.stop()
 
@@ -135,8 +151,8 @@ class Gateway:
 def _namespace(name: str, settings: Settings, clock: Clock, random: Random) -> Namespace:
     routing = RoutingTable(settings.route_specs(name), settings.upstream_names())
     limits, counters, rules = settings.core_limits(name), Counters(), RoomRules(settings.room_rules(name))
-    log = Log(LogBounds(limits.last_values, limits.log_bytes), clock, counters)
-    engine = MemoryEngine(f"{random.getrandbits(40):x}", log, clock, counters)
+    log_bounds = LogBounds(limits.last_values, limits.log_bytes)
+    engine = make_engine(settings.engine.path, name, log_bounds, clock, random, counters)
     bounds = PresenceBounds(settings.presence.grace_seconds, limits.presence_members_told, limits.presence_members)
     presence = MemoryPresence(Roster(bounds, clock, counters), clock)
     return Namespace(name, routing, rules, engine, limits, clock, random, counters, presence)
@@ -164,6 +180,8 @@ def _upstream_options(name: str, upstream: UpstreamSettings) -> UpstreamOptions:
         session_expiry_seconds=upstream.session_expiry_seconds,
         status_topic=upstream.status_topic,
         connect_timeout_seconds=upstream.connect_timeout_seconds,
+        acknowledge_timeout_seconds=upstream.acknowledge_timeout_seconds,
+        maximum_packet_bytes=upstream.maximum_packet_bytes,
         reconnect_min_seconds=upstream.reconnect_min_seconds,
         reconnect_max_seconds=upstream.reconnect_max_seconds,
     )

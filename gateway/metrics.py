@@ -92,7 +92,13 @@ class Metrics(Collector):
         yield _counter("tidegate_task_restarts", "Background tasks started again", "task", self._supervisor.restarts)
         up = {name: int(upstream.state is UpstreamState.UP) for name, upstream in self._upstreams.items()}
         yield _gauge("tidegate_upstream_up", "Whether the MQTT broker can be reached", "upstream", up)
-        faults = {name: upstream.receive_faults for name, upstream in self._upstreams.items()}
+        faults = {
+            name: upstream.receive_faults + self._intake.faults[name] for name, upstream in self._upstreams.items()
+        }
+        oversized = {name: upstream.oversized for name, upstream in self._upstreams.items()}
+        yield _counter(
+            "tidegate_oversized_messages", "Messages of devices dropped for their size", "upstream", oversized
+        )
         yield _counter("tidegate_receive_faults", "Messages that met a fault of the gateway", "upstream", faults)
 
     def _collect_namespaces(self) -> Iterator[Metric]:

@@ -55,6 +55,12 @@ export interface Presence {
 
 export type State = "connecting" | "open" | "reconnecting" | "closed";
 
+/** Whether the gateway can reach one of the devices' brokers. */
+export interface Upstream {
+  name: string;
+  state: "up" | "down";
+}
+
 export interface Gate extends EventTarget {
   readonly state: State;
   addEventListener(
@@ -86,6 +92,11 @@ export interface Gate extends EventTarget {
     options?: boolean | AddEventListenerOptions,
   ): void;
   addEventListener(
+    type: "upstream",
+    listener: (event: Event & { readonly detail: Upstream }) => void,
+    options?: boolean | AddEventListenerOptions,
+  ): void;
+  addEventListener(
     type: "error",
     listener: (event: Event & { readonly detail: TidegateError }) => void,
     options?: boolean | AddEventListenerOptions,
@@ -97,7 +108,8 @@ export interface Gate extends EventTarget {
   ): void;
   /** `last` says that the message is a last value, told on subscribing. */
   subscribe(room: string, callback: (message: Message, about: { last: boolean }) => void): Subscription;
-  publish(room: string, data: unknown): Promise<void>;
+  /** What is published again with the same `key` (1 to 64 characters), room and data is sent to devices at most once. */
+  publish(room: string, data: unknown, options?: { key?: string }): Promise<void>;
   /** Asks the device behind a room. `timeoutSeconds` is how long the device may take: by default 10. */
   request(room: string, data: unknown, options?: { timeoutSeconds?: number }): Promise<Reply>;
   presence(room: string): Promise<Presence>;

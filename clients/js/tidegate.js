@@ -45,13 +45,17 @@ export function matches(pattern, room) {
   return wanted.length === levels.length;
 }
 
-/** One lasting relation with a gateway. Dispatches `state`, `gap` and `error` events; `state` is also a property. */
+/**
+ * One lasting relation with a gateway. Dispatches `state`, `gap`, `upstream` and `error` events; `state` is also a
+ * property.
+ */
 class Gate extends EventTarget {
   #options;
   #link = null;
   #rooms = new Map(); // pattern → Set of callbacks
   #told = new Set(); // patterns of which all was heard up to the cursor
   #cursor = null;
+  #away = new Set(); // upstreams that the gateway can't reach
   #states = new Map(); // room → the state that was set there
   #attempts = 0;
   #retry = null;
@@ -97,9 +101,12 @@ class Gate extends EventTarget {
     };
   }
 
-  /** Sends data into a room; resolves once the gateway has acknowledged it, rejects with a `TidegateError`. */
-  publish(room, data) {
-    return this.#whenOpen((link) => link.publish(room, data));
+  /**
+   * Sends data into a room; resolves once the gateway has acknowledged it, rejects with a `TidegateError`. With a `key`,
+   * the same may be sent again without harm.
+   */
+  publish(room, data, { key } = {}) {
+    return this.#whenOpen((link) => link.publish(room, data, key));
   }
 
   /** Asks the device behind a room; resolves with its answer, rejects with a `TidegateError`. */
@@ -192,16 +199,31 @@ class Gate extends EventTarget {
     if (typeof object.cursor === "string") this.#cursor = object.cursor;
     if (object.type === "message") this.#deliver(object, object.room, false);
     else if (object.type === "subscribed") this.#subscribed(object);
-    else if (PRESENCE.has(object.type)) {
-      this.dispatchEvent(Object.assign(new Event(object.type), { detail: object }));
-    } else if (object.type === "error") {
-      this.dispatchEvent(Object.assign(new Event("error"), { detail: errorFrom(object) }));
-    }
+    else if (object.type === "welcome") this.#allUp();
+    else if (object.type === "upstream") this.#turned(object.name, object.state);
+    else if (PRESENCE.has(object.type)) this.#tell(object.type, object);
+    else if (object.type === "error") this.#tell("error", errorFrom(object));
+  }
+
+  /** After a welcome those that are away are named, and only those. */
+  #allUp() {
+    for (const name of [...this.#away]) this.#turned(name, "up");
+  }
+
+  #turned(name, state) {
+    if (this.#away.has(name) === (state === "down")) return;
+    if (state === "down") this.#away.add(name);
+    else this.#away.delete(name);
+    this.#tell("upstream", { name, state });
+  }
+
+  #tell(type, detail) {
+    this.dispatchEvent(Object.assign(new Event(type), { detail }));
   }
 
   #subscribed({ room, recovered, last }) {
     if (!this.#rooms.has(room)) return;
-    if (this.#told.has(room) && !recovered) this.dispatchEvent(Object.assign(new Event("gap"), { detail: { room } }));
+    if (this.#told.has(room) && !recovered) this.#tell("gap", { room });
     this.#told.add(room);
     for (const message of last) this.#deliver(message, room, true);
   }
@@ -218,7 +240,7 @@ class Gate extends EventTarget {
   #become(state) {
     if (state === this.state) return;
     this.state = state;
-    this.dispatchEvent(Object.assign(new Event("state"), { detail: state }));
+    this.#tell("state", state);
   }
 }
 
@@ -278,8 +300,8 @@ class Socket {
     this.#send({ type: "unsubscribe", room });
   }
 
-  publish(room, data) {
-    return this.#ask({ type: "publish", room, data });
+  publish(room, data, key) {
+    return this.#ask({ type: "publish", room, data, key });
   }
 
   /** The gateway keeps the device's time; it is only given up here if the gateway says nothing at all. */
@@ -397,8 +419,9 @@ class EventStream {
   /** The browser watches its own stream; there is no way to ask. */
   check() {}
 
-  publish(room, data) {
-    return this.#post("publish", { room }, data, ANSWER_SECONDS);
+  publish(room, data, key) {
+    const headers = key === undefined ? {} : { "idempotency-key": key };
+    return this.#post("publish", { room }, data, ANSWER_SECONDS, headers);
   }
 
   async request(room, data, timeoutSeconds) {
@@ -413,8 +436,8 @@ class EventStream {
     return members === undefined ? { count } : { count, members };
   }
 
-  #post(name, query, data, patienceSeconds) {
-    const headers = { "content-type": "application/json" };
+  #post(name, query, data, patienceSeconds, more = {}) {
+    const headers = { "content-type": "application/json", ...more };
     return this.#call(name, query, { method: "POST", headers, body: JSON.stringify(data) }, patienceSeconds);
   }
 
@@ -461,7 +484,7 @@ class EventStream {
       this.#on.hear(object);
     };
     source.onmessage = hear;
-    for (const name of ["welcome", "subscribed", "bye", ...PRESENCE]) source.addEventListener(name, hear);
+    for (const name of ["welcome", "subscribed", "upstream", "bye", ...PRESENCE]) source.addEventListener(name, hear);
     source.onerror = (event) => {
       if (event.data !== undefined) return hear(event); // the gateway's `error`, which has the name of the browser's own
       this.close();

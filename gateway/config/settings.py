@@ -4,6 +4,7 @@ docs/configuration.md has the same texts. How settings are loaded is in `load`.
 """
 
 import math
+from pathlib import Path
 from typing import Any
 
 from pydantic import Field, model_validator
@@ -23,6 +24,7 @@ from gateway.core.routes import Direction, PayloadKind, RouteSpec
 
 __all__ = [
     "BrokerSettings",
+    "EngineSettings",
     "HeartbeatSettings",
     "HistorySettings",
     "LimitsSettings",
@@ -56,6 +58,19 @@ class BrokerSettings(Section):
     """The address that devices connect to. The embedded broker asks for no password: keep it local."""
     port: values.Port = 1883
     """The port; 0 takes a free one."""
+
+
+class EngineSettings(Section):
+    """Where the log is kept: history, last values, and what clients come back with."""
+
+    url: values.EngineUrl = "memory:"
+    """`memory:`, gone with the gateway; or `sqlite:tidegate.db`, a file, where a message is before it is delivered."""
+
+    @property
+    def path(self) -> Path | None:
+        """The file, if there is one."""
+        scheme, _, rest = self.url.partition(":")
+        return Path(rest) if scheme == "sqlite" else None
 
 
 class LimitsSettings(Section):
@@ -204,6 +219,8 @@ class Settings(BaseSettings):
     """The embedded MQTT broker."""
     upstreams: dict[values.UpstreamName, UpstreamSettings] = {}
     """MQTT brokers by name; with none, the embedded one is started."""
+    engine: EngineSettings = EngineSettings()
+    """Where the log is kept."""
     origins: tuple[Origin, ...] = ()
     """Origins such as `https://dashboard.example` whose pages may connect, besides the gateway's own."""
     limits: LimitsSettings = LimitsSettings()

@@ -14,6 +14,7 @@ import orjson
 
 from gateway.core import wire
 from gateway.core.counters import Counters
+from gateway.core.delivery import Delivery
 from gateway.core.errors import BadMessage, NoPresence, PresenceFull, SlowConsumer
 from gateway.core.limits import Limits
 from gateway.core.presence import Attendees, Change, Counted, Who
@@ -21,6 +22,7 @@ from gateway.core.presence_memory import Presence
 from gateway.core.presence_wire import PresenceRequest, encode_change
 from gateway.core.room_rules import RoomRules
 from gateway.core.routes import Route
+from gateway.core.routing import RoutingTable
 from gateway.core.session import Session
 from gateway.core.sink import Framing
 from gateway.core.topics import InvalidName, check_name, filter_matches, has_wildcard
@@ -39,7 +41,7 @@ class Attendance:
         self,
         presence: Presence,
         rules: RoomRules,
-        routes: Iterable[Route],
+        routing: RoutingTable,
         listeners: Callable[[str], Iterable[Session]],
         limits: Limits,
         counters: Counters,
@@ -47,7 +49,9 @@ class Attendance:
         self.presence = presence
         self._rules = rules
         self._routed: FilterTrie[int] = FilterTrie()
-        for route in routes:
+        self._routing = routing
+        self._has_statuses = any(route.status is not None for route in routing.routes)
+        for route in routing.routes:
             if route.spec.presence:
                 self._routed.add(route.room.filter, route.index)
         self._listeners = listeners
@@ -106,6 +110,12 @@ class Attendance:
         self._missed.pop(session, None)
         for room, who in self._entered.pop(session, {}).items():
             self.presence.leave(room, who, session.id)
+
+    def receive(self, delivery: Delivery) -> None:
+        """Read a device's message as far as it is a status; one that comes again says nothing new."""
+        if self._has_statuses:
+            for route, room in self._routing.rooms_for(delivery.upstream, delivery.topic):
+                self.status(route, room, delivery.upstream, delivery.topic, delivery.payload)
 
     def status(self, route: Route, room: str, upstream: str, topic: str, raw: bytes) -> None:
         """A device's status, or its last will, has come along a route that says how to read it."""

@@ -20,6 +20,7 @@ from gateway.core.namespace import Namespace
 from gateway.core.payload import Payload
 from gateway.core.presence import Attendees
 from gateway.core.presence_wire import attendees_fields
+from gateway.core.publishing import Sending
 from gateway.core.session import Session
 
 __all__ = ["Conversation"]
@@ -38,7 +39,7 @@ class Conversation:
         self._counters = counters
 
     def greet(self, heartbeat_seconds: float) -> None:
-        """Say `welcome`."""
+        """Say `welcome`, and which upstreams are away."""
         limits = self._namespace.limits
         welcome = wire.encode(
             "welcome",
@@ -55,6 +56,7 @@ class Conversation:
             },
         )
         self._session.send("welcome", welcome)
+        self._namespace.upstream_states.tell(self._session)
 
     def receive(self, frame: str | bytes) -> None:
         """Answer one frame: text, or bytes, which this protocol has no use for."""
@@ -112,15 +114,16 @@ class Conversation:
             else:
                 self.refuse(request.id, error)
 
-        self._namespace.publish(
+        sending = Sending(
             request.room,
             request.data,
-            done,
-            binary=request.binary,
-            sender=self._session.id,
-            audience=request.audience,
-            volatile=request.volatile,
+            request.binary,
+            self._session.id,
+            request.audience,
+            request.volatile,
+            request.key,
         )
+        self._namespace.publish(sending, done)
         self._counters.published[self._session.transport] += 1
 
     def _request(self, request: wire.DeviceRequest) -> None:

@@ -55,10 +55,10 @@ Only then is the broker told that the gateway has it; until then it keeps the me
 class Settle(Protocol):
     """Is told what becomes of packet identifiers, so that what was stored can be known again for as long as need be."""
 
-    def acknowledged(self, upstream: str, packet_id: int) -> None:
+    def acknowledged(self, upstream: str, packet_id: int) -> object:
         """The broker knows that the gateway has this packet: it won't send it again."""
         ...
 
-    def forget(self, upstream: str) -> None:
+    def forget(self, upstream: str) -> object:
         """The broker has begun a new session: identifiers mean nothing any more."""
         ...

@@ -121,8 +121,21 @@ class Engine(Protocol):
         """How much is kept."""
         ...
 
+    @property
+    def problem(self) -> str | None:
+        """Why nothing can be stored now, if so; in the operator's words."""
+        ...
+
     def attach(self, deliver: Deliver) -> None:
         """Say who takes the deliveries of this node; before all else, and once."""
+        ...
+
+    def start(self) -> None:
+        """Begin to work, in the event loop that is to deliver."""
+        ...
+
+    def close(self, timeout_seconds: float) -> None:
+        """End, after what waits is stored, or after this time."""
         ...
 
     @property
@@ -167,9 +180,16 @@ class MemoryEngine:
         self.head = 0
         self.log = log
         self.receipts = Receipts()
+        self.problem: str | None = None
         self._clock = clock
         self._counters = counters
         self._deliver: Deliver = lambda _: None
+
+    def start(self) -> None:
+        """Nothing is to be done."""
+
+    def close(self, timeout_seconds: float) -> None:
+        """Nothing is to be done."""
 
     @property
     def holdings(self) -> Holdings:

@@ -197,7 +197,7 @@ class EngineUnavailable(TidegateError):
 
 
 class UpstreamRefused(TidegateError):
-    """The MQTT broker refused the message."""
+    """The MQTT broker refused the message, or takes none as large."""
 
     code = "upstream_refused"
     http_status = 502
@@ -225,7 +225,7 @@ class PresenceFull(TidegateError):
 
 
 class UpstreamUnavailable(TidegateError):
-    """The MQTT broker can't be reached, so the device can't."""
+    """The MQTT broker can't be reached, so the device can't; nothing was sent."""
 
     code = "upstream_unavailable"
     http_status = 503
@@ -248,7 +248,7 @@ class RequestTimeout(TidegateError):
 
 
 class UpstreamTimeout(TidegateError):
-    """The MQTT broker did not acknowledge a message in time."""
+    """The MQTT broker did not acknowledge a message in time, or was lost before: the device may have it or not."""
 
     code = "upstream_timeout"
     http_status = 504

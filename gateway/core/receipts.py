@@ -46,16 +46,17 @@ class Receipts:
             raise ValueError(f"packet identifier {packet_id}: expected 1 to {MAXIMUM_PACKET_ID}")
         self._digests.setdefault(upstream, {})[packet_id] = digest
 
-    def acknowledged(self, upstream: str, packet_id: int) -> None:
-        """The broker knows that the gateway has this packet; nothing happens if it isn't kept."""
+    def acknowledged(self, upstream: str, packet_id: int) -> bool:
+        """The broker knows that the gateway has this packet; whether it was kept."""
         digests = self._digests.get(upstream, {})
-        digests.pop(packet_id, None)
+        kept = digests.pop(packet_id, None) is not None
         if not digests:
             self._digests.pop(upstream, None)
+        return kept
 
-    def forget(self, upstream: str) -> None:
-        """The broker has begun a new session: none of its packets comes again."""
-        self._digests.pop(upstream, None)
+    def forget(self, upstream: str) -> bool:
+        """The broker has begun a new session: none of its packets comes again; whether any was kept."""
+        return self._digests.pop(upstream, None) is not None
 
     def entries(self) -> Iterator[Entry]:
         """All that is kept, for a constructor."""

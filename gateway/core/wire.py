@@ -33,11 +33,13 @@ __all__ = [
     "parse",
     "read",
     "read_cursor",
+    "read_key",
     "request_id",
 ]
 
 SUBPROTOCOL: Final = "tidegate.v1.json"
 MAXIMUM_ID_LENGTH: Final = 64
+MAXIMUM_KEY_LENGTH: Final = 64
 
 RequestId = str | int | None
 """What a client calls its request; every answer to it bears the same."""
@@ -70,6 +72,8 @@ class Publish:
     binary: bool
     audience: Audience = EVERYONE
     volatile: bool = False
+    key: str | None = None
+    """What is sent again under the same key goes out once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +99,7 @@ Request = Subscribe | Unsubscribe | Publish | DeviceRequest | PresenceRequest | 
 _FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
     "subscribe": ("id", "room", "since"),
     "unsubscribe": ("id", "room"),
-    "publish": ("id", "room", "data", "binary", "to", "echo", "volatile"),
+    "publish": ("id", "room", "data", "binary", "to", "echo", "volatile", "key"),
     "request": ("id", "room", "data", "binary", "timeout_seconds"),
     "presence": ("id", "room", "member", "state"),
     "ping": ("id",),
@@ -158,8 +162,27 @@ def _read_publish(identifier: RequestId, value: Mapping[str, Any]) -> Publish:
     room = _room(value)
     if "data" not in value:
         raise BadMessage("data: expected what is to be published, found nothing")
-    audience = _audience(value)
-    return Publish(identifier, room, value["data"], _flag(value, "binary"), audience, _flag(value, "volatile"))
+    key = value.get("key")
+    return Publish(
+        identifier,
+        room,
+        value["data"],
+        _flag(value, "binary"),
+        _audience(value),
+        _flag(value, "volatile"),
+        None if key is None else read_key(key),
+    )
+
+
+def read_key(key: object) -> str:
+    """A key of idempotency.
+
+    Raises:
+        BadMessage: it isn't one.
+    """
+    if not isinstance(key, str) or not 1 <= len(key) <= MAXIMUM_KEY_LENGTH:
+        raise BadMessage(f"key: expected a string of 1 to {MAXIMUM_KEY_LENGTH} characters, found {_shown(key)}")
+    return key
 
 
 def _audience(value: Mapping[str, Any]) -> Audience:

@@ -7,6 +7,7 @@ import pytest
 
 from gateway.core.conversation import Conversation
 from gateway.core.counters import Counters
+from gateway.core.delivery import Delivery, Receipt
 from gateway.core.engine import MemoryEngine
 from gateway.core.errors import TidegateError
 from gateway.core.limits import Limits
@@ -145,8 +146,11 @@ class World:
     def last(self, room: str) -> list[Message]:
         return last_values(self.namespace, room)
 
-    def device(self, topic: str, payload: bytes, *, retained: bool = False) -> None:
-        self.namespace.receive("embedded", topic, payload, retained=retained)
+    def device(self, topic: str, payload: bytes, *, retained: bool = False, receipt: Receipt | None = None) -> int:
+        """Let a device say something; how often the broker would be told that it is handled."""
+        stored: list[None] = []
+        self.namespace.receive(Delivery("embedded", topic, payload, retained, receipt), lambda: stored.append(None))
+        return len(stored)
 
 
 ROUTES = [

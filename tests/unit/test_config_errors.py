@@ -38,7 +38,7 @@ def problems(text: str) -> list[str]:
         ("listen:\n  PORT: 1", "2:3: listen.PORT: unknown key `PORT`: did you mean `port`?"),
         ("listen: {colour: 1}", "1:10: listen.colour: unknown key `colour`: expected one of host, port"),
         ("_env_file: x\n", "1:1: _env_file: unknown key `_env_file`: expected one of listen, broker, upstreams, "
-         "origins, limits, heartbeat, presence, logging, drain_seconds, rooms, routes, namespaces"),
+         "engine, origins, limits, heartbeat, presence, logging, drain_seconds, rooms, routes, namespaces"),
         ("listen: 8080", "1:1: listen: expected a mapping (`key: value`), found text"),
         ("listen: [8080]", "1:1: listen: expected a mapping (`key: value`), found a list"),
         ("listen: {port: abc}", "1:10: listen.port: expected a whole number from 0 to 65535, found 'abc'"),

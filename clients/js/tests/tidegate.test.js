@@ -229,6 +229,40 @@ test("after the end nothing is asked", async (t) => {
   await assert.rejects(gate.request("a", 1), { code: "closed" });
 });
 
+test("publish takes a key, by which the same may be sent again", async (t) => {
+  const gate = start(t);
+  const [socket] = FakeSocket.all;
+  socket.welcome();
+  for (const key of ["k-1", undefined]) {
+    const taken = gate.publish("a", 1, { key });
+    assert.equal(socket.sent.at(-1).key, key);
+    socket.say({ type: "ack", id: socket.sent.at(-1).id });
+    await taken;
+  }
+});
+
+test("it tells which of the gateway's brokers are away and back, once each", (t) => {
+  const gate = start(t);
+  const told = [];
+  gate.addEventListener("upstream", ({ detail }) => told.push(`${detail.name} ${detail.state}`));
+  FakeSocket.all[0].welcome();
+  for (const state of ["up", "down", "down", "up"]) FakeSocket.all[0].say({ type: "upstream", name: "plant", state });
+  assert.deepEqual(told, ["plant down", "plant up"]);
+});
+
+test("what came back while it was disconnected is told after the next welcome", (t) => {
+  const gate = start(t);
+  const told = [];
+  gate.addEventListener("upstream", ({ detail }) => told.push(`${detail.name} ${detail.state}`));
+  FakeSocket.all[0].welcome();
+  for (const name of ["north", "south"]) FakeSocket.all[0].say({ type: "upstream", name, state: "down" });
+  FakeSocket.all[0].drop();
+  t.clock.tick(500);
+  FakeSocket.all[1].welcome();
+  FakeSocket.all[1].say({ type: "upstream", name: "south", state: "down" });
+  assert.deepEqual(told, ["north down", "south down", "north up", "south up", "south down"]);
+});
+
 test("what is unanswered when the connection is lost is rejected", async (t) => {
   const gate = start(t);
   FakeSocket.all[0].welcome();
@@ -361,6 +395,25 @@ test("over SSE an error that the gateway tells of is no lost connection", (t) =>
   source.say({ type: "error", code: "too_many_subscriptions", message: "no more" });
   assert.deepEqual(told, ["too_many_subscriptions"]);
   assert.deepEqual([gate.state, source.isClosed], ["open", false]);
+});
+
+test("over SSE it tells of brokers too, and sends a key as a header", async (t) => {
+  const requests = [];
+  const fetch = async (url, request) => {
+    requests.push(request.headers["idempotency-key"]);
+    return { ok: true, json: async () => ({ type: "ack" }) };
+  };
+  const gate = startStream(t, { fetch });
+  const told = [];
+  gate.addEventListener("upstream", ({ detail }) => told.push(detail));
+  gate.subscribe("a", () => {});
+  t.clock.tick(0);
+  FakeSource.all[0].say({ type: "welcome" });
+  FakeSource.all[0].say({ type: "upstream", name: "plant", state: "down" });
+  assert.deepEqual(told, [{ name: "plant", state: "down" }]);
+  await gate.publish("a", 1, { key: "k-1" });
+  await gate.publish("a", 1);
+  assert.deepEqual(requests, ["k-1", undefined]);
 });
 
 test("over SSE too it stays away when the gateway says so", (t) => {

@@ -6,10 +6,11 @@ import orjson
 import pytest
 
 from gateway.core.conversation import Conversation
+from gateway.core.delivery import Receipt
 from gateway.core.device_status import DeviceStatus
 from gateway.core.errors import BadMessage, NoPresence
 from gateway.core.limits import Limits
-from gateway.core.presence import Attendees
+from gateway.core.presence import Attendees, Who
 from gateway.core.presence_wire import attendees_fields
 from gateway.core.retention import NOTHING
 from gateway.core.room_rules import RoomRule
@@ -250,6 +251,19 @@ def test_retained_statuses_that_come_again_change_nothing() -> None:
     for _ in range(3):
         world.device("status/oslo/fan-4", b"online", retained=True)
     assert listener.heard() == [("joined", "sites/oslo", {"device": "oslo/fan-4"})]
+
+
+def test_a_status_that_the_broker_sends_again_counts_though_its_message_is_known() -> None:
+    """A gateway that was restarted has the message in its log, and nobody in its rooms."""
+    world = make()
+    topic, payload = "status/oslo/fan-4", b'"online"'
+    world.device(topic, payload, receipt=Receipt.of(1, False, topic, payload))
+    world.namespace.attendance.presence.leave(
+        "sites/oslo", Who("device", "oslo/fan-4"), f"embedded {topic}", at_once=True
+    )
+    world.device(topic, payload, receipt=Receipt.of(1, True, topic, payload))
+    assert world.counters.drops["redelivered"] == 1
+    assert members(world, "sites/oslo") == [{"device": "oslo/fan-4"}]
 
 
 def test_a_device_is_there_as_long_as_one_of_its_topics_or_upstreams_says_so() -> None:

@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 TESTS ?=
+# Most tests wait for other programs, so more of them than there are processors run at a time.
+WORKERS ?= 4
 
 .PHONY: run test check bench install clean
 
@@ -14,7 +16,7 @@ run: $(VENV)/.run
 test: $(VENV)/.test
 	@scripts/system-packages
 	@$(MAKE) --no-print-directory check
-	$(BIN)/pytest $(TESTS)
+	$(BIN)/pytest --numprocesses $(WORKERS) --dist worksteal $(TESTS)
 	node --test clients/js/tests/*.test.js
 
 check: $(VENV)/.test

@@ -1,4 +1,4 @@
-"""Plain HTTP for servers, scripts and charts: `POST /publish`, `POST /request`, `GET /last` and `GET /history`.
+"""Plain HTTP for servers, scripts and charts: `POST /publish` and `/request`, `GET /last`, `/history` and `/presence`.
 
 The body is the data. Errors are problem details (RFC 9457).
 """
@@ -21,6 +21,8 @@ from gateway.core.history import DEFAULT_LIMIT, History, HistoryQuery
 from gateway.core.message import Message
 from gateway.core.namespace import Namespace
 from gateway.core.payload import Payload
+from gateway.core.presence import Attendees
+from gateway.core.presence_wire import attendees_fields
 from gateway.core.problem import problem
 from gateway.core.publishing import Sending
 from gateway.core.wire import read_cursor
@@ -134,6 +136,17 @@ class HttpBridge:
                     }
                 )
             )
+
+        return await self._read_only(request, answer)
+
+    async def presence(self, request: Request) -> Response:
+        """Who is in a room."""
+
+        async def answer() -> Response:
+            room = _room_of(request)
+            found: asyncio.Future[Attendees] = asyncio.get_running_loop().create_future()
+            self._namespace.attendance.members(room, partial(_resolve, found))
+            return _json(orjson.dumps({"room": room, **attendees_fields(await found)}))
 
         return await self._read_only(request, answer)
 

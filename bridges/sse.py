@@ -15,6 +15,7 @@ from gateway.core.counters import Counters
 from gateway.core.errors import BadMessage, MethodNotAllowed, TidegateError
 from gateway.core.message import Cursor
 from gateway.core.namespace import Namespace
+from gateway.core.presence_wire import read_member_query
 from gateway.core.problem import problem
 from gateway.core.session import Session
 from gateway.core.sink import CLOSE_GRACE_SECONDS, BufferSink, Sink, Transport, TransportSink
@@ -66,26 +67,26 @@ class SseBridge:
         try:
             if scope["method"] != "GET":
                 raise MethodNotAllowed(f"{scope['method']} is not served here: expected GET", allowed=["GET"])
-            requests = self._requests_of(scope)
+            query = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)
+            requests, member = self._requests_of(scope, query)
             with self._admission.connection(Caller.of(scope)):
                 await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
                 transport: Transport | None = (scope.get("extensions") or {}).get("tidegate")
                 if transport is not None:
-                    await self._serve(transport, requests, receive)
+                    await self._serve(transport, requests, member, receive)
                 else:
-                    await self._serve_buffered(requests, receive, send)
+                    await self._serve_buffered(requests, member, receive, send)
         except TidegateError as error:
             status, headers, body = problem(error)
             await send({"type": "http.response.start", "status": status, "headers": headers})
             await send({"type": "http.response.body", "body": body})
 
-    def _requests_of(self, scope: Any) -> list[Subscribe]:
-        """What the stream is to be subscribed to, from where on.
+    def _requests_of(self, scope: Any, query: dict[str, list[str]]) -> tuple[list[Subscribe], str | None]:
+        """What the stream is to be subscribed to, from where on, and what its client calls itself.
 
         A browser that comes back by itself says where it was, in `Last-Event-ID`. Who can't set headers says it by
         `since`: one for all rooms, or one for each, empty for a room that is new.
         """
-        query = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)
         rooms, places = query.get("room", []), query.get("since", [])
         seen = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"last-event-id"), "")
         if seen:
@@ -96,21 +97,24 @@ class SseBridge:
             if len(places) not in (0, 1, len(rooms)):
                 raise BadMessage(f"since: expected one, or one for each of {len(rooms)} rooms, found {len(places)}")
             self._namespace.check_rooms(rooms)
+            member = read_member_query(query)
             groups: dict[Cursor | None, list[str]] = {}
             for room, place in zip(rooms, _for_each(places, rooms), strict=True):
                 groups.setdefault(read_cursor("since", place or None), []).append(room)
-        return [Subscribe(None, tuple(dict.fromkeys(group)), since) for since, group in groups.items()]
+        return [Subscribe(None, tuple(dict.fromkeys(group)), since) for since, group in groups.items()], member
 
-    async def _serve(self, transport: Transport, requests: Sequence[Subscribe], receive: Any) -> None:
+    async def _serve(
+        self, transport: Transport, requests: Sequence[Subscribe], member: str | None, receive: Any
+    ) -> None:
         sink = TransportSink(transport, chunk)
-        session = self._namespace.open("sse", sink)
+        session = self._namespace.open("sse", sink, member=member)
         transport.watch(self._namespace.limits.write_buffer_bytes, session)
         sink.write(_chunked(b"retry: %d\n" % RETRY_MILLISECONDS))
         await self._stream(session, _chunked(b":\n"), requests, receive)
 
-    async def _serve_buffered(self, requests: Sequence[Subscribe], receive: Any, send: Any) -> None:
+    async def _serve_buffered(self, requests: Sequence[Subscribe], member: str | None, receive: Any, send: Any) -> None:
         sink = BufferSink(event, self._namespace.limits.write_buffer_bytes)
-        session = self._namespace.open("sse", sink)
+        session = self._namespace.open("sse", sink, member=member)
         sink.watch(session)
         sink.write(b"retry: %d\n" % RETRY_MILLISECONDS)
         try:

@@ -7,12 +7,14 @@ that the session ends. Heartbeats are the server's pings.
 import asyncio
 import struct
 from typing import Any
+from urllib.parse import parse_qs
 
 from gateway.core.admission import Admission, Caller
 from gateway.core.conversation import Conversation
 from gateway.core.counters import Counters
 from gateway.core.errors import TidegateError, WrongSubprotocol
 from gateway.core.namespace import Namespace
+from gateway.core.presence_wire import read_member_query
 from gateway.core.problem import problem
 from gateway.core.session import Session
 from gateway.core.sink import CLOSE_GRACE_SECONDS, BufferSink, Transport, TransportSink
@@ -53,23 +55,25 @@ class WebSocketBridge:
         try:
             with self._admission.connection(Caller.of(scope)):
                 subprotocol = _choose(scope["subprotocols"])
+                query = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)
+                member = read_member_query(query)
                 await send({"type": "websocket.accept", "subprotocol": subprotocol})
                 transport: Transport | None = scope.get("extensions", {}).get("tidegate")
                 if transport is not None:
-                    await self._serve(transport, receive)
+                    await self._serve(transport, receive, member)
                 else:
-                    await self._serve_buffered(receive, send)
+                    await self._serve_buffered(receive, send, member)
         except TidegateError as error:
             await deny(scope, send, error)
 
-    async def _serve(self, transport: Transport, receive: Any) -> None:
-        session = self._namespace.open("websocket", TransportSink(transport, text_frame))
+    async def _serve(self, transport: Transport, receive: Any, member: str | None) -> None:
+        session = self._namespace.open("websocket", TransportSink(transport, text_frame), member=member)
         transport.watch(self._namespace.limits.write_buffer_bytes, session)
         await self._converse(session, receive)
 
-    async def _serve_buffered(self, receive: Any, send: Any) -> None:
+    async def _serve_buffered(self, receive: Any, send: Any, member: str | None) -> None:
         sink = BufferSink(plain_text, self._namespace.limits.write_buffer_bytes)
-        session = self._namespace.open("websocket", sink)
+        session = self._namespace.open("websocket", sink, member=member)
         sink.watch(session)
         try:
             async with asyncio.TaskGroup() as tasks:

@@ -27,8 +27,10 @@ from gateway.core.intake import Intake
 from gateway.core.log import LogBounds
 from gateway.core.namespace import Namespace
 from gateway.core.origins import Origins, is_loopback
+from gateway.core.presence import PresenceBounds, Roster
+from gateway.core.presence_memory import MemoryPresence
 from gateway.core.problem import problem
-from gateway.core.retention import RoomRules
+from gateway.core.room_rules import RoomRules
 from gateway.core.routing import RoutingTable
 from gateway.endpoints import Endpoints, namespace_routes
 from gateway.engines import make_engine
@@ -145,6 +147,7 @@ class Gateway:
         """Say goodbye to every session; each may come back at once, here or elsewhere."""
         self.health.draining = True
         for namespace in self.namespaces.values():
+            namespace.attendance.close()
             for session in tuple(namespace.sessions.values()):
                 try:
                     session.end(ShuttingDown("the gateway is shutting down"))
@@ -164,9 +167,11 @@ class Gateway:
 def _namespace(name: str, settings: Settings, clock: Clock, random: Random) -> Namespace:
     routing = RoutingTable(settings.route_specs(name), settings.upstream_names())
     limits, counters, rules = settings.core_limits(name), Counters(), RoomRules(settings.room_rules(name))
-    bounds = LogBounds(limits.last_values, limits.log_bytes)
-    engine = make_engine(settings.engine.path, name, bounds, clock, random, counters)
-    return Namespace(name, routing, rules, engine, limits, clock, random, counters)
+    log_bounds = LogBounds(limits.last_values, limits.log_bytes)
+    engine = make_engine(settings.engine.path, name, log_bounds, clock, random, counters)
+    bounds = PresenceBounds(settings.presence.grace_seconds, limits.presence_members_told, limits.presence_members)
+    presence = MemoryPresence(Roster(bounds, clock, counters), clock)
+    return Namespace(name, routing, rules, engine, limits, clock, random, counters, presence)
 
 
 def _upstream_options(name: str, upstream: UpstreamSettings) -> UpstreamOptions:

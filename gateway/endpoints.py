@@ -44,6 +44,7 @@ class Endpoints:
             Route("/request", self.http.request, methods=ANY_METHOD),
             Route("/last", self.http.last),
             Route("/history", self.http.history),
+            Route("/presence", self.http.presence),
         ]
 
 

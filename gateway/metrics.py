@@ -109,6 +109,11 @@ class Metrics(Collector):
             for transport, count in transports.items():
                 sessions.add_metric([transport, name], count)
         yield sessions
+        members = GaugeMetricFamily("tidegate_presence_members", "Members of rooms", labels=["kind", "namespace"])
+        for name, namespace in self._namespaces.items():
+            for kind, count in namespace.attendance.presence.kinds.items():
+                members.add_metric([kind, name], count)
+        yield members
         for metric, documentation, size_of in SIZES:
             gauge = GaugeMetricFamily(metric, documentation, labels=["namespace"])
             for name, namespace in self._namespaces.items():

@@ -1,6 +1,6 @@
 /** What the gateway answered, or why nothing came. */
 export declare class TidegateError extends Error {
-  /** The protocol's error code, or `timeout`, `disconnected`, `closed`, `unexpected`. */
+  /** The protocol's error code, or `timeout`, `disconnected`, `closed`, `unexpected`, `unsupported`. */
   readonly code: string;
   readonly retryAfterSeconds?: number;
 }
@@ -9,6 +9,8 @@ export interface Options {
   /** Where the gateway is, or a namespace of it (`/n/factory-b/`); by default, where the page came from. */
   url?: string;
   transport?: "websocket" | "sse";
+  /** What this client calls itself in rooms with presence, so that after a reload it is the same member. */
+  member?: string;
   /** What to use instead of the platform's own, outside browsers and in tests. */
   WebSocket?: new (url: string, protocol: string) => WebSocket;
   EventSource?: new (url: string) => EventSource;
@@ -42,6 +44,15 @@ export interface Subscription {
   unsubscribe(): void;
 }
 
+/** One of the four names, and the state that was set, if any. */
+export type Who = ({ user: string } | { member: string } | { session: string } | { device: string }) & { state?: unknown };
+
+export interface Presence {
+  count: number;
+  /** Not there where they are too many. */
+  members?: Who[];
+}
+
 export type State = "connecting" | "open" | "reconnecting" | "closed";
 
 /** Whether the gateway can reach one of the devices' brokers. */
@@ -61,6 +72,23 @@ export interface Gate extends EventTarget {
   addEventListener(
     type: "gap",
     listener: (event: Event & { readonly detail: { readonly room: string } }) => void,
+    options?: boolean | AddEventListenerOptions,
+  ): void;
+  /** Somebody came into a room; with `updated`, one who was there has another state. */
+  addEventListener(
+    type: "joined",
+    listener: (event: Event & { readonly detail: { room: string; who: Who; updated?: true } }) => void,
+    options?: boolean | AddEventListenerOptions,
+  ): void;
+  addEventListener(
+    type: "left",
+    listener: (event: Event & { readonly detail: { room: string; who: Who } }) => void,
+    options?: boolean | AddEventListenerOptions,
+  ): void;
+  /** Who is in a room now, or how many, in place of all that was told of it before. */
+  addEventListener(
+    type: "presence",
+    listener: (event: Event & { readonly detail: { room: string } & Presence }) => void,
     options?: boolean | AddEventListenerOptions,
   ): void;
   addEventListener(
@@ -84,6 +112,9 @@ export interface Gate extends EventTarget {
   publish(room: string, data: unknown, options?: { key?: string }): Promise<void>;
   /** Asks the device behind a room. `timeoutSeconds` is how long the device may take: by default 10. */
   request(room: string, data: unknown, options?: { timeoutSeconds?: number }): Promise<Reply>;
+  presence(room: string): Promise<Presence>;
+  /** Over WebSocket only, and in rooms that were subscribed to by their names. */
+  setPresence(room: string, state: unknown): Promise<Presence>;
   close(): void;
 }
 

@@ -6,11 +6,12 @@ const FIRST_PAUSE_SECONDS = 0.5;
 const LONGEST_PAUSE_SECONDS = 15;
 const ANSWER_SECONDS = 10;
 const DEVICE_SECONDS = 10; // what the gateway gives a device, unless asked for another time
+const PRESENCE = new Set(["joined", "left", "presence"]);
 const GONE_FOR_GOOD = new Set([1002, 1007, 1009, 4400, 4401, 4403]);
 
 /**
- * What the gateway answered, or why it didn't: `code` is the protocol's, or `timeout`, `disconnected`, `closed`, or
- * `unexpected` for an answer that isn't the gateway's.
+ * What the gateway answered, or why it didn't: `code` is the protocol's, or `timeout`, `disconnected`, `closed`,
+ * `unsupported`, or `unexpected` for an answer that isn't the gateway's.
  */
 export class TidegateError extends Error {
   constructor(code, message, retryAfterSeconds) {
@@ -24,6 +25,13 @@ export class TidegateError extends Error {
 /** Connects to a gateway, and again whenever the connection is lost. See `tidegate.d.ts` for the options. */
 export function connect(options = {}) {
   return new Gate(options);
+}
+
+/** An endpoint of the gateway, with the client's key, if it has one. */
+function endpoint(name, { url, member }) {
+  const found = new URL(name, url);
+  if (member !== undefined) found.searchParams.set("member", member);
+  return found;
 }
 
 /** Whether a room is one that `pattern` (with `+` and `#`) stands for. */
@@ -48,6 +56,7 @@ class Gate extends EventTarget {
   #told = new Set(); // patterns of which all was heard up to the cursor
   #cursor = null;
   #away = new Set(); // upstreams that the gateway can't reach
+  #states = new Map(); // room → the state that was set there
   #attempts = 0;
   #retry = null;
   #patience = null;
@@ -86,6 +95,7 @@ class Gate extends EventTarget {
         if (!callbacks.delete(callback) || callbacks.size > 0) return;
         this.#rooms.delete(room);
         this.#told.delete(room);
+        this.#states.delete(room);
         this.#link?.unsubscribe(room);
       },
     };
@@ -102,6 +112,18 @@ class Gate extends EventTarget {
   /** Asks the device behind a room; resolves with its answer, rejects with a `TidegateError`. */
   request(room, data, { timeoutSeconds } = {}) {
     return this.#whenOpen((link) => link.request(room, data, timeoutSeconds));
+  }
+
+  /** Asks who is in a room; resolves with `{count, members}`, the members only where they aren't too many. */
+  presence(room) {
+    return this.#whenOpen((link) => link.presence(room));
+  }
+
+  /** Sets a state in a room that was subscribed to by its name, again after each reconnection; resolves as `presence`. */
+  async setPresence(room, state) {
+    const answer = await this.#whenOpen((link) => link.presence(room, { state }));
+    this.#states.set(room, state);
+    return answer;
   }
 
   /** Ends it for good. */
@@ -124,7 +146,7 @@ class Gate extends EventTarget {
 
   #open() {
     const Link = this.#options.transport === "sse" ? EventStream : Socket;
-    const link = new Link(this.#options, () => this.#wanted(), {
+    const link = new Link(this.#options, () => this.#wanted(), () => this.#states, {
       open: () => link === this.#link && this.#opened(),
       hear: (object) => link === this.#link && this.#hear(object),
       lost: (again) => link === this.#link && this.#lost(again),
@@ -179,6 +201,7 @@ class Gate extends EventTarget {
     else if (object.type === "subscribed") this.#subscribed(object);
     else if (object.type === "welcome") this.#allUp();
     else if (object.type === "upstream") this.#turned(object.name, object.state);
+    else if (PRESENCE.has(object.type)) this.#tell(object.type, object);
     else if (object.type === "error") this.#tell("error", errorFrom(object));
   }
 
@@ -244,6 +267,7 @@ function replyFrom({ data, binary }) {
 class Socket {
   #options;
   #wanted;
+  #states;
   #on;
   #socket = null;
   #answers = new Map(); // id → {resolve, reject, timer}
@@ -252,14 +276,15 @@ class Socket {
   #heard = true;
   #watch = null;
 
-  constructor(options, wanted, on) {
+  constructor(options, wanted, states, on) {
     this.#options = options;
     this.#wanted = wanted;
+    this.#states = states;
     this.#on = on;
   }
 
   open() {
-    const url = new URL("ws", this.#options.url);
+    const url = endpoint("ws", this.#options);
     url.protocol = url.protocol.replace("http", "ws");
     this.#socket = new this.#options.WebSocket(url.href, SUBPROTOCOL);
     this.#socket.onmessage = (event) => this.#hear(JSON.parse(event.data));
@@ -283,6 +308,11 @@ class Socket {
   async request(room, data, timeoutSeconds) {
     const asked = { type: "request", room, data, timeout_seconds: timeoutSeconds };
     return replyFrom(await this.#ask(asked, (timeoutSeconds ?? DEVICE_SECONDS) + ANSWER_SECONDS));
+  }
+
+  async presence(room, said) {
+    const { data } = await this.#ask({ type: "presence", room, ...said });
+    return data;
   }
 
   close() {
@@ -325,7 +355,8 @@ class Socket {
     if (object.type === "welcome") {
       this.#watch = setInterval(() => this.#watchOver(), object.heartbeat_seconds * 1000);
       for (const { rooms, since } of this.#wanted()) this.subscribe(rooms, since);
-      this.#on.open(); // what is published from now on is heard
+      for (const [room, state] of this.#states()) this.#send({ type: "presence", room, state });
+      this.#on.open(); // last: what a page says to an open gate comes after its subscriptions
     } else if (object.type === "bye") this.#again = object.retry;
     this.#on.hear(object);
   }
@@ -362,7 +393,7 @@ class EventStream {
   #change = null;
   #again = true;
 
-  constructor(options, wanted, on) {
+  constructor(options, wanted, states, on) {
     this.#options = options;
     this.#wanted = wanted;
     this.#on = on;
@@ -399,14 +430,24 @@ class EventStream {
     return replyFrom(await this.#post("request", query, data, patienceSeconds));
   }
 
-  async #post(endpoint, query, data, patienceSeconds, more = {}) {
-    const url = new URL(endpoint, this.#options.url);
-    for (const [name, value] of Object.entries(query)) url.searchParams.set(name, value);
-    const signal = AbortSignal.timeout(patienceSeconds * 1000);
+  async presence(room, said) {
+    if (said) throw new TidegateError("unsupported", "a state can be set over WebSocket only");
+    const { count, members } = await this.#call("presence", { room }, { method: "GET" }, ANSWER_SECONDS);
+    return members === undefined ? { count } : { count, members };
+  }
+
+  #post(name, query, data, patienceSeconds, more = {}) {
     const headers = { "content-type": "application/json", ...more };
+    return this.#call(name, query, { method: "POST", headers, body: JSON.stringify(data) }, patienceSeconds);
+  }
+
+  async #call(name, query, request, patienceSeconds) {
+    const url = new URL(name, this.#options.url);
+    for (const [key, value] of Object.entries(query)) url.searchParams.set(key, value);
+    const signal = AbortSignal.timeout(patienceSeconds * 1000);
     let response;
     try {
-      response = await this.#options.fetch(url.href, { method: "POST", headers, body: JSON.stringify(data), signal });
+      response = await this.#options.fetch(url.href, { ...request, signal });
     } catch (error) {
       throw new TidegateError(signal.aborted ? "timeout" : "disconnected", `the gateway did not answer: ${error.message}`);
     }
@@ -426,7 +467,7 @@ class EventStream {
     this.#source?.close();
     const wanted = this.#wanted();
     if (wanted.length === 0) return this.#on.open(); // nothing to hear, and publishing needs no stream
-    const url = new URL("sse", this.#options.url);
+    const url = endpoint("sse", this.#options);
     const resumes = wanted.some(({ since }) => since !== null);
     for (const { rooms, since } of wanted) {
       for (const room of rooms) {
@@ -443,7 +484,7 @@ class EventStream {
       this.#on.hear(object);
     };
     source.onmessage = hear;
-    for (const name of ["welcome", "subscribed", "upstream", "bye"]) source.addEventListener(name, hear);
+    for (const name of ["welcome", "subscribed", "upstream", "bye", ...PRESENCE]) source.addEventListener(name, hear);
     source.onerror = (event) => {
       if (event.data !== undefined) return hear(event); // the gateway's `error`, which has the name of the browser's own
       this.close();

@@ -146,7 +146,7 @@ def _specs(routes: list[Node], wrong: list[Keys]) -> dict[int, RouteSpec]:
 
 
 def _route_problem(problem: RouteProblem, places: list[int], tree: Node, where: Keys) -> Problem:
-    keys = (*where, "routes", places[problem.index], problem.key)
+    keys = (*where, "routes", places[problem.index], *problem.key.split("."))
     message = problem.message
     if problem.other_index is not None:
         other = places[problem.other_index]

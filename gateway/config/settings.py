@@ -12,12 +12,14 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from gateway.config import values
 from gateway.config.addresses import Origin
+from gateway.config.presence import PresenceSettings, RoutePresenceSettings
 from gateway.config.section import Section
 from gateway.config.shape import without_empty
 from gateway.config.upstreams import UpstreamSettings
 from gateway.core.limits import Limits
 from gateway.core.namespace import DEFAULT_NAMESPACE
-from gateway.core.retention import Retention, RoomRule
+from gateway.core.retention import Retention
+from gateway.core.room_rules import RoomRule
 from gateway.core.routes import Direction, PayloadKind, RouteSpec
 
 __all__ = [
@@ -29,7 +31,9 @@ __all__ = [
     "ListenSettings",
     "LoggingSettings",
     "NamespaceSettings",
+    "PresenceSettings",
     "RoomSettings",
+    "RoutePresenceSettings",
     "RouteSettings",
     "Settings",
     "UpstreamSettings",
@@ -104,6 +108,12 @@ class LimitsSettings(Section):
     """Last values kept, one for each room and topic; beyond, the stalest is forgotten."""
     log_bytes: values.Bytes = 64 * KIB * KIB
     """Memory for history and last values; beyond, the oldest history is forgotten, then the stalest last values."""
+    presence_members: values.Count = 100_000
+    """Members of rooms with presence, over all rooms; beyond, newcomers aren't shown."""
+    presence_members_told: values.Count = 100
+    """Members of one room; beyond, only their number is told."""
+    presence_state_bytes: values.Bytes = KIB
+    """The largest state that a member may have."""
 
 
 class HeartbeatSettings(Section):
@@ -138,7 +148,7 @@ class HistorySettings(Section):
 
 
 class RoomSettings(Section):
-    """What is kept of rooms, with a route or without one. The first rule that matches a room holds."""
+    """What holds of rooms, with a route or without one. The first rule that matches a room holds."""
 
     room: values.RoomFilter = Field(examples=["chat/#"])
     """The room, or a filter with `+` and `#`."""
@@ -146,6 +156,8 @@ class RoomSettings(Section):
     """How many messages are kept. A route's own history goes before it."""
     last: values.Flag = True
     """Whether the last value is kept, in rooms without a route."""
+    presence: values.Flag = False
+    """Whether it is known, and told, who is in the room."""
 
 
 class RouteSettings(Section):
@@ -171,11 +183,13 @@ class RouteSettings(Section):
     """The upstream's name. To browsers, none stands for every one; to devices, it is needed if there are several."""
     reply: values.Pattern | None = None
     """The topic on which the device answers requests; not needed for devices that speak MQTT 5."""
+    presence: RoutePresenceSettings = RoutePresenceSettings()
+    """Whether it is known who is in its rooms: `true`, or a section that says how devices tell that they are there."""
 
     def spec(self) -> RouteSpec:
         """As the routing table takes it."""
         history = self.history.retention(last=self.last) if self.history.messages else None
-        return RouteSpec(**{**dict(self), "history": history})
+        return RouteSpec(**{**dict(self), "history": history, "presence": self.presence.spec()})
 
 
 class NamespaceSettings(Section):
@@ -184,7 +198,7 @@ class NamespaceSettings(Section):
     routes: tuple[RouteSettings, ...] = ()
     """Its routing table: a list, as at the top. Upstreams are shared by all namespaces."""
     rooms: tuple[RoomSettings, ...] = ()
-    """What is kept of its rooms: a list of rules, as at the top."""
+    """What holds of its rooms: a list of rules, as at the top."""
     limits: LimitsSettings = LimitsSettings()
     """How much its clients may use; a key that is left out is as in the `limits` at the top."""
 
@@ -217,12 +231,14 @@ class Settings(BaseSettings):
     """How much clients may use."""
     heartbeat: HeartbeatSettings = HeartbeatSettings()
     """How lost connections are noticed."""
+    presence: PresenceSettings = PresenceSettings()
+    """How it is told who is in a room."""
     logging: LoggingSettings = LoggingSettings()
     """What is logged."""
     drain_seconds: values.DrainSeconds = 1.0
     """How long requests under way may take once the gateway is told to end."""
     rooms: tuple[RoomSettings, ...] = ()
-    """What is kept of rooms: a list of rules."""
+    """What holds of rooms: a list of rules."""
     routes: tuple[RouteSettings, ...] = ()
     """The routing table: a list."""
     namespaces: dict[values.NamespaceName, NamespaceSettings] = {}
@@ -254,8 +270,11 @@ class Settings(BaseSettings):
         return [route.spec() for route in self._of(namespace).routes]
 
     def room_rules(self, namespace: str = DEFAULT_NAMESPACE) -> list[RoomRule]:
-        """What is kept of a namespace's rooms, as the core takes it."""
-        return [RoomRule(rule.room, rule.history.retention(last=rule.last)) for rule in self._of(namespace).rooms]
+        """What holds of a namespace's rooms, as the core takes it."""
+        return [
+            RoomRule(rule.room, rule.history.retention(last=rule.last), rule.presence)
+            for rule in self._of(namespace).rooms
+        ]
 
     def upstream_names(self) -> tuple[str, ...]:
         """The names that routes may use."""

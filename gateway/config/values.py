@@ -128,6 +128,7 @@ HistorySeconds: TypeAlias = Annotated[
 ]
 HistoryMessages: TypeAlias = Annotated[int, Field(ge=0, le=10**6), Expected("a whole number from 0 to 1000000")]
 DrainSeconds: TypeAlias = Annotated[float, Field(ge=0, le=3600), Expected("a number of seconds from 0 to 3600")]
+GraceSeconds: TypeAlias = DrainSeconds
 KeepAliveSeconds: TypeAlias = Annotated[
     int, Field(ge=1, le=65_535), Expected("a whole number of seconds from 1 to 65535")
 ]

@@ -18,6 +18,8 @@ from gateway.core.errors import (
 )
 from gateway.core.namespace import Namespace
 from gateway.core.payload import Payload
+from gateway.core.presence import Attendees
+from gateway.core.presence_wire import attendees_fields
 from gateway.core.publishing import Sending
 from gateway.core.session import Session
 
@@ -98,6 +100,8 @@ class Conversation:
                 self._publish(request)
             case wire.DeviceRequest():
                 self._request(request)
+            case wire.PresenceRequest():
+                self._presence(request)
             case wire.Ping():
                 self._session.send("pong", wire.encode("pong", request.id))
 
@@ -138,6 +142,13 @@ class Conversation:
             binary=request.binary,
         )
         self._counters.published[self._session.transport] += 1
+
+    def _presence(self, request: wire.PresenceRequest) -> None:
+        def answer(attendees: Attendees) -> None:
+            if request.id is not None and not self._session.ended:
+                self._session.send("reply", wire.encode("reply", request.id, data=attendees_fields(attendees)))
+
+        self._namespace.attendance.ask(self._session, request, answer)
 
     def _acknowledge(self, identifier: wire.RequestId) -> None:
         if identifier is not None:

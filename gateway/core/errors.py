@@ -16,9 +16,11 @@ __all__ = [
     "InternalError",
     "MessageTooLarge",
     "MethodNotAllowed",
+    "NoPresence",
     "NoSuchEndpoint",
     "NotRequestable",
     "OriginRefused",
+    "PresenceFull",
     "RateLimited",
     "ReadOnly",
     "ReplyAmbiguous",
@@ -100,6 +102,13 @@ class NoSuchEndpoint(TidegateError):
     """Nothing is served at this path."""
 
     code = "no_such_endpoint"
+    http_status = 404
+
+
+class NoPresence(TidegateError):
+    """Who is in this room isn't known: neither a rule of `rooms` nor a route gives it `presence`."""
+
+    code = "no_presence"
     http_status = 404
 
 
@@ -227,6 +236,13 @@ class ReplyAmbiguous(TidegateError):
     """An earlier request to the device is overdue, and its late answer could be taken for that of this one."""
 
     code = "reply_ambiguous"
+    http_status = 503
+
+
+class PresenceFull(TidegateError):
+    """As many are shown in rooms as `limits.presence_members`; who gets this hears all, but isn't shown."""
+
+    code = "presence_full"
     http_status = 503
 
 

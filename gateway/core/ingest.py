@@ -15,7 +15,8 @@ from gateway.core.delivery import Delivery
 from gateway.core.engine import Engine, Publication
 from gateway.core.limits import TokenBucket
 from gateway.core.payload import Payload, PayloadError, decode
-from gateway.core.retention import Retention, RoomRules
+from gateway.core.retention import Retention
+from gateway.core.room_rules import RoomRules
 from gateway.core.routes import PayloadKind, Route
 from gateway.core.routing import RoutingTable
 

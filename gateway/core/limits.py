@@ -43,6 +43,12 @@ class Limits:
     """Last values kept, over all rooms."""
     log_bytes: int = 64 * 1024 * 1024
     """Memory for history and last values."""
+    presence_members: int = 100_000
+    """Members of rooms with presence, over all of them."""
+    presence_members_told: int = 100
+    """Members of one room, up to which they are told, and not only how many there are."""
+    presence_state_bytes: int = 1024
+    """The largest state of a member, as JSON text."""
 
 
 class TokenBucket:

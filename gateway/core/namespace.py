@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from random import Random
 from typing import Final
 
+from gateway.core.attendance import Attendance
 from gateway.core.clock import Clock
 from gateway.core.counters import Counters
 from gateway.core.delivery import Delivery
@@ -22,10 +23,11 @@ from gateway.core.hub import Hub
 from gateway.core.ingest import Ingest
 from gateway.core.limits import Budget, Limits
 from gateway.core.message import Message
+from gateway.core.presence_memory import Presence
 from gateway.core.publishing import Publishing, Sending
 from gateway.core.recovery import Recovery
 from gateway.core.requests import Requests
-from gateway.core.retention import RoomRules
+from gateway.core.room_rules import RoomRules
 from gateway.core.routing import RoutingTable
 from gateway.core.session import Session, TransportName
 from gateway.core.sink import Sink
@@ -53,6 +55,7 @@ class Namespace:
         clock: Clock,
         random: Random,
         counters: Counters,
+        presence: Presence,
     ) -> None:
         self.name = name
         self.routing = routing
@@ -67,6 +70,7 @@ class Namespace:
         self.engine = engine
         self.recovery = Recovery(self._hub, engine, limits.lag_seconds, clock, counters)
         engine.attach(self._deliver)
+        self.attendance = Attendance(presence, rules, routing, self.recovery.listeners, limits, counters)
         self._ingest = Ingest(name, routing, rules, engine, clock, counters)
         self._publishing = Publishing(routing, rules, engine, clock, counters)
 
@@ -80,10 +84,12 @@ class Namespace:
         self._publishing.connect(upstreams)
         self.requests.connect(upstreams)
 
-    def open(self, transport: TransportName, sink: Sink, user: str | None = None) -> Session:
+    def open(
+        self, transport: TransportName, sink: Sink, user: str | None = None, *, member: str | None = None
+    ) -> Session:
         """A new session. Whoever opens it ends it, whatever happens."""
         identifier = f"{self._random.getrandbits(96):024x}"
-        session = Session(identifier, transport, sink, Budget(self.limits, self._clock), self, user)
+        session = Session(identifier, transport, sink, Budget(self.limits, self._clock), self, user, member)
         self.sessions[identifier] = session
         return session
 
@@ -94,17 +100,20 @@ class Namespace:
     def resumed(self, session: Session) -> None:
         """A session's client has taken what waited."""
         self.recovery.resume(session)
+        self.attendance.resumed(session)
 
     def ended(self, session: Session, error: TidegateError | None) -> None:
         """A session has ended."""
         self.recovery.leave(session)
         self.requests.cancel_all(session.id)
+        self.attendance.ended(session)
         del self.sessions[session.id]
         if error is not None:
             self._counters.closed[error.code] += 1
 
     def receive(self, delivery: Delivery, stored: Callable[[], None]) -> bool:
         """Take a device's message for every room that it is routed to; whether there is one. See `Ingest.receive`."""
+        self.attendance.receive(delivery)
         return self._ingest.receive(delivery, stored)
 
     def _deliver(self, message: Message) -> None:
@@ -142,6 +151,7 @@ class Namespace:
             _check_room(check_filter, room)
         self._check_count(len({*session.rooms, *request.rooms}))
         self.recovery.subscribe(session, request)
+        self.attendance.subscribed(session, request.rooms)
 
     def unsubscribe(self, session: Session, room: str) -> None:
         """Take a subscription back.
@@ -152,6 +162,7 @@ class Namespace:
         if room not in session.rooms:
             raise BadMessage("room: expected one that this session is subscribed to")
         self.recovery.unsubscribe(session, room)
+        self.attendance.unsubscribed(session, room)
 
     def last(self, room: str, done: Callable[[str, Sequence[Message]], None]) -> None:
         """The position that the log has reached, and the last values of a room or pattern.

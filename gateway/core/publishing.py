@@ -11,7 +11,8 @@ from gateway.core.errors import BadMessage, ReadOnly, TidegateError, UpstreamTim
 from gateway.core.idempotency import Idempotency
 from gateway.core.message import EVERYONE, Audience
 from gateway.core.payload import Payload, digest, encode, to_json
-from gateway.core.retention import NOTHING, RoomRules
+from gateway.core.retention import NOTHING
+from gateway.core.room_rules import RoomRules
 from gateway.core.routes import PayloadKind, Route
 from gateway.core.routing import RoutingTable
 from gateway.core.topics import InvalidName, check_name

@@ -36,6 +36,8 @@ class Recovery:
         self._counters = counters
         self._lagging: dict[Session, Timer] = {}
         self._reading: set[Session] = set()
+        self._behind: set[Session] = set()
+        """All who have a subscription that isn't in the fan-out; maybe a few more."""
 
     def __len__(self) -> int:
         """How many sessions are out of the fan-out because their clients don't read."""
@@ -46,6 +48,7 @@ class Recovery:
 
         The request's id stands in the last `subscribed`: a request has one answer.
         """
+        self._behind.add(session)
         since = None if request.since is None else self._engine.position(request.since)
         for room in request.rooms:
             if room in session.rooms and room not in session.pending:
@@ -63,13 +66,21 @@ class Recovery:
     def leave(self, session: Session) -> None:
         """Forget a session that ends."""
         self._cancel(session)
+        self._behind.discard(session)
         for room in tuple(session.rooms):
             self.unsubscribe(session, room)
+
+    def listeners(self, room: str) -> dict[Session, None]:
+        """Who is subscribed to a room by its name or by a pattern, whether in the fan-out or on the way there."""
+        self._behind = {session for session in self._behind if session.pending and not session.ended}
+        behind = (s for s in self._behind if any(filter_matches(pending, room) for pending in s.pending))
+        return self._hub.sessions(room) | dict.fromkeys(behind)
 
     def pause(self, session: Session) -> None:
         """Take a session out of the fan-out, until `resume`, but not for ever."""
         if session.ended or session in self._lagging:
             return
+        self._behind.add(session)
         self._lagging[session] = self._clock.call_later(self._lag_seconds, partial(self._give_up, session))
         for room in session.rooms:
             if room not in session.pending:
@@ -121,7 +132,9 @@ class Recovery:
             if pending.position == reading.head and _can_be_told(session):
                 del session.pending[room]
                 self._hub.subscribe(session, room)
-        if session.pending:
+        if not session.pending:
+            self._behind.discard(session)
+        else:
             self._clock.call_later(0, partial(self._advance, session))
 
     def _announce(self, session: Session, asked: dict[str, Pending], reading: Reading) -> None:

@@ -7,6 +7,7 @@ topic and room are two names of one thing, and what comes back from the broker i
 
 from collections.abc import Iterator, Sequence
 
+from gateway.core.device_status import DeviceStatus, check_status
 from gateway.core.reply_checks import check_reply, find_forgeable
 from gateway.core.routes import RESERVED_TOPICS, Direction, Route, RouteProblem, RouteSpec, is_reserved
 from gateway.core.topics import Capture, InvalidName, Pattern
@@ -25,6 +26,7 @@ def check_routes(specs: Sequence[RouteSpec], upstreams: Sequence[str]) -> tuple[
         if patterns is not None:
             found += _check_captures(index, spec, *patterns)
             found += _check_dollar(index, *patterns)
+            found += _check_presence(index, spec, patterns[0])
         reply = check_reply(index, spec, None if patterns is None else patterns[1], found)
         problems += found
         if patterns is not None and not found:
@@ -91,6 +93,13 @@ def _check_dollar(index: int, topic: Pattern, room: Pattern) -> Iterator[RoutePr
         yield RouteProblem(index, "topic", f"{topic.text!r} is a shared subscription: expected a topic")
     if is_reserved(topic.text):
         yield RouteProblem(index, "topic", f"{RESERVED_TOPICS} is the gateway's own: expected another topic")
+
+
+def _check_presence(index: int, spec: RouteSpec, topic: Pattern) -> Iterator[RouteProblem]:
+    if isinstance(spec.presence, DeviceStatus):
+        to_browser = spec.direction is not Direction.TO_DEVICE
+        for key, message in check_status(spec.presence, topic, to_browser=to_browser):
+            yield RouteProblem(index, f"presence.{key}" if key else "presence", message)
 
 
 def _find_repeated(routes: Sequence[Route]) -> Iterator[RouteProblem]:

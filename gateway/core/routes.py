@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from gateway.core.device_status import DeviceStatus
 from gateway.core.retention import Retention
 from gateway.core.topics import Pattern, Translation
 
@@ -67,6 +68,8 @@ class RouteSpec:
     """The upstream's name; None stands for every one."""
     reply: str | None = None
     """Where the device answers requests; None for by MQTT 5's response topic, if at all."""
+    presence: DeviceStatus | bool = False
+    """Whether it is known, and told, who is in its rooms; or how to tell from its payloads which devices are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +94,19 @@ class RoutingError(Exception):
 class Route:
     """A checked route, with its translations ready."""
 
-    __slots__ = ("index", "reply", "room", "spec", "to_reply", "to_room", "to_topic", "topic", "upstreams")
+    __slots__ = (
+        "index",
+        "reply",
+        "room",
+        "spec",
+        "status",
+        "to_member",
+        "to_reply",
+        "to_room",
+        "to_topic",
+        "topic",
+        "upstreams",
+    )
 
     def __init__(
         self,
@@ -114,6 +129,8 @@ class Route:
         self.to_topic = Translation(room, topic) if to_device else None
         self.reply = reply
         self.to_reply = None if reply is None else Translation(room, reply)
+        self.status = spec.presence if isinstance(spec.presence, DeviceStatus) else None
+        self.to_member = None if self.status is None else Translation(topic, Pattern.parse(self.status.member))
 
     def __repr__(self) -> str:
         arrow = {Direction.TO_BROWSER: "→", Direction.TO_DEVICE: "←", Direction.BOTH: "↔"}[self.spec.direction]

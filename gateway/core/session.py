@@ -43,7 +43,7 @@ class Keeper(Protocol):
 class Session:
     """What the gateway knows of a client, and the way to reach it."""
 
-    __slots__ = ("_keeper", "budget", "ended", "id", "pending", "rooms", "sink", "transport", "user")
+    __slots__ = ("_keeper", "budget", "ended", "id", "member", "pending", "rooms", "sink", "transport", "user")
 
     def __init__(
         self,
@@ -53,12 +53,15 @@ class Session:
         budget: Budget,
         keeper: Keeper,
         user: str | None = None,
+        member: str | None = None,
     ) -> None:
         self.id = identifier
         self.transport = transport
         self.sink = sink
         self.budget = budget
         self.user = user
+        self.member = member
+        """What the client calls itself, in rooms with presence: its own word."""
         self.rooms: dict[str, int] = {}
         """Its subscriptions, each with the place in the sequence after which its messages are told."""
         self.pending: dict[str, Pending] = {}

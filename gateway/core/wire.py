@@ -13,11 +13,13 @@ import orjson
 from gateway.core.errors import BadMessage, TidegateError
 from gateway.core.message import EVERYONE, Audience, Cursor, Message
 from gateway.core.payload import Payload
+from gateway.core.presence_wire import PresenceRequest, read_presence
 
 __all__ = [
     "SUBPROTOCOL",
     "DeviceRequest",
     "Ping",
+    "PresenceRequest",
     "Publish",
     "Request",
     "RequestId",
@@ -92,13 +94,14 @@ class Ping:
     id: RequestId
 
 
-Request = Subscribe | Unsubscribe | Publish | DeviceRequest | Ping
+Request = Subscribe | Unsubscribe | Publish | DeviceRequest | PresenceRequest | Ping
 
 _FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
     "subscribe": ("id", "room", "since"),
     "unsubscribe": ("id", "room"),
     "publish": ("id", "room", "data", "binary", "to", "echo", "volatile", "key"),
     "request": ("id", "room", "data", "binary", "timeout_seconds"),
+    "presence": ("id", "room", "member", "state"),
     "ping": ("id",),
 }
 
@@ -149,6 +152,8 @@ def read(value: Mapping[str, Any]) -> Request:
             return _read_publish(identifier, value)
         case "request":
             return _read_request(identifier, value)
+        case "presence":
+            return read_presence(identifier, _room(value), value)
         case _:
             return Ping(identifier)
 

@@ -52,10 +52,17 @@ def snippets(*languages: str) -> list[Snippet]:
 
 
 def documented_config() -> dict[str, Any]:
-    """The repository's configuration, with the namespaces that the documents show."""
+    """The repository's configuration, with the namespaces and the presence that the documents show."""
     config: dict[str, Any] = yaml.safe_load((ROOT / "config.yaml").read_text())
-    (shown,) = (snippet for snippet in snippets("yaml") if snippet.document == "namespaces.md")
-    return {**config, "namespaces": yaml.safe_load(shown.text)["namespaces"]}
+    namespaces, presence = (yaml.safe_load(shown(document)) for document in ("namespaces.md", "presence.md"))
+    routes = [*config["routes"], *presence["routes"]]
+    return {**config, "routes": routes, "rooms": presence["rooms"], "namespaces": namespaces["namespaces"]}
+
+
+def shown(document: str) -> str:
+    """The one configuration that a document shows."""
+    (found,) = (snippet for snippet in snippets("yaml") if snippet.document == document)
+    return found.text
 
 
 def test_every_snippet_is_of_a_kind_that_is_run() -> None:
@@ -102,7 +109,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[GatewayProc
     """What the reader has started: the repository's configuration, with devices."""
     broker_port = free_port()
     documented = documented_config()
-    config = {"broker": {"port": broker_port}, **{key: documented[key] for key in ("routes", "namespaces")}}
+    config = {"broker": {"port": broker_port}, **{key: documented[key] for key in ("routes", "rooms", "namespaces")}}
     with GatewayProcess(tmp_path_factory.mktemp("demo") / "gateway", config, "--demo") as running:
         running.wait_until_ready()
         yield running, broker_port

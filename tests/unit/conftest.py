@@ -14,7 +14,9 @@ from gateway.core.limits import Limits
 from gateway.core.log import Log, LogBounds
 from gateway.core.message import Cursor, Message
 from gateway.core.namespace import Done, Namespace
-from gateway.core.retention import RoomRule, RoomRules
+from gateway.core.presence import PresenceBounds, Roster
+from gateway.core.presence_memory import MemoryPresence
+from gateway.core.room_rules import RoomRule, RoomRules
 from gateway.core.routing import Direction, PayloadKind, RouteSpec, RoutingTable
 from gateway.core.session import Session
 from gateway.core.sink import Framing
@@ -177,7 +179,9 @@ def make_namespace(
     log = Log(LogBounds(limits.last_values, limits.log_bytes), clock, counters)
     engine = MemoryEngine(name, log, clock, counters)
     routing = RoutingTable(routes, ["embedded"])
-    namespace = Namespace(name, routing, RoomRules(rules or []), engine, limits, clock, Random(7), counters)
+    bounds = PresenceBounds(5, limits.presence_members_told, limits.presence_members)
+    presence = MemoryPresence(Roster(bounds, clock, counters), clock)
+    namespace = Namespace(name, routing, RoomRules(rules or []), engine, limits, clock, Random(7), counters, presence)
     return namespace, clock, log
 
 

@@ -15,6 +15,7 @@ from gateway.config import (
     HistorySettings,
     NamespaceSettings,
     RoomSettings,
+    RoutePresenceSettings,
     RouteSettings,
     Settings,
     UpstreamSettings,
@@ -28,6 +29,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "rooms": RoomSettings,
     "routes": RouteSettings,
     "history": HistorySettings,
+    "routes[].presence": RoutePresenceSettings,
     "namespaces": NamespaceSettings,
 }
 
@@ -50,6 +52,7 @@ def default(name: str, field: FieldInfo) -> str:
     if name.endswith("_bytes") or name in ("bytes_per_second", "bytes_burst"):
         value = f"{value // 1024} KiB" if value < 1024**2 else f"{value // 1024**2} MiB"
     value = value.value if isinstance(value, Enum) else value
+    value = f"[{', '.join(value)}]" if isinstance(value, tuple) else value
     return f"`{str(value).lower() if isinstance(value, bool) else value}`"
 
 

@@ -38,7 +38,7 @@ def problems(text: str) -> list[str]:
         ("listen:\n  PORT: 1", "2:3: listen.PORT: unknown key `PORT`: did you mean `port`?"),
         ("listen: {colour: 1}", "1:10: listen.colour: unknown key `colour`: expected one of host, port"),
         ("_env_file: x\n", "1:1: _env_file: unknown key `_env_file`: expected one of listen, broker, upstreams, "
-         "engine, origins, hosts, limits, heartbeat, logging, drain_seconds, rooms, routes, namespaces"),
+         "engine, origins, hosts, limits, heartbeat, presence, logging, drain_seconds, rooms, routes, namespaces"),
         ("broker: {port: 8080}", "1:10: broker.port: expected another port than `listen.port`, found 8080 for both"),
         ("listen: {host: 0.0.0.0, port: 1883}",
          "1:1: broker.port: expected another port than `listen.port`, found 1883 for both"),
@@ -141,6 +141,12 @@ def problems(text: str) -> list[str]:
          "4:5: routes[0].direction: expected to_browser, to_device or both, found 'up'"),
         ("routes:\n  - topic: a\n    room: b\n    payload: xml",
          "4:5: routes[0].payload: expected auto, json, text or bytes, found 'xml'"),
+        ("routes:\n  - {topic: a, room: b, presence: maybe}",
+         "2:25: routes[0].presence: expected true, false, or a mapping such as "
+         "{member: '{device}', online: [online], offline: [offline]}, found 'maybe'"),
+        ("routes:\n  - {topic: a, room: b, presence: {online: [x]}}",
+         "2:25: routes[0].presence: member: missing: expected a mapping such as "
+         "{member: '{device}', online: [online], offline: [offline]}"),
         ("routes:\n  - topic: [a]\n    room: b",
          "2:5: routes[0].topic: expected text such as sites/{site}/{device}, found a list"),
     ],
@@ -160,6 +166,20 @@ def test_an_error_says_where_what_was_found_and_what_was_expected(text: str, pro
          "3:5: routes[0].upstream: a route to devices must say which upstream it goes to: expected `upstream: p or q`"),
         ("routes:\n  - {topic: a, room: b}\n  - {topic: c, room: d}\n  - {topic: a, room: b}",
          "4:6: routes[2].topic: the same topic and room as another route: expected each translation once (see line 2)"),
+        ("routes:\n  - {topic: 'a/{b}', room: r, presence: {member: '{c}'}}",
+         "2:42: routes[0].presence.member: {c} is not in the topic 'a/{b}': expected only captures that it has ({b})"),
+        ("routes:\n  - {topic: 'a/{b...}', room: r, presence: {member: '{b}'}}",
+         "2:45: routes[0].presence.member: {b} is one level on one side and all that remains on the other"),
+        ("routes:\n  - {topic: 'a/{b}', room: r, presence: {member: 'x-{b}'}}",
+         "2:42: routes[0].presence.member: 'x-{b}': expected a whole level, {name} or {name...}, of letters, "
+         "digits and _"),
+        ("routes:\n  - {topic: a, room: r, presence: {member: x, online: []}}",
+         "2:47: routes[0].presence.online: expected at least one payload"),
+        ("routes:\n  - {topic: a, room: r, presence: {member: x, offline: [online]}}",
+         "2:47: routes[0].presence.offline: 'online' stands in `online` too: expected one of the two"),
+        ("routes:\n  - {topic: a, room: r, direction: to_device, presence: {member: x}}",
+         "2:47: routes[0].presence: nothing comes in along a route `to_device`: expected `direction: to_browser` "
+         "or `both`"),
     ],
 )  # fmt: skip
 def test_what_the_routing_table_refuses_has_its_place_too(text: str, problem: str) -> None:
@@ -261,5 +281,5 @@ def test_a_route_is_checked_even_if_other_keys_of_it_are_wrong() -> None:
         "config.yaml:2:22: routes[0].room: {d} is not in the topic 'a/{b}': expected only captures that it has ({b})",
         "config.yaml:2:37: routes[0].qos: expected 0, 1 or 2, found 3",
         "config.yaml:2:45: routes[0].colour: unknown key `colour`: expected one of topic, room, direction, payload, "
-        "qos, retain, last, history, upstream, reply",
+        "qos, retain, last, history, upstream, reply, presence",
     ]

@@ -8,8 +8,10 @@ import pytest
 from pydantic import ValidationError
 
 from gateway.config import ConfigurationError, Settings, load_settings
+from gateway.core.device_status import DeviceStatus
 from gateway.core.limits import Limits
-from gateway.core.retention import Retention, RoomRule
+from gateway.core.retention import Retention
+from gateway.core.room_rules import RoomRule
 from gateway.core.routing import Direction, PayloadKind, RouteSpec, RoutingTable
 
 Load = Callable[..., Settings]
@@ -66,22 +68,28 @@ routes:
   - {topic: "c/{d}", room: "d/{d}", direction: both, payload: text, qos: 2, retain: yes, last: off, upstream: plant}
   - {topic: "e/{f}", room: "f/{f}", history: {messages: 5, seconds: 60}}
   - {topic: "g/{h}", room: "h/{h}", direction: to_device, reply: "g/{h}/reply", upstream: plant}
+  - {topic: m, room: n, presence: true}
+  - {topic: i, room: j, presence: false}
+  - {topic: "k/{l}", room: m, presence: {member: "{l}", online: [on, 1]}}
 rooms:
   - {room: "chat/#", history: {messages: 3}}
-  - {room: "#", last: false}
+  - {room: "#", last: false, presence: yes}
 """)
     assert settings.route_specs() == [
         RouteSpec("a/{b}", "b/{b}"),
         RouteSpec("c/{d}", "d/{d}", Direction.BOTH, PayloadKind.TEXT, 2, True, False, None, "plant"),
         RouteSpec("e/{f}", "f/{f}", history=Retention(True, 5, 60)),
         RouteSpec("g/{h}", "h/{h}", Direction.TO_DEVICE, upstream="plant", reply="g/{h}/reply"),
+        RouteSpec("m", "n", presence=True),
+        RouteSpec("i", "j"),
+        RouteSpec("k/{l}", "m", presence=DeviceStatus("{l}", frozenset({"on", "1"}), frozenset({"offline"}))),
     ]
     assert settings.room_rules() == [
         RoomRule("chat/#", Retention(True, 3, math.inf)),
-        RoomRule("#", Retention(last=False)),
+        RoomRule("#", Retention(last=False), presence=True),
     ]
     assert [field.name for field in fields(RouteSpec)] == list(type(settings.routes[0]).model_fields)
-    assert len(RoutingTable(settings.route_specs(), settings.upstream_names()).routes) == 4
+    assert len(RoutingTable(settings.route_specs(), settings.upstream_names()).routes) == 7
 
 
 @pytest.mark.parametrize(

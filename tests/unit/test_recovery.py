@@ -11,7 +11,8 @@ from gateway.core import recovery as recoveries
 from gateway.core.limits import Limits
 from gateway.core.message import Cursor
 from gateway.core.publishing import Sending
-from gateway.core.retention import Retention, RoomRule
+from gateway.core.retention import Retention
+from gateway.core.room_rules import RoomRule
 from gateway.core.session import Session
 from gateway.core.topics import filter_matches
 from gateway.core.wire import Subscribe
@@ -327,7 +328,7 @@ SUBSCRIPTIONS = st.lists(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(EVENT, max_size=40), SUBSCRIPTIONS)
 def test_there_is_no_gap_and_nothing_twice_whatever_happens(
     events: list[tuple[str, str, int]], subscriptions: list[str]

@@ -165,7 +165,7 @@ STEP = st.tuples(
 BOUNDS = st.sampled_from([LogBounds(), LogBounds(last_values=2, rooms=1), LogBounds(bytes=2000)])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.lists(STEP, max_size=25),
     st.sampled_from([LogBounds(), LogBounds(last_values=2, rooms=1), LogBounds(bytes=2000)]),

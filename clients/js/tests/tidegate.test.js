@@ -547,3 +547,76 @@ test("over SSE it opens one stream for all rooms, and publishes by POST", async 
   t.clock.tick(0);
   assert.equal(FakeSource.all.length, 2);
 });
+
+test("it says its key on connecting, tells who joins and leaves, and answers who is there", async (t) => {
+  const gate = start(t, { member: "my key" });
+  const told = [];
+  for (const type of ["joined", "left", "presence"]) {
+    gate.addEventListener(type, ({ detail }) => told.push([type, detail.room, detail.who ?? detail.count]));
+  }
+  const [socket] = FakeSocket.all;
+  assert.equal(socket.url, "ws://gate.example:8080/ws?member=my+key");
+  socket.welcome();
+  socket.say({ type: "joined", room: "hall", who: { member: "a" } });
+  socket.say({ type: "left", room: "hall", who: { member: "a" } });
+  socket.say({ type: "presence", room: "hall", count: 200 });
+  assert.deepEqual(told, [["joined", "hall", { member: "a" }], ["left", "hall", { member: "a" }], ["presence", "hall", 200]]);
+  const asked = gate.presence("hall");
+  assert.deepEqual(socket.sent.at(-1), { type: "presence", room: "hall", id: 1 });
+  socket.say({ type: "reply", id: 1, data: { count: 1, members: [{ device: "fan" }] } });
+  assert.deepEqual(await asked, { count: 1, members: [{ device: "fan" }] });
+});
+
+test("what a page says as soon as the gate is open comes after its subscriptions", (t) => {
+  const gate = start(t);
+  gate.subscribe("hall", () => {});
+  gate.addEventListener("state", ({ detail }) => detail === "open" && gate.setPresence("hall", 1).catch(() => {}));
+  FakeSocket.all[0].welcome();
+  assert.deepEqual(FakeSocket.all[0].sent.map((s) => s.type), ["subscribe", "presence"]);
+});
+
+test("over SSE it hears who joins, asks by GET, and can't set a state", async (t) => {
+  const asked = [];
+  const fetch = async (url, { method }) => {
+    asked.push([method, url]);
+    return { ok: true, status: 200, json: async () => ({ room: "a", count: 1, members: [{ user: "ann" }] }) };
+  };
+  const gate = startStream(t, { member: "k", fetch });
+  const told = [];
+  gate.addEventListener("joined", ({ detail }) => told.push(detail.who));
+  gate.subscribe("a", () => {});
+  t.clock.tick(0);
+  const [source] = FakeSource.all;
+  assert.equal(source.url, "http://gate.example:8080/sse?member=k&room=a");
+  source.say({ type: "welcome" });
+  source.say({ type: "joined", room: "a", who: { user: "ann" } });
+  assert.deepEqual(told, [{ user: "ann" }]);
+  assert.deepEqual(await gate.presence("a"), { count: 1, members: [{ user: "ann" }] });
+  assert.deepEqual(asked, [["GET", "http://gate.example:8080/presence?room=a"]]);
+  await assert.rejects(gate.setPresence("a", 1), { code: "unsupported" });
+});
+
+test("a state that was set is set again after a reconnection, until the room is left", async (t) => {
+  const gate = start(t);
+  const { unsubscribe } = gate.subscribe("hall", () => {});
+  await assert.rejects(gate.setPresence("hall", 1), { code: "disconnected" });
+  FakeSocket.all[0].welcome();
+  const [set, refused] = [gate.setPresence("hall", { at: 1 }), gate.setPresence("elsewhere", 2)];
+  assert.deepEqual(FakeSocket.all[0].sent.at(-2), { type: "presence", room: "hall", state: { at: 1 }, id: 1 });
+  FakeSocket.all[0].say({ type: "reply", id: 1, data: { count: 1, members: [] } });
+  FakeSocket.all[0].say({ type: "error", id: 2, code: "no_presence", message: "no" });
+  await set;
+  await assert.rejects(refused, { code: "no_presence" });
+  FakeSocket.all[0].drop();
+  t.clock.tick(500);
+  FakeSocket.all[1].welcome();
+  assert.deepEqual(FakeSocket.all[1].sent, [
+    { type: "subscribe", room: ["hall"] },
+    { type: "presence", room: "hall", state: { at: 1 } },
+  ]);
+  unsubscribe();
+  FakeSocket.all[1].drop();
+  t.clock.tick(500);
+  FakeSocket.all[2].welcome();
+  assert.deepEqual(FakeSocket.all[2].sent, []);
+});

@@ -1,0 +1,250 @@
+"""Who happens to be in the rooms that have presence: sessions by their subscriptions, devices by their statuses.
+
+A session is in a room while it is subscribed to it by its name; by a pattern it only listens. What `Presence` makes of
+that is told to all who are subscribed, whichever way. A client that doesn't read is told nothing of it, and then, when
+it reads again, of each room that has changed meanwhile who is there now.
+"""
+
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from functools import partial
+from typing import Any, Final
+
+import orjson
+
+from gateway.core import wire
+from gateway.core.counters import Counters
+from gateway.core.delivery import Delivery
+from gateway.core.errors import BadMessage, NoPresence, PresenceFull, SlowConsumer
+from gateway.core.limits import Limits
+from gateway.core.presence import Attendees, Change, Counted, Who
+from gateway.core.presence_memory import Presence
+from gateway.core.presence_wire import PresenceRequest, encode_change
+from gateway.core.room_rules import RoomRules
+from gateway.core.routes import Route
+from gateway.core.routing import RoutingTable
+from gateway.core.session import Session
+from gateway.core.sink import Framing
+from gateway.core.topics import InvalidName, check_name, filter_matches, has_wildcard
+from gateway.core.trie import FilterTrie
+
+__all__ = ["Attendance"]
+
+MISSED_ROOMS: Final = 100
+"""Of so many rooms a client that doesn't read may miss changes before it is disconnected."""
+
+
+class Attendance:
+    """The sessions and devices of a namespace, as far as they are in rooms with presence."""
+
+    def __init__(
+        self,
+        presence: Presence,
+        rules: RoomRules,
+        routing: RoutingTable,
+        listeners: Callable[[str], Iterable[Session]],
+        limits: Limits,
+        counters: Counters,
+    ) -> None:
+        self.presence = presence
+        self._rules = rules
+        self._routed: FilterTrie[int] = FilterTrie()
+        self._routing = routing
+        self._has_statuses = any(route.status is not None for route in routing.routes)
+        for route in routing.routes:
+            if route.spec.presence:
+                self._routed.add(route.room.filter, route.index)
+        self._listeners = listeners
+        self._limits = limits
+        self._counters = counters
+        self._entered: dict[Session, dict[str, Who]] = {}
+        """The rooms that each session is in, each with who it is there."""
+        self._missed: dict[Session, dict[str, None]] = {}
+        """The rooms of which a session that doesn't read was told nothing."""
+        presence.attach(self._tell)
+
+    def has(self, room: str) -> bool:
+        """Whether a room has presence: the rule for it says so, or a route that leads there."""
+        rule = self._rules.of(room)
+        return (rule is not None and rule.presence) or bool(self._routed.match(room.split("/")))
+
+    def subscribed(self, session: Session, rooms: Iterable[str]) -> None:
+        """A session has subscribed to rooms or patterns. If there is no place for it, it is told so once."""
+        full: PresenceFull | None = None
+        for room in rooms:
+            if not has_wildcard(room) and self.has(room):
+                try:
+                    self._enter(session, room)
+                except PresenceFull as error:
+                    full = error
+        if full is not None:
+            self._counters.refusals[full.code] += 1
+            session.send("error", wire.encode_error(None, full))
+
+    def _enter(self, session: Session, room: str) -> None:
+        who = _who(session)
+        if room in self._entered.get(session, ()) or session.ended:
+            return
+        self._entered.setdefault(session, {})[room] = who
+        try:
+            self.presence.enter(room, who, session.id)
+        except PresenceFull:
+            self._forget(session, room)
+            raise
+
+    def _forget(self, session: Session, room: str) -> Who | None:
+        entered = self._entered.get(session, {})
+        who = entered.pop(room, None)
+        if not entered:
+            self._entered.pop(session, None)
+        return who
+
+    def unsubscribed(self, session: Session, room: str) -> None:
+        """A session has taken a subscription back."""
+        who = self._forget(session, room)
+        if who is not None:
+            self.presence.leave(room, who, session.id)
+
+    def ended(self, session: Session) -> None:
+        """A session has ended."""
+        self._missed.pop(session, None)
+        for room, who in self._entered.pop(session, {}).items():
+            self.presence.leave(room, who, session.id)
+
+    def receive(self, delivery: Delivery) -> None:
+        """Read a device's message as far as it is a status; one that comes again says nothing new."""
+        if self._has_statuses:
+            for route, room in self._routing.rooms_for(delivery.upstream, delivery.topic):
+                self.status(route, room, delivery.upstream, delivery.topic, delivery.payload)
+
+    def status(self, route: Route, room: str, upstream: str, topic: str, raw: bytes) -> None:
+        """A device's status, or its last will, has come along a route that says how to read it."""
+        if route.status is None or route.to_member is None:
+            return
+        name = route.to_member.render(topic.split("/"), capturable=False)
+        online = route.status.read(raw)
+        if name is None or online is None:
+            self._counters.drops["bad_status"] += 1
+            return
+        who, source = Who("device", name), f"{upstream} {topic}"
+        if not online:
+            self.presence.leave(room, who, source, at_once=True)
+            return
+        with suppress(PresenceFull):  # counted where it was found
+            self.presence.enter(room, who, source)
+
+    def ask(self, session: Session, request: PresenceRequest, done: Callable[[Attendees], None]) -> None:
+        """Take what a client says of itself, then answer who is in the room.
+
+        Raises:
+            BadMessage: that is no room, the state is too large or its client not in the room, or it has another key.
+            NoPresence: the room has none.
+            PresenceFull: there is no place for the client.
+        """
+        self.check(request.room)
+        if request.has_state and request.room not in session.rooms:
+            raise BadMessage("room: expected one that this session is subscribed to by its name, to have a state there")
+        if request.member is not None and session.member not in (None, request.member):
+            raise BadMessage("member: this session has another key already: expected the same, or a new connection")
+        state = self._state(request.state) if request.has_state else None
+        if request.member is not None and session.member is None:
+            session.member = request.member
+            if session.user is None:
+                self._rename(session)
+        if request.has_state:
+            self._enter(session, request.room)
+            self.presence.set_state(request.room, _who(session), state)
+        self.presence.ask(request.room, done)
+
+    def _state(self, state: Any) -> bytes | None:
+        if state is None:
+            return None
+        try:
+            text = orjson.dumps(state)
+        except orjson.JSONEncodeError as error:
+            raise BadMessage(f"state: expected JSON of less depth ({error})") from None
+        if len(text) > self._limits.presence_state_bytes:
+            raise BadMessage(
+                f"state: {len(text)} bytes: expected at most {self._limits.presence_state_bytes}, as JSON text"
+            )
+        return text
+
+    def _rename(self, session: Session) -> None:
+        """It has given itself a key: so it is somebody else in the rooms where it is, at once."""
+        for room, who in tuple(self._entered.get(session, {}).items()):
+            self._forget(session, room)
+            self.presence.leave(room, who, session.id, at_once=True)
+            self._enter(session, room)
+
+    def members(self, room: str, done: Callable[[Attendees], None]) -> None:
+        """Who is in a room.
+
+        Raises:
+            BadMessage: that is no room.
+            NoPresence: it has none.
+        """
+        self.check(room)
+        self.presence.ask(room, done)
+
+    def check(self, room: str) -> None:
+        """Check that a room has presence.
+
+        Raises:
+            BadMessage: that is no room.
+            NoPresence: it has none.
+        """
+        try:
+            check_name(room)
+        except InvalidName as error:
+            raise BadMessage(f"room: {error}") from None
+        if not self.has(room):
+            raise NoPresence(f"{room!r} has no presence: a rule of `rooms` or a route can give it, by `presence: true`")
+
+    def _tell(self, change: Change) -> None:
+        kind, text = encode_change(change)
+        frames: dict[Framing, bytes] = {}
+        for session in tuple(self._listeners(change.room)):
+            if session.sink.paused:
+                self._miss(session, change.room)
+                continue
+            framing = session.sink.framing
+            frame = frames.get(framing) or frames.setdefault(framing, framing(kind, text, None))
+            session.sink.write(frame)
+
+    def _miss(self, session: Session, room: str) -> None:
+        if session.ended:
+            return
+        missed = self._missed.setdefault(session, {})
+        missed[room] = None
+        self._counters.drops["presence_to_slow_client"] += 1
+        if len(missed) > MISSED_ROOMS:
+            session.end(SlowConsumer(f"the client of session {session.id} missed too much of who is in its rooms"))
+
+    def resumed(self, session: Session) -> None:
+        """A session's client reads again: it is told who is there, room by room, as long as it goes on reading."""
+        missed = self._missed.get(session, {})
+        while missed and not session.sink.paused:
+            room = next(iter(missed))
+            del missed[room]
+            if any(filter_matches(subscribed, room) for subscribed in session.rooms):
+                self.presence.ask(room, partial(self._tell_all, session, room))
+        if not missed:
+            self._missed.pop(session, None)
+
+    def _tell_all(self, session: Session, room: str, attendees: Attendees) -> None:
+        if session.ended:
+            return
+        if session.sink.paused:
+            self._miss(session, room)
+        else:
+            session.send(*encode_change(Counted(room, attendees)))
+
+    def close(self) -> None:
+        """Tell nothing any more of those who leave: the gateway goes, and they come back."""
+        self.presence.close()
+
+
+def _who(session: Session) -> Who:
+    if session.user is not None:
+        return Who("user", session.user)
+    return Who("session", session.id) if session.member is None else Who("member", session.member)

@@ -7,6 +7,7 @@ from gateway.config.settings import (
     NamespaceSettings,
     RoomSettings,
     RouteSettings,
+    SampleSettings,
     Settings,
     UpstreamSettings,
 )
@@ -18,6 +19,7 @@ __all__ = [
     "Problem",
     "RoomSettings",
     "RouteSettings",
+    "SampleSettings",
     "Settings",
     "UpstreamSettings",
     "load_settings",

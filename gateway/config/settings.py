@@ -18,6 +18,7 @@ from gateway.core.limits import Limits
 from gateway.core.namespace import DEFAULT_NAMESPACE
 from gateway.core.retention import Retention, RoomRule
 from gateway.core.routes import Direction, PayloadKind, RouteSpec
+from gateway.core.sample import Keep, Sample
 
 __all__ = [
     "BrokerSettings",
@@ -29,6 +30,7 @@ __all__ = [
     "NamespaceSettings",
     "RoomSettings",
     "RouteSettings",
+    "SampleSettings",
     "Settings",
     "UpstreamSettings",
 ]
@@ -83,6 +85,8 @@ class LimitsSettings(Section):
     """Last values kept, one for each room and topic; beyond, the stalest is forgotten."""
     log_bytes: values.Bytes = 64 * KIB * KIB
     """Memory for history and last values; beyond, the oldest history is forgotten, then the stalest last values."""
+    bytes_per_second_out: values.Bytes | None = None
+    """Bytes that one connection is sent, on the long run; beyond, it is told the newest of each topic only."""
 
 
 class HeartbeatSettings(Section):
@@ -114,6 +118,19 @@ class HistorySettings(Section):
     def retention(self, *, last: bool) -> Retention:
         """As the core takes it."""
         return Retention(last, self.messages, math.inf if self.seconds is None else self.seconds)
+
+
+class SampleSettings(Section):
+    """How few of a topic's messages are let through, for all clients and for the history."""
+
+    seconds: values.SampleSeconds = 0
+    """At most one message in so many seconds, besides the first; 0 lets all through."""
+    keep: values.SampleKeep = Keep.LAST
+    """What is made of the others: the `last`, or of numbers the `mean`, `min` or `max`."""
+
+    def sample(self) -> Sample | None:
+        """As the core takes it."""
+        return Sample(self.seconds, self.keep) if self.seconds else None
 
 
 class RoomSettings(Section):
@@ -148,11 +165,13 @@ class RouteSettings(Section):
     """How many messages of each room are kept; if none, the rules of `rooms` say."""
     upstream: values.UpstreamReference | None = None
     """The upstream's name. To browsers, none stands for every one; to devices, it is needed if there are several."""
+    sample: SampleSettings = SampleSettings()
+    """How few of a topic's messages are let through, for all clients."""
 
     def spec(self) -> RouteSpec:
         """As the routing table takes it."""
         history = self.history.retention(last=self.last) if self.history.messages else None
-        return RouteSpec(**{**dict(self), "history": history})
+        return RouteSpec(**{**dict(self), "history": history, "sample": self.sample.sample()})
 
 
 class NamespaceSettings(Section):

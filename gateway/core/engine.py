@@ -64,6 +64,10 @@ class Wanted:
 
     start: int
     position: int | None
+    latest: bool = False
+    """Whether each topic's newest message will do."""
+    rank: float = 0.0
+    """Of filters that match a room, those of the lowest rank bring its messages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +219,7 @@ class MemoryEngine:
     def read(self, wanted: Mapping[str, Wanted], limit: int, done: Callable[[Reading], None]) -> None:
         """Answer at once."""
         found: dict[int, Message] = {}
+        newest: dict[tuple[str, str | None], Message] = {}
         incomplete: dict[str, tuple[Message, ...]] = {}
         for room_filter, want in wanted.items():
             if want.position is None:
@@ -222,12 +227,18 @@ class MemoryEngine:
                 continue
             if want.position >= self.head:
                 continue
-            messages, complete = self.log.after(room_filter, want.position)
-            if complete:
-                found.update((message.sequence, message) for message in messages)
-            else:
+            messages, complete = self.log.after(room_filter, want.position, latest=want.latest)
+            if not complete:
                 incomplete[room_filter] = tuple(self.log.last(room_filter))
-        due = [found[sequence] for sequence in sorted(found) if not _told(found[sequence], wanted.items())]
+                continue
+            brought = [message for message in messages if not _elsewhere(message, want.rank, wanted.items())]
+            if want.latest:
+                brought.sort(key=lambda message: message.sequence)
+                newest.update(((message.room, message.topic), message) for message in brought)
+            else:
+                found.update((message.sequence, message) for message in brought)
+        found.update((message.sequence, message) for message in newest.values())
+        due = [found[sequence] for sequence in sorted(found)]
         done(Reading(tuple(due[:limit]), incomplete, self.head, len(due) > limit))
 
     def history(self, span: Span, done: Callable[[tuple[Message, ...], bool], None]) -> None:
@@ -237,11 +248,13 @@ class MemoryEngine:
         done(tuple(messages[-span.limit :] if span.newest else messages[: span.limit]), complete)
 
 
-def _told(message: Message, wanted: Iterable[tuple[str, Wanted]]) -> bool:
-    """Whether one of a session's subscriptions has brought it the message already."""
+def _elsewhere(message: Message, rank: float, wanted: Iterable[tuple[str, Wanted]]) -> bool:
+    """Whether another of a session's subscriptions brings the message, or one of the same rank has brought it."""
     return any(
-        want.position is not None
-        and want.start < message.sequence <= want.position
+        (
+            want.rank < rank
+            or (want.rank == rank and want.position is not None and want.start < message.sequence <= want.position)
+        )
         and filter_matches(room_filter, message.room)
         for room_filter, want in wanted
     )

@@ -42,6 +42,8 @@ class _Room:
     floor: int
     """The newest message that was in this room and isn't kept any more."""
     newest: int
+    lost: int
+    """As `floor`, but not counting messages that gave way to newer ones of their topic."""
     history: deque[Message] = field(default_factory=deque)
     last: dict[str | None, Message] = field(default_factory=dict)
     seconds: float = 0.0
@@ -105,7 +107,7 @@ class Log:
             if self._size_bytes > self._bounds.bytes:
                 self._shrink()
         else:
-            room.floor = message.sequence
+            room.floor = room.lost = message.sequence
             self._settle(room)
 
     def restore(self, message: Message, retention: Retention, *, is_last: bool, in_history: bool) -> None:
@@ -116,11 +118,11 @@ class Log:
     def raise_floor(self, room: str, floor: int) -> None:
         """Know that messages of a room up to `floor` may be lacking."""
         known = self._rooms.get(room) or self._add(room)
-        known.floor = max(known.floor, floor)
+        known.floor, known.lost = max(known.floor, floor), max(known.lost, floor)
         self._settle(known)
 
     def _add(self, name: str) -> _Room:
-        room = self._rooms[name] = _Room(name, self._floor, self._floor)
+        room = self._rooms[name] = _Room(name, self._floor, self._floor, self._floor)
         self._tree.set(name, room)
         return room
 
@@ -158,6 +160,8 @@ class Log:
         if message.sequence in self._history or room.last.get(message.topic) is message:
             return
         room.floor = max(room.floor, message.sequence)
+        if message.topic not in room.last:
+            room.lost = max(room.lost, message.sequence)
         self._size_bytes -= _cost(message)
 
     def _shrink(self) -> None:
@@ -205,14 +209,17 @@ class Log:
         for room in self._tree.find(room_filter):
             yield from room.last.values()
 
-    def after(self, room_filter: str, position: int) -> tuple[list[Message], bool]:
-        """What is kept of the messages after a position, unsorted; and whether that is all there were."""
+    def after(self, room_filter: str, position: int, *, latest: bool = False) -> tuple[list[Message], bool]:
+        """What is kept of the messages after a position, unsorted; and whether that is all there were.
+
+        With `latest`, whether each topic's newest is among them.
+        """
         found: list[Message] = []
         complete = self._floor <= position or (not has_wildcard(room_filter) and room_filter in self._rooms)
         for room in [room for room in self._tree.find(room_filter) if room.newest > position]:
             self._expire(room)
             self._settle(room)
-            complete = complete and room.floor <= position
+            complete = complete and (room.lost if latest else room.floor) <= position
             found += room.after(position)
         return found, complete
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import Any, Final, Protocol
 
+from gateway.core.bandwidth import limit
 from gateway.core.clock import Clock
 from gateway.core.counters import Counters
 from gateway.core.engine import Engine, Publication
@@ -18,11 +19,13 @@ from gateway.core.history import History, HistoryQuery, ask_history
 from gateway.core.hub import Hub
 from gateway.core.limits import Budget, Limits, TokenBucket
 from gateway.core.message import EVERYONE, Audience, Message
+from gateway.core.pacing import Pace
 from gateway.core.payload import Payload, PayloadError, decode, encode, to_json
 from gateway.core.recovery import Recovery
 from gateway.core.retention import NOTHING, Retention, RoomRules
 from gateway.core.routes import PayloadKind, Route
 from gateway.core.routing import RoutingTable
+from gateway.core.sampling import Sampling
 from gateway.core.session import Session, TransportName
 from gateway.core.sink import Sink
 from gateway.core.topics import InvalidName, check_filter, check_name
@@ -75,7 +78,13 @@ class Namespace:
         self._retentions: dict[tuple[int, str], Retention] = {}
         self._hub = Hub(counters)
         self.engine = engine
-        self.recovery = Recovery(self._hub, engine, limits.lag_seconds, clock, counters)
+        self._fanout = Sampling(self._hub, clock, counters)
+        self._paces = {
+            route.index: Pace(route.spec.sample, engine.publish, clock, counters)
+            for route in routing.routes
+            if route.spec.sample is not None
+        }
+        self.recovery = Recovery(self._fanout, engine, limits.lag_seconds, clock, counters)
         engine.attach(self._deliver)
         self._complaints = TokenBucket(0.1, 5, clock)
         """So many bad payloads are logged; all are counted."""
@@ -93,6 +102,7 @@ class Namespace:
         """A new session. Whoever opens it ends it, whatever happens."""
         identifier = f"{self._random.getrandbits(96):024x}"
         session = Session(identifier, transport, sink, Budget(self.limits, self._clock), self, user)
+        limit(session, self.limits.bytes_per_second_out, self._clock)
         self.sessions[identifier] = session
         return session
 
@@ -103,6 +113,17 @@ class Namespace:
     def resumed(self, session: Session) -> None:
         """A session's client has taken what waited."""
         self.recovery.resume(session)
+
+    def throttled(self, session: Session, wait_seconds: float) -> None:
+        """A session has been sent all that it may be for so long."""
+        self.recovery.throttle(session, wait_seconds)
+
+    def limit_bandwidth(self, session: Session, bytes_per_second: float | None) -> None:
+        """Send a session at most so many bytes a second, but never more than the limits say."""
+        wanted = [most for most in (bytes_per_second, self.limits.bytes_per_second_out) if most is not None]
+        self.recovery.step_out(session)
+        wait_seconds = limit(session, min(wanted, default=None), self._clock)
+        self.recovery.step_in(session, wait_seconds)
 
     def ended(self, session: Session, error: TidegateError | None) -> None:
         """A session has ended."""
@@ -130,7 +151,8 @@ class Namespace:
         kept = self._retention(route, room)
         if cleared:
             kept = replace(kept, last=False)
-        self.engine.publish(Publication(room, payload, kept, topic, retained=retained, clears=cleared), _ignore)
+        publish = self._paces[route.index].publish if route.index in self._paces else self.engine.publish
+        publish(Publication(room, payload, kept, topic, retained=retained, clears=cleared), _ignore)
 
     def _retention(self, route: Route, room: str) -> Retention:
         """What is kept of a routed room: as the route says, else as the rule for the room says."""
@@ -145,7 +167,7 @@ class Namespace:
         return found
 
     def _deliver(self, message: Message) -> None:
-        self._hub.deliver(message)
+        self._fanout.deliver(message)
         if not message.kept:
             self.recovery.missed(message)
 

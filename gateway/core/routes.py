@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from gateway.core.retention import Retention
+from gateway.core.sample import Sample
 from gateway.core.topics import Pattern, Translation
 
 __all__ = ["Direction", "PayloadKind", "Route", "RouteProblem", "RouteSpec", "RoutingError"]
@@ -47,6 +48,8 @@ class RouteSpec:
     """How many messages are kept, and for how long; None leaves it to the rule for the room."""
     upstream: str | None = None
     """The upstream's name; None stands for every one."""
+    sample: Sample | None = None
+    """How few of a topic's messages are let through, for everybody."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,11 @@ import orjson
 
 from gateway.core.errors import BadMessage, TidegateError
 from gateway.core.message import EVERYONE, Audience, Cursor, Message
+from gateway.core.sample import Sample, read_sample
 
 __all__ = [
     "SUBPROTOCOL",
+    "Bandwidth",
     "Ping",
     "Publish",
     "Request",
@@ -27,6 +29,7 @@ __all__ = [
     "encode_subscribed",
     "parse",
     "read",
+    "read_bandwidth",
     "read_cursor",
     "request_id",
 ]
@@ -45,6 +48,7 @@ class Subscribe:
     id: RequestId
     rooms: tuple[str, ...]
     since: Cursor | None
+    sample: Sample | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,18 +72,27 @@ class Publish:
 
 
 @dataclass(frozen=True, slots=True)
+class Bandwidth:
+    """A client wants to be sent at most so many bytes a second; None for as many as it may be."""
+
+    id: RequestId
+    bytes_per_second: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Ping:
     """A client asks whether the gateway is there."""
 
     id: RequestId
 
 
-Request = Subscribe | Unsubscribe | Publish | Ping
+Request = Subscribe | Unsubscribe | Publish | Bandwidth | Ping
 
 _FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
-    "subscribe": ("id", "room", "since"),
+    "subscribe": ("id", "room", "since", "sample"),
     "unsubscribe": ("id", "room"),
     "publish": ("id", "room", "data", "binary", "to", "echo", "volatile"),
+    "bandwidth": ("id", "bytes_per_second"),
     "ping": ("id",),
 }
 
@@ -123,11 +136,13 @@ def read(value: Mapping[str, Any]) -> Request:
         raise BadMessage(f"id: expected a whole number or a string of at most {MAXIMUM_ID_LENGTH} characters")
     match kind:
         case "subscribe":
-            return Subscribe(identifier, _rooms(value), _since(value))
+            return Subscribe(identifier, _rooms(value), _since(value), read_sample(value.get("sample")))
         case "unsubscribe":
             return Unsubscribe(identifier, _room(value))
         case "publish":
             return _read_publish(identifier, value)
+        case "bandwidth":
+            return Bandwidth(identifier, read_bandwidth(value.get("bytes_per_second")))
         case _:
             return Ping(identifier)
 
@@ -193,6 +208,17 @@ def read_cursor(name: str, text: str | None) -> Cursor | None:
         raise BadMessage(f"{name}: {error}") from None
 
 
+def read_bandwidth(value: object) -> float | None:
+    """How many bytes a second a client wants to be sent at most; None for no such wish.
+
+    Raises:
+        BadMessage: it is no number above 0.
+    """
+    if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 2**63):
+        raise BadMessage(f"bytes_per_second: expected a number above 0, or null, found {_shown(value)}")
+    return value
+
+
 def _shown(value: object) -> str:
     """A client's value, short enough for an error text."""
     if isinstance(value, (list, dict)):
@@ -235,11 +261,18 @@ def encode_message(message: Message) -> bytes:
 
 
 def encode_subscribed(
-    identifier: RequestId, room: str, cursor: str, last: Iterable[Message], *, recovered: bool
+    identifier: RequestId,
+    room: str,
+    cursor: str,
+    last: Iterable[Message],
+    *,
+    recovered: bool,
+    sample: Sample | None = None,
 ) -> bytes:
     """The answer to `subscribe`: after which position all messages come, and the last values if some before lack."""
     values = [orjson.Fragment(encode_message(message)) for message in last]
-    return encode("subscribed", identifier, room=room, cursor=cursor, recovered=recovered, last=values)
+    sampled = {} if sample is None else {"sample": sample}
+    return encode("subscribed", identifier, room=room, cursor=cursor, recovered=recovered, **sampled, last=values)
 
 
 def encode_error(identifier: RequestId, error: TidegateError) -> bytes:

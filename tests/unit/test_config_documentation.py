@@ -16,6 +16,7 @@ from gateway.config import (
     NamespaceSettings,
     RoomSettings,
     RouteSettings,
+    SampleSettings,
     Settings,
     UpstreamSettings,
     load_settings,
@@ -28,6 +29,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "rooms": RoomSettings,
     "routes": RouteSettings,
     "history": HistorySettings,
+    "sample": SampleSettings,
     "namespaces": NamespaceSettings,
 }
 

@@ -251,5 +251,5 @@ def test_a_route_is_checked_even_if_other_keys_of_it_are_wrong() -> None:
         "config.yaml:2:22: routes[0].room: {d} is not in the topic 'a/{b}': expected only captures that it has ({b})",
         "config.yaml:2:37: routes[0].qos: expected 0, 1 or 2, found 3",
         "config.yaml:2:45: routes[0].colour: unknown key `colour`: expected one of topic, room, direction, payload, "
-        "qos, retain, last, history, upstream",
+        "qos, retain, last, history, upstream, sample",
     ]

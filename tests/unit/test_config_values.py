@@ -11,6 +11,7 @@ from gateway.config import ConfigurationError, Settings, load_settings
 from gateway.core.limits import Limits
 from gateway.core.retention import Retention, RoomRule
 from gateway.core.routing import Direction, PayloadKind, RouteSpec, RoutingTable
+from gateway.core.sample import Keep, Sample
 
 Load = Callable[..., Settings]
 REPOSITORY = Path(__file__).parents[2]
@@ -65,6 +66,7 @@ routes:
   - {topic: "a/{b}", room: "b/{b}"}
   - {topic: "c/{d}", room: "d/{d}", direction: both, payload: text, qos: 2, retain: yes, last: off, upstream: plant}
   - {topic: "e/{f}", room: "f/{f}", history: {messages: 5, seconds: 60}}
+  - {topic: "g/{h}", room: "g/{h}", sample: {seconds: 0.5, keep: mean}}
 rooms:
   - {room: "chat/#", history: {messages: 3}}
   - {room: "#", last: false}
@@ -73,13 +75,14 @@ rooms:
         RouteSpec("a/{b}", "b/{b}"),
         RouteSpec("c/{d}", "d/{d}", Direction.BOTH, PayloadKind.TEXT, 2, True, False, None, "plant"),
         RouteSpec("e/{f}", "f/{f}", history=Retention(True, 5, 60)),
+        RouteSpec("g/{h}", "g/{h}", sample=Sample(0.5, Keep.MEAN)),
     ]
     assert settings.room_rules() == [
         RoomRule("chat/#", Retention(True, 3, math.inf)),
         RoomRule("#", Retention(last=False)),
     ]
     assert [field.name for field in fields(RouteSpec)] == list(type(settings.routes[0]).model_fields)
-    assert len(RoutingTable(settings.route_specs(), settings.upstream_names()).routes) == 3
+    assert len(RoutingTable(settings.route_specs(), settings.upstream_names()).routes) == 4
 
 
 @pytest.mark.parametrize(

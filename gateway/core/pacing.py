@@ -1,0 +1,94 @@
+"""A route's sampling: at most one publication for each room and topic in a period, for everybody and for the log.
+
+The first goes out at once, what follows within the period waits for its end and becomes one. What waits always goes
+out: the last value of a topic is never left out.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Final, TypeAlias
+
+from gateway.core.clock import Clock, Timer
+from gateway.core.counters import Counters
+from gateway.core.engine import Publication, Published
+from gateway.core.sample import Sample, Values
+
+__all__ = ["Pace"]
+
+MAXIMUM_TOPICS: Final = 65_536
+"""How many topics may be within their period; beyond, the one that is longest in it is let go early."""
+TOLERANCE_SECONDS: Final = 1e-6
+
+Key: TypeAlias = tuple[str, str | None]
+
+
+@dataclass(slots=True)
+class _Held:
+    newest: Publication
+    done: Published
+    values: Values
+
+
+@dataclass(slots=True)
+class _Period:
+    end: float
+    held: _Held | None = None
+
+
+class Pace:
+    """The pace of one route."""
+
+    def __init__(
+        self, sample: Sample, publish: Callable[[Publication, Published], None], clock: Clock, counters: Counters
+    ) -> None:
+        self._sample = sample
+        self._publish = publish
+        self._clock = clock
+        self._counters = counters
+        self._periods: OrderedDict[Key, _Period] = OrderedDict()
+        """Of topics that were published within the last period, in the order of their ends."""
+        self._timer: Timer | None = None
+
+    def publish(self, publication: Publication, done: Published) -> None:
+        """Publish now or later; `done` is called with None for what later values make superfluous."""
+        key = (publication.room, publication.topic)
+        period = self._periods.get(key)
+        if period is None:
+            self._begin(key)
+            self._publish(publication, done)
+        elif period.held is None:
+            period.held = _Held(publication, done, Values(self._sample.keep, publication.payload.data))
+        else:
+            superfluous, held = period.held.done, period.held
+            held.newest, held.done = publication, done
+            held.values.add(publication.payload.data)
+            self._counters.drops["conflated"] += 1
+            superfluous(None)
+
+    def _begin(self, key: Key) -> None:
+        self._periods[key] = _Period(self._clock.monotonic() + self._sample.seconds)
+        if len(self._periods) > MAXIMUM_TOPICS:
+            self._let_go(self._periods.popitem(last=False)[1])
+        if self._timer is None:
+            self._timer = self._clock.call_later(self._sample.seconds, self._end)
+
+    def _end(self) -> None:
+        """End the periods that are due; with what was held, the next one begins."""
+        self._timer = None
+        now = self._clock.monotonic()
+        due: list[tuple[Key, _Period]] = []
+        while self._periods and next(iter(self._periods.values())).end <= now + TOLERANCE_SECONDS:
+            due.append(self._periods.popitem(last=False))
+        if self._periods:
+            self._timer = self._clock.call_later(next(iter(self._periods.values())).end - now, self._end)
+        for key, period in due:
+            if period.held is not None:
+                self._begin(key)
+                self._let_go(period)
+
+    def _let_go(self, period: _Period) -> None:
+        if period.held is not None:
+            newest = period.held.newest
+            payload = replace(newest.payload, data=period.held.values.data())
+            self._publish(replace(newest, payload=payload), period.held.done)

@@ -9,6 +9,8 @@ export interface Options {
   /** Where the gateway is, or a namespace of it (`/n/factory-b/`); by default, where the page came from. */
   url?: string;
   transport?: "websocket" | "sse";
+  /** How many bytes a second to be sent at most; beyond, only the newest message of each topic comes. */
+  bytesPerSecond?: number;
   /** What to use instead of the platform's own, outside browsers and in tests. */
   WebSocket?: new (url: string, protocol: string) => WebSocket;
   EventSource?: new (url: string) => EventSource;
@@ -28,6 +30,14 @@ export interface Message {
   from?: { session: string };
   retained?: boolean;
   binary?: boolean;
+}
+
+/** At most one message of each room and topic in so many seconds; the last one always comes. */
+export interface Sample {
+  /** From 0.01 to 3600. */
+  seconds: number;
+  /** What is made of the values of the period; mean, min and max are of numbers and of the numbers in objects. */
+  keep?: "last" | "mean" | "min" | "max";
 }
 
 export interface Subscription {
@@ -60,8 +70,15 @@ export interface Gate extends EventTarget {
     callback: EventListenerOrEventListenerObject | null,
     options?: boolean | AddEventListenerOptions,
   ): void;
-  /** `last` says that the message is a last value, told on subscribing. */
-  subscribe(room: string, callback: (message: Message, about: { last: boolean }) => void): Subscription;
+  /**
+   * `last` says that the message is a last value, told on subscribing. Of several subscriptions to one room the finest
+   * sampling holds for all.
+   */
+  subscribe(
+    room: string,
+    callback: (message: Message, about: { last: boolean }) => void,
+    options?: { sample?: Sample | null },
+  ): Subscription;
   publish(room: string, data: unknown): Promise<void>;
   close(): void;
 }

@@ -132,6 +132,10 @@ def problems(text: str) -> list[str]:
         ("routes:\n  - a", "2:5: routes[0]: expected a mapping (`key: value`), found text"),
         ("routes:\n  - {topic: a}",
          "2:5: routes[0].room: missing: expected such as `room: sites/{site}/{device}`"),
+        ("routes:\n  - topic: a\n    room: b\n    sample: {seconds: 0.001}", "4:14: routes[0].sample.seconds: "
+         "expected 0, or a number of seconds from 0.01 to 3600, found 0.001"),
+        ("routes:\n  - topic: a\n    room: b\n    sample: {kep: mean}", "4:14: routes[0].sample.kep: "
+         "unknown key `kep`: did you mean `keep`?"),
         ("routes:\n  - topic: a\n    room: b\n    qos: 3", "4:5: routes[0].qos: expected 0, 1 or 2, found 3"),
         ("routes:\n  - topic: a\n    room: b\n    retain: 2", "4:5: routes[0].retain: expected true or false, found 2"),
         ("routes:\n  - topic: a\n    room: b\n    direction: up",

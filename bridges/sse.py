@@ -137,7 +137,7 @@ class SseBridge:
     async def _stream(self, session: Session, heartbeat: bytes, asked: _Asked, receive: Any) -> None:
         conversation = Conversation(session, self._namespace, self._counters)
         if asked.bytes_per_second is not None:
-            self._namespace.limit_bandwidth(session, asked.bytes_per_second)
+            self._namespace.recovery.limit_bandwidth(session, asked.bytes_per_second)
         self._sinks[session.sink] = heartbeat
         try:
             conversation.greet(self._heartbeat_seconds)

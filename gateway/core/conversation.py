@@ -96,7 +96,7 @@ class Conversation:
             case wire.Publish():
                 self._publish(request)
             case wire.Bandwidth():
-                self._namespace.limit_bandwidth(self._session, request.bytes_per_second)
+                self._namespace.recovery.limit_bandwidth(self._session, request.bytes_per_second)
                 self._acknowledge(request.id)
             case wire.Ping():
                 self._session.send("pong", wire.encode("pong", request.id))

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import Any, Final, Protocol
 
-from gateway.core.bandwidth import limit
 from gateway.core.clock import Clock
 from gateway.core.counters import Counters
 from gateway.core.engine import Engine, Publication
@@ -19,7 +18,7 @@ from gateway.core.history import History, HistoryQuery, ask_history
 from gateway.core.hub import Hub
 from gateway.core.limits import Budget, Limits, TokenBucket
 from gateway.core.message import EVERYONE, Audience, Message
-from gateway.core.pacing import Pace
+from gateway.core.pacing import Paces
 from gateway.core.payload import Payload, PayloadError, decode, encode, to_json
 from gateway.core.recovery import Recovery
 from gateway.core.retention import NOTHING, Retention, RoomRules
@@ -79,12 +78,8 @@ class Namespace:
         self._hub = Hub(counters)
         self.engine = engine
         self._fanout = Sampling(self._hub, clock, counters)
-        self._paces = {
-            route.index: Pace(route.spec.sample, engine.publish, clock, counters)
-            for route in routing.routes
-            if route.spec.sample is not None
-        }
-        self.recovery = Recovery(self._fanout, engine, limits.lag_seconds, clock, counters)
+        self._paces = Paces(routing.routes, engine.publish, clock, counters)
+        self.recovery = Recovery(self._fanout, engine, limits, clock, counters)
         engine.attach(self._deliver)
         self._complaints = TokenBucket(0.1, 5, clock)
         """So many bad payloads are logged; all are counted."""
@@ -102,7 +97,7 @@ class Namespace:
         """A new session. Whoever opens it ends it, whatever happens."""
         identifier = f"{self._random.getrandbits(96):024x}"
         session = Session(identifier, transport, sink, Budget(self.limits, self._clock), self, user)
-        limit(session, self.limits.bytes_per_second_out, self._clock)
+        self.recovery.limit_bandwidth(session, None)
         self.sessions[identifier] = session
         return session
 
@@ -117,13 +112,6 @@ class Namespace:
     def throttled(self, session: Session, wait_seconds: float) -> None:
         """A session has been sent all that it may be for so long."""
         self.recovery.throttle(session, wait_seconds)
-
-    def limit_bandwidth(self, session: Session, bytes_per_second: float | None) -> None:
-        """Send a session at most so many bytes a second, but never more than the limits say."""
-        wanted = [most for most in (bytes_per_second, self.limits.bytes_per_second_out) if most is not None]
-        self.recovery.step_out(session)
-        wait_seconds = limit(session, min(wanted, default=None), self._clock)
-        self.recovery.step_in(session, wait_seconds)
 
     def ended(self, session: Session, error: TidegateError | None) -> None:
         """A session has ended."""
@@ -151,8 +139,8 @@ class Namespace:
         kept = self._retention(route, room)
         if cleared:
             kept = replace(kept, last=False)
-        publish = self._paces[route.index].publish if route.index in self._paces else self.engine.publish
-        publish(Publication(room, payload, kept, topic, retained=retained, clears=cleared), _ignore)
+        publication = Publication(room, payload, kept, topic, retained=retained, clears=cleared)
+        self._paces.publish(route, publication, _ignore)
 
     def _retention(self, route: Route, room: str) -> Retention:
         """What is kept of a routed room: as the route says, else as the rule for the room says."""

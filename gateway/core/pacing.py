@@ -5,22 +5,46 @@ out: the last value of a topic is never left out.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
 
 from gateway.core.clock import Clock, Timer
 from gateway.core.counters import Counters
 from gateway.core.engine import Publication, Published
+from gateway.core.routes import Route
 from gateway.core.sample import Sample, Values
 
-__all__ = ["Pace"]
+__all__ = ["Pace", "Paces"]
 
 MAXIMUM_TOPICS: Final = 65_536
 """How many topics may be within their period; beyond, the one that is longest in it is let go early."""
 TOLERANCE_SECONDS: Final = 1e-6
 
 Key: TypeAlias = tuple[str, str | None]
+
+
+Publish: TypeAlias = Callable[[Publication, Published], None]
+
+
+class Paces:
+    """All routes' paces; a route that isn't sampled has none."""
+
+    def __init__(self, routes: Iterable[Route], publish: Publish, clock: Clock, counters: Counters) -> None:
+        self._publish = publish
+        self._paces = {
+            route.index: Pace(route.spec.sample, publish, clock, counters)
+            for route in routes
+            if route.spec.sample is not None
+        }
+
+    def publish(self, route: Route, publication: Publication, done: Published) -> None:
+        """Publish at the route's pace."""
+        pace = self._paces.get(route.index)
+        if pace is None:
+            self._publish(publication, done)
+        else:
+            pace.publish(publication, done)
 
 
 @dataclass(slots=True)
@@ -39,9 +63,7 @@ class _Period:
 class Pace:
     """The pace of one route."""
 
-    def __init__(
-        self, sample: Sample, publish: Callable[[Publication, Published], None], clock: Clock, counters: Counters
-    ) -> None:
+    def __init__(self, sample: Sample, publish: Publish, clock: Clock, counters: Counters) -> None:
         self._sample = sample
         self._publish = publish
         self._clock = clock

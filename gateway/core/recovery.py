@@ -11,10 +11,12 @@ from functools import partial
 from typing import Final
 
 from gateway.core import wire
+from gateway.core.bandwidth import limit
 from gateway.core.clock import Clock, Timer
 from gateway.core.counters import Counters
 from gateway.core.engine import Engine, Reading, Wanted
 from gateway.core.errors import SlowConsumer
+from gateway.core.limits import Limits
 from gateway.core.message import Message
 from gateway.core.sample import Sample
 from gateway.core.sampling import Sampling
@@ -30,10 +32,11 @@ CHUNK_MESSAGES: Final = 256
 class Recovery:
     """Keeps every session of a namespace in the fan-out, or on the way there."""
 
-    def __init__(self, fanout: Sampling, engine: Engine, lag_seconds: float, clock: Clock, counters: Counters) -> None:
+    def __init__(self, fanout: Sampling, engine: Engine, limits: Limits, clock: Clock, counters: Counters) -> None:
         self._fanout = fanout
         self._engine = engine
-        self._lag_seconds = lag_seconds
+        self._limits = limits
+        self._lag_seconds = limits.lag_seconds
         self._clock = clock
         self._counters = counters
         self._lagging: dict[Session, Timer] = {}
@@ -56,6 +59,7 @@ class Recovery:
         """
         since = None if request.since is None else self._engine.position(request.since)
         self._fanout.settle(session)
+        self._fanout.refresh(session)
         for room in request.rooms:
             if room in session.rooms and room not in session.pending:
                 self._fanout.unsubscribe(session, room)
@@ -70,6 +74,7 @@ class Recovery:
     def unsubscribe(self, session: Session, room: str) -> None:
         """Take a subscription back."""
         self._fanout.settle(session)
+        self._fanout.refresh(session)
         pending = session.pending.pop(room, None)
         if pending is None:
             self._fanout.unsubscribe(session, room)
@@ -118,6 +123,7 @@ class Recovery:
 
     def step_out(self, session: Session) -> None:
         """Take a session out of the fan-out, keeping the place up to which it was told all."""
+        self._fanout.settle(session)
         live = [room for room in session.rooms if room not in session.pending]
         told = {room: self._fanout.told(session, room, self._engine.head) for room in live}
         for room in live:
@@ -131,6 +137,12 @@ class Recovery:
             self.throttle(session, wait_seconds)
         else:
             self._advance(session)
+
+    def limit_bandwidth(self, session: Session, bytes_per_second: float | None) -> None:
+        """Send a session at most so many bytes a second, but never more than the limits say."""
+        both = [most for most in (bytes_per_second, self._limits.bytes_per_second_out) if most is not None]
+        self.step_out(session)
+        self.step_in(session, limit(session, min(both, default=None), self._clock))
 
     def resume(self, session: Session) -> None:
         """Tell a session what it lacks, now that its client takes it."""

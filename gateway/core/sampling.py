@@ -8,6 +8,7 @@ Of a session's subscriptions that overlap, the finest holds: one without a sampl
 """
 
 from collections import Counter, OrderedDict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from dataclasses import replace as replaced
 from typing import Final, TypeAlias
@@ -98,13 +99,18 @@ class Sampling:
         return head if sample is None else self._groups[sample].told(session, head)
 
     def settle(self, session: Session) -> None:
-        """Tell a session now what waits for it, so that it has been told all there is; its subscriptions may change."""
-        if not session.samples:
-            return
-        for group in [self._groups[sample] for sample in {*session.samples.values()} if sample in self._groups]:
+        """Tell a session now what waits for it, so that it has been told all there is."""
+        for group in self._groups_of(session):
             group.settle(session)
+
+    def refresh(self, session: Session) -> None:
+        """Find out anew who gets what, since a session's subscriptions change."""
+        for group in self._groups_of(session):
             group.refresh()
-        self._interested.clear()
+            self._interested.clear()
+
+    def _groups_of(self, session: Session) -> list["_Group"]:
+        return [self._groups[sample] for sample in {*session.samples.values()} if sample in self._groups]
 
     def _forget(self, room: str) -> None:
         if has_wildcard(room):
@@ -198,7 +204,7 @@ class _Group(Hub):
 
     def settle(self, session: Session) -> None:
         """Tell one member now what waits for it, for as long as its client takes it."""
-        for waiting in self._waiting_for(session):
+        for waiting in tuple(self._waiting_for(session)):
             if not session.can_be_told:
                 return
             self._put_beyond(session, waiting.number)
@@ -208,13 +214,15 @@ class _Group(Hub):
 
     def told(self, session: Session, head: int) -> int:
         """Up to which place a member has been told all."""
-        kept = [waiting for waiting in self._waiting_for(session) if waiting.newest.kept]
-        return kept[0].newest.sequence - 1 if kept else head
+        kept = (waiting.newest for waiting in self._waiting_for(session) if waiting.newest.kept)
+        first = next(kept, None)
+        return head if first is None else first.sequence - 1
 
-    def _waiting_for(self, session: Session) -> list[_Waiting]:
+    def _waiting_for(self, session: Session) -> Iterator[_Waiting]:
         beyond = self._beyond.get(session, 0)
-        later = [waiting for waiting in self._waiting.values() if waiting.number > beyond]
-        return [waiting for waiting in later if session in self.sessions(waiting.newest.room)]
+        for waiting in self._waiting.values():
+            if waiting.number > beyond and session.hears(waiting.newest.room, self._sample):
+                yield waiting
 
     def _put_beyond(self, session: Session, number: int) -> None:
         if self._waiting and session in self._members:

@@ -107,6 +107,13 @@ class Session:
         found = [self.samples.get(wanted) for wanted in self.rooms if filter_matches(wanted, room)]
         return min(found, key=lambda sample: 0.0 if sample is None else sample.rank, default=None)
 
+    def hears(self, room: str, sample: Sample) -> bool:
+        """Whether a subscription with this sample brings it a room's messages now."""
+        return self.sample_for(room) == sample and any(
+            wanted not in self.pending and self.samples[wanted] == sample and filter_matches(wanted, room)
+            for wanted in self.samples
+        )
+
     def throttle(self, wait_seconds: float) -> None:
         """It has been sent all that it may be for so long."""
         self._keeper.throttled(self, wait_seconds)

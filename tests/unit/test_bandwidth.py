@@ -30,7 +30,7 @@ def join(world: World, room: str = "kept/+", bytes_per_second: float | None = No
     sink = SizedSink()
     session = world.namespace.open("websocket", sink)
     if bytes_per_second is not None:
-        world.namespace.limit_bandwidth(session, bytes_per_second)
+        world.namespace.recovery.limit_bandwidth(session, bytes_per_second)
     world.subscribe(session, room)
     sink.take()
     return session, sink
@@ -92,7 +92,7 @@ def test_the_limit_holds_everyone_to_it_whatever_they_ask_for() -> None:
     world = make_world(Limits(bytes_per_second_out=1000), rules=HISTORY)
     session, _ = join(world)
     for asked, expected in ((500, 500), (5000, 1000), (None, 1000)):
-        world.namespace.limit_bandwidth(session, asked)
+        world.namespace.recovery.limit_bandwidth(session, asked)
         assert bytes_per_second_out(session) == expected
     free, _ = join(make_world(rules=HISTORY), bytes_per_second=7)
     assert bytes_per_second_out(free) == 7
@@ -103,9 +103,9 @@ def test_asking_again_saves_nothing_up_and_forgives_nothing() -> None:
     session, sink = join(world)
     for number in range(200):
         publish(world, "kept/x", number)
-        world.namespace.limit_bandwidth(session, None if number % 2 else 900)
+        world.namespace.recovery.limit_bandwidth(session, None if number % 2 else 900)
     assert sink.size_bytes < 1500
-    world.namespace.limit_bandwidth(session, None)
+    world.namespace.recovery.limit_bandwidth(session, None)
     world.clock.advance(3)
     assert told(sink)[-1] == 199
 

@@ -147,10 +147,12 @@ def test_taking_a_retained_message_back_reaches_the_log_of_a_sampled_route() -> 
 def test_whoever_published_is_told_what_became_of_it() -> None:
     world = paced()
     outcomes: list[object] = []
-    pace = next(iter(world.namespace._paces.values()))
+    route = world.namespace.routing.routes[0]
     for data in (b"1", b"2", b"3"):
         publication = Publication("r/a", Payload(data), topic="t/a")
-        pace.publish(publication, lambda outcome: outcomes.append(getattr(outcome, "data", outcome)))
+        world.namespace._paces.publish(
+            route, publication, lambda outcome: outcomes.append(getattr(outcome, "data", outcome))
+        )
     assert outcomes == [b"1", None]
     world.clock.advance(1)
     assert outcomes == [b"1", None, b"3"]

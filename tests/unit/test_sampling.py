@@ -14,7 +14,7 @@ from gateway.core import recovery as recoveries
 from gateway.core import sampling as samplings
 from gateway.core.message import Audience, Cursor
 from gateway.core.retention import Retention, RoomRule
-from gateway.core.sample import Keep, Sample
+from gateway.core.sample import Keep, Sample, read_sample
 from gateway.core.session import Session
 from gateway.core.topics import filter_matches
 from gateway.core.wire import Subscribe
@@ -391,6 +391,14 @@ class Client:
             self.take(self.sink.written[:delivered])
             self.session = None
 
+    def change(self, which: int) -> None:
+        """Subscribe again, with another sample or none; the cursor of a coarser one that overlaps would be behind."""
+        if self.session is not None and len(self.wanted) == 1:
+            self.take(self.sink.take())
+            room = sorted(self.wanted)[which % len(self.wanted)]
+            subscribe(self.world, self.session, room, sample=(None, SECOND, Sample(4.0))[which // 3])
+            self.take(self.sink.take())
+
     def publish(self, room: str, count: int) -> None:
         for _ in range(count):
             self.number += 1
@@ -411,7 +419,8 @@ class Client:
                 self.cursors[self.finest(sent["room"])] = sent["cursor"]
                 self.hear(sent)
                 continue
-            sample = self.wanted[sent["room"]]
+            sample = read_sample(sent.get("sample"))
+            self.wanted[sent["room"]] = sample
             self.cursors[sample] = sent["cursor"]
             if not sent["recovered"]:
                 self.last.update((message["room"], message["data"]) for message in sent["last"])
@@ -435,6 +444,7 @@ STEP = st.one_of(
     st.tuples(st.just("unpause"), st.just(""), st.just(0)),
     st.tuples(st.just("disconnect"), st.just(""), st.integers(0, 30)),
     st.tuples(st.just("connect"), st.just(""), st.just(0)),
+    st.tuples(st.just("change"), st.just(""), st.integers(0, 8)),
 )
 WANTED = st.dictionaries(st.sampled_from(["last/a", "last/+", "kept/a", "#", "+/a"]), SAMPLES, min_size=1, max_size=3)
 
@@ -454,6 +464,7 @@ def test_the_last_value_always_comes_and_nothing_twice_whatever_happens(
         "pause": lambda _, count: client.stall(count),
         "unpause": lambda *_: client.read_on(),
         "disconnect": lambda _, count: client.disconnect(count),
+        "change": lambda _, which: client.change(which),
     }
     for what, room, count in [*steps, ("connect", "", 0), ("unpause", "", 0), ("wait", "", 40)]:
         do[what](room, count)

@@ -109,6 +109,7 @@ class Gateway:
         """Say goodbye to every session; each may come back at once, here or elsewhere."""
         self.health.draining = True
         for namespace in self.namespaces.values():
+            namespace.paces.flush()
             for session in tuple(namespace.sessions.values()):
                 session.end(ShuttingDown("the gateway is shutting down"))
 

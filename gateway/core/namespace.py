@@ -78,7 +78,7 @@ class Namespace:
         self._hub = Hub(counters)
         self.engine = engine
         self._fanout = Sampling(self._hub, clock, counters)
-        self._paces = Paces(routing.routes, engine.publish, clock, counters)
+        self.paces = Paces(routing.routes, engine.publish, clock, counters)
         self.recovery = Recovery(self._fanout, engine, limits, clock, counters)
         engine.attach(self._deliver)
         self._complaints = TokenBucket(0.1, 5, clock)
@@ -140,7 +140,7 @@ class Namespace:
         if cleared:
             kept = replace(kept, last=False)
         publication = Publication(room, payload, kept, topic, retained=retained, clears=cleared)
-        self._paces.publish(route, publication, _ignore)
+        self.paces.publish(route, publication, _ignore)
 
     def _retention(self, route: Route, room: str) -> Retention:
         """What is kept of a routed room: as the route says, else as the rule for the room says."""

@@ -46,6 +46,11 @@ class Paces:
         else:
             pace.publish(publication, done)
 
+    def flush(self) -> None:
+        """Publish now all that is held."""
+        for pace in self._paces.values():
+            pace.flush()
+
 
 @dataclass(slots=True)
 class _Held:
@@ -108,6 +113,14 @@ class Pace:
             if period.held is not None:
                 self._begin(key)
                 self._let_go(period)
+
+    def flush(self) -> None:
+        """End all periods now, and publish what was held."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        while self._periods:
+            self._let_go(self._periods.popitem(last=False)[1])
 
     def _let_go(self, period: _Period) -> None:
         if period.held is not None:

@@ -80,7 +80,7 @@ class Recovery:
             self._fanout.unsubscribe(session, room)
         del session.rooms[room]
         session.samples.pop(room, None)
-        if pending is not None:
+        if pending is not None and session.samples:
             self._hand_over(session, pending)
 
     def _hand_over(self, session: Session, pending: Pending) -> None:

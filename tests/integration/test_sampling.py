@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
+from itertools import count
 from typing import Any
 
 import httpx
@@ -11,7 +12,7 @@ import pytest
 
 from tests.integration.conftest import Browser, Device, browser
 from tests.integration.test_resume import data, last, stream, take, until
-from tests.integration.test_websocket import metric
+from tests.integration.test_websocket import metric, raw_client, raw_stream
 from tests.real import DEADLINE_SECONDS, GatewayProcess, Mosquitto, configuration
 
 COUNT = 100
@@ -188,3 +189,51 @@ async def test_rooms_of_one_stream_may_be_sampled_apart(gateway: GatewayProcess)
         "kept/b": {"seconds": 0.5, "keep": "mean"},
         "kept/c": {"seconds": 0.25, "keep": "last"},
     }
+
+
+async def test_what_a_sampled_route_holds_goes_out_before_the_gateway_ends(
+    broker: Mosquitto, device: Device, start_gateway: Callable[..., GatewayProcess]
+) -> None:
+    routes = [{"topic": "k/{x}", "room": "k/{x}", "sample": {"seconds": 3600}}, {"topic": "end", "room": "end"}]
+    gateway = start_gateway(configuration(broker.port, routes=routes))
+    async with browser(gateway) as client:
+        await client.ask(type="subscribe", room="#")
+        for topic, payload in (("k/x", "1"), ("k/x", "2"), ("end", "0")):
+            device.publish(topic, payload, qos=1)
+        assert data(await client.messages(2)) == [1, 0]
+        gateway.process.terminate()
+        assert data(await client.messages(1)) == [2]
+        assert (await client.hear())["type"] == "bye"
+
+
+@pytest.mark.parametrize("transport", ["websocket", "sse"])
+async def test_a_sampled_client_that_stalls_and_reads_again_is_told_the_last_value(
+    gateway: GatewayProcess, device: Device, transport: str
+) -> None:
+    numbers, pad = count(), "x" * 250_000
+    if transport == "websocket":
+        stalled = raw_client(gateway, receive_buffer_bytes=4096)
+        text = b'{"type":"subscribe","room":"kept/x","sample":{"seconds":0.01}}'
+        stalled.sendall(bytes((0x81, 0x80 | len(text), 0, 0, 0, 0)) + text)
+    else:
+        stalled = raw_stream(gateway, "kept/x&sample=0.01", receive_buffer_bytes=4096)
+    heard = b""
+    while b'"subscribed"' not in heard:
+        heard += await asyncio.to_thread(stalled.recv, 4096)
+
+    def lags() -> bool:
+        device.publish("kept/x", orjson.dumps({"n": next(numbers), "pad": pad}), qos=1)
+        return metric(gateway, "tidegate_lagging_sessions{}") == 1
+
+    await until(lags, "the client lags")
+    for _ in range(20):
+        final = next(numbers)
+        device.publish("kept/x", orjson.dumps({"n": final, "pad": pad}), qos=1)
+    await until(lambda: (last(gateway, "kept/x") or {}).get("n") == final, "all is there")
+    while b'{"n":%d,' % final not in heard:
+        heard += await asyncio.to_thread(stalled.recv, 1 << 20)
+    stalled.close()
+    told = [int(part.partition(b",")[0]) for part in heard.split(b'"data":{"n":')[1:]]
+    assert told == sorted(set(told))
+    assert final - 1 not in told
+    assert b'"recovered":false' not in heard.partition(b'"subscribed"')[2].partition(b'"last"')[2]

@@ -150,12 +150,22 @@ def test_whoever_published_is_told_what_became_of_it() -> None:
     route = world.namespace.routing.routes[0]
     for data in (b"1", b"2", b"3"):
         publication = Publication("r/a", Payload(data), topic="t/a")
-        world.namespace._paces.publish(
+        world.namespace.paces.publish(
             route, publication, lambda outcome: outcomes.append(getattr(outcome, "data", outcome))
         )
     assert outcomes == [b"1", None]
     world.clock.advance(1)
     assert outcomes == [b"1", None, b"3"]
+
+
+def test_what_is_held_goes_out_when_the_gateway_ends() -> None:
+    world = paced()
+    told = listen(world)
+    for topic in ("t/a", "t/a", "t/b"):
+        world.device(topic, b"1")
+    world.namespace.paces.flush()
+    assert [topic for _, topic, _ in told] == ["t/a", "t/b", "t/a"]
+    assert world.clock.waiting == 0
 
 
 def test_topics_beyond_the_bound_are_let_go_early(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ import statistics
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from random import Random
@@ -26,6 +26,9 @@ from paho.mqtt.enums import CallbackAPIVersion
 from bridges.broker import BrokerOptions, EmbeddedBroker
 from bridges.broker.server import Server
 from bridges.mqtt import Upstream, UpstreamOptions, UpstreamState
+from gateway.core.clock import SystemClock
+from gateway.core.delivery import Delivery
+from gateway.core.receipts import Receipts
 
 TOPIC = "flood/x"
 LAG_SAMPLE_SECONDS = 0.005
@@ -86,15 +89,16 @@ async def measure(name: str, count: int) -> Result:
     """Flood one placement."""
     received, all_there = 0, asyncio.Event()
 
-    def take(topic: str, payload: bytes, retained: bool) -> None:  # noqa: ARG001 - as an upstream calls
+    def take(delivery: Delivery, stored: Callable[[], None]) -> None:
         nonlocal received
-        received += topic == TOPIC
+        received += delivery.topic == TOPIC
+        stored()
         if received == count:
             all_there.set()
 
     async with in_process() if name == "process" else in_thread() as port:
         options = UpstreamOptions("flooded", "127.0.0.1", port, protocol="3.1.1", status_topic=None)
-        upstream = Upstream(options, {TOPIC: 0}, take, Random())
+        upstream = Upstream(options, {TOPIC: 0}, take, Receipts(), lambda *_: None, SystemClock(), Random())
         running = asyncio.create_task(upstream.run())
         while upstream.state is not UpstreamState.UP:  # noqa: ASYNC110 - a benchmark may look again and again
             await asyncio.sleep(0.01)

@@ -1,4 +1,4 @@
-"""Plain HTTP for servers, scripts and charts: `POST /publish?room=…`, `GET /last?room=…`, `GET /history?room=…`.
+"""Plain HTTP for servers, scripts and charts: `POST /publish`, `POST /request`, `GET /last` and `GET /history`.
 
 The body is the data. Errors are problem details (RFC 9457).
 """
@@ -20,7 +20,9 @@ from gateway.core.errors import BadMessage, MessageTooLarge, MethodNotAllowed, T
 from gateway.core.history import DEFAULT_LIMIT, History, HistoryQuery
 from gateway.core.message import Message
 from gateway.core.namespace import Namespace
+from gateway.core.payload import Payload
 from gateway.core.problem import problem
+from gateway.core.publishing import Sending
 from gateway.core.wire import read_cursor
 
 __all__ = ["HttpBridge"]
@@ -46,7 +48,8 @@ class HttpBridge:
         except ClientDisconnect:
             return Response(status_code=499)
 
-    async def _publish(self, request: Request) -> Response:
+    async def _take(self, request: Request) -> tuple[str, Any, bool, str]:
+        """Room, data, whether that is base64, and the sender's address; all that a request must be to be acted upon."""
         if request.method != "POST":
             raise MethodNotAllowed(f"{request.method} is not served here: expected POST")
         caller = Caller.of(request.scope)
@@ -56,13 +59,49 @@ class HttpBridge:
         self._counters.received_bytes["http"] += len(body)
         self._admission.budget_of(caller).spend(len(body))
         data, binary = _data_of(body, request.headers.get("content-type", ""))
+        return room, data, binary, caller.address
+
+    async def _publish(self, request: Request) -> Response:
+        room, data, binary, _ = await self._take(request)
         answer: asyncio.Future[TidegateError | None] = asyncio.get_running_loop().create_future()
-        self._namespace.publish(room, data, partial(_resolve, answer), binary=binary)
+        sending = Sending(room, data, binary, key=_key_of(request))
+        self._namespace.publish(sending, partial(_resolve, answer))
         self._counters.published["http"] += 1
         error = await answer
         if error is not None:
             raise error
         return _json(wire.encode("ack", room=room))
+
+    async def request(self, request: Request) -> Response:
+        """Ask the device behind a room, and answer what it answers. One who leaves has asked nothing any more."""
+        try:
+            with self._admission.counted():
+                return await self._request(request)
+        except TidegateError as error:
+            return _refusal(error)
+        except ClientDisconnect:
+            return Response(status_code=499)
+
+    async def _request(self, request: Request) -> Response:
+        room, data, binary, address = await self._take(request)
+        timeout_seconds = _timeout_of(request)
+        answer: asyncio.Future[Payload | TidegateError] = asyncio.get_running_loop().create_future()
+        cancel = self._namespace.requests.send(
+            address, room, data, partial(_resolve, answer), timeout_seconds=timeout_seconds, binary=binary
+        )
+        self._counters.published["http"] += 1
+        leaving = asyncio.ensure_future(_left(request))
+        try:
+            await asyncio.wait((answer, leaving), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            leaving.cancel()
+            cancel()
+        if not answer.done():
+            raise ClientDisconnect
+        given = answer.result()
+        if isinstance(given, TidegateError):
+            raise given
+        return _json(wire.encode_reply(None, given, room=room))
 
     async def last(self, request: Request) -> Response:
         """The last values of a room or pattern."""
@@ -123,6 +162,21 @@ def _room_of(request: Request) -> str:
     return rooms[0]
 
 
+def _timeout_of(request: Request) -> float | None:
+    given = request.query_params.get("timeout_seconds")
+    if given is None:
+        return None
+    try:
+        return float(given)
+    except ValueError:
+        raise BadMessage(f"timeout_seconds: expected a number of seconds, found {given[:40]!r}") from None
+
+
+async def _left(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
 def _history_query(request: Request) -> HistoryQuery:
     asked = request.query_params
     limit = asked.get("limit", str(DEFAULT_LIMIT))
@@ -140,6 +194,15 @@ def _resolve(future: asyncio.Future[T], outcome: T) -> None:
 
 def _fragments(messages: Iterable[Message]) -> list[orjson.Fragment]:
     return [orjson.Fragment(wire.encode_message(message)) for message in messages]
+
+
+def _key_of(request: Request) -> str | None:
+    """The key of a request that may come again, with or without the quotes of a structured field (RFC 9651 §3.3.3)."""
+    key = request.headers.get("idempotency-key")
+    if key is None:
+        return None
+    quoted = len(key) > 1 and key[0] == key[-1] == '"'
+    return wire.read_key(key[1:-1] if quoted else key)
 
 
 def _data_of(body: bytes, content_type: str) -> tuple[Any, bool]:

@@ -1,7 +1,7 @@
 """The upstream: the gateway as a client of an MQTT broker, 3.1.1 or 5, over TCP, TLS or WebSocket.
 
-Messages go to the namespace as they are read, without a task or queue between. What browsers send is handed to the
-broker and called back once it has acknowledged it. A lost connection is made again for ever, with growing pauses.
+Messages go to the namespace as they are read, without a task or queue between, and are acknowledged once it has them.
+What browsers send is handed to the broker. A lost connection is made again for ever, with growing pauses.
 """
 
 import asyncio
@@ -9,31 +9,33 @@ import contextlib
 import logging
 from collections.abc import Callable, Mapping
 from enum import StrEnum
+from functools import partial
 from random import Random
 from typing import Final
 
 import aiomqtt
 import paho.mqtt.client as paho
 from paho.mqtt.reasoncodes import ReasonCode
-from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from bridges.mqtt_client import Client, UpstreamOptions, explain, make_client, subscription_properties
-from gateway.core.errors import BadMessage, TidegateError, UpstreamRefused, UpstreamTimeout, UpstreamUnavailable
-from gateway.core.filters import disjoint_cover, minimal_cover
-from gateway.core.namespace import Done
-from gateway.core.topics import filter_matches
+from bridges.mqtt_acknowledgements import Acknowledgements, TooManyUnacknowledged
+from bridges.mqtt_backoff import Backoff
+from bridges.mqtt_client import Client, UpstreamOptions, explain, is_qos_refused, is_taken_over, make_client
+from bridges.mqtt_publisher import Publisher
+from bridges.mqtt_replies import Replies
+from bridges.mqtt_subscriptions import SUBSCRIBE_BATCH, Subscriptions
+from gateway.core.clock import Clock
+from gateway.core.delivery import Delivery, Receipt, Receive, Settle
+from gateway.core.limits import TokenBucket
+from gateway.core.upstream import Done, ReplyTo
 
-__all__ = ["Receive", "Upstream", "UpstreamOptions", "UpstreamState"]
+__all__ = ["Changed", "Receive", "Upstream", "UpstreamOptions", "UpstreamState"]
 
 logger = logging.getLogger(__name__)
 
-MAXIMUM_IN_FLIGHT: Final = 10_000
-"""Messages handed to the broker and not acknowledged, or not yet written to its socket; more are refused."""
+FAREWELL_SECONDS: Final = 1.0
 
-SUBSCRIBE_BATCH: Final = 100
-
-Receive = Callable[[str, bytes, bool], None]
-"""Takes a message: topic, payload, whether the broker had retained it."""
+Changed = Callable[[str, bool], None]
+"""Is told the upstream's name, and whether it is up."""
 
 
 class UpstreamState(StrEnum):
@@ -47,153 +49,169 @@ class UpstreamState(StrEnum):
 class Upstream:
     """One broker: `run` keeps the connection, `publish` sends to devices."""
 
-    def __init__(self, options: UpstreamOptions, filters: Mapping[str, int], receive: Receive, random: Random) -> None:
+    def __init__(
+        self,
+        options: UpstreamOptions,
+        filters: Mapping[str, int],
+        receive: Receive,
+        settle: Settle,
+        changed: Changed,
+        clock: Clock,
+        random: Random,
+        replies: Replies | None = None,
+    ) -> None:
         self.options = options
         self.state = UpstreamState.CONNECTING
-        self.problem: str | None = None
-        """Why it isn't up, or which subscriptions the broker refused."""
         self.receive_faults = 0
         """Messages that met a fault of the gateway's."""
-        self._filters = filters
+        self.oversized = 0
+        """Messages from devices that were dropped because of their size."""
+        self._publisher = Publisher(options)
+        self._replies = replies or Replies()
+        self._subscriptions = Subscriptions({**filters, **self._replies.filters}, options)
         self._receive = receive
+        self._settle = settle
+        self._changed = changed
         self._random = random
-        self._client: Client | None = None
-        self._pending: dict[int, tuple[Done, asyncio.TimerHandle]] = {}
-        self._subscription_of: dict[int, str] = {}
+        self._backoff = Backoff(options.reconnect_min_seconds, options.reconnect_max_seconds, random)
+        self._complaints = TokenBucket(0.1, 5, clock)
+        self._clock = clock
+        self._reason: str | None = None
+        """Why it isn't up."""
+        self._up_since: float | None = None
+        self._status_qos = 1
+        self._acknowledgements: Acknowledgements | None = None
+
+    @property
+    def problem(self) -> str | None:
+        """Why it isn't up; or, if it is, what isn't as it should be."""
+        if self.state is not UpstreamState.UP:
+            return self._reason
+        lowered = "the broker takes less quality of service than routes ask for" if self._publisher.lowered else None
+        return "; ".join(filter(None, (self._subscriptions.problem, lowered))) or None
+
+    @property
+    def reply_topic(self) -> str | None:
+        """Where devices may answer with correlation data."""
+        return self._replies.topic
+
+    def publish(
+        self, topic: str, payload: bytes, qos: int, retain: bool, done: Done, *, reply_to: ReplyTo | None = None
+    ) -> None:
+        """Hand a message to the broker; `done` is called when it has it, or with the reason why not."""
+        self._publisher.publish(topic, payload, qos, retain, done, self._replies.properties(reply_to))
 
     async def run(self) -> None:
         """Stay connected; returns only by cancellation, after saying `offline`."""
-        attempts = 0
         while True:
+            self._up_since = None
             try:
                 await self._connect_once()
             except (aiomqtt.MqttError, OSError, ValueError) as error:
-                attempts = 0 if self.state is UpstreamState.UP else attempts + 1
-                self._fell(explain(error, self.options))
+                pause_seconds = self._backoff.failed(self._up_seconds(), taken_over=is_taken_over(error))
+                if is_qos_refused(error):
+                    self._status_qos = 0
+                self._fell(explain(error, self.options, self._backoff.quick_losses))
             except Exception:
                 self._fell("a fault of the gateway; its log says more")
                 raise
-            ceiling = min(
-                self.options.reconnect_max_seconds, self.options.reconnect_min_seconds * 2 ** min(attempts, 16)
-            )
-            await asyncio.sleep(self._random.uniform(self.options.reconnect_min_seconds, ceiling))
+            await asyncio.sleep(pause_seconds)
+
+    def _up_seconds(self) -> float | None:
+        return None if self._up_since is None else self._clock.monotonic() - self._up_since
 
     async def _connect_once(self) -> None:
-        client = make_client(self.options, self._random, take=self._take, published=self._published)
+        client = make_client(self.options, self._random, self, status_qos=self._status_qos)
         client.pending_calls_threshold = SUBSCRIBE_BATCH
-        async with client:
-            try:
-                await self._subscribe(client)
-                await self._say(client, b"online")
-                self._client = client
-                self.state = UpstreamState.UP
-                logger.info("upstream %s is up: %s:%d", self.options.name, self.options.host, self.options.port)
-                await client.closed()
-            except asyncio.CancelledError:
-                with contextlib.suppress(aiomqtt.MqttError):
-                    await self._say(client, b"offline")
-                raise
-            finally:
-                self._client = None
+        confirmed = partial(self._settle.acknowledged, self.options.name)
+        self._acknowledgements = acknowledgements = Acknowledgements(client.paho.acknowledge, confirmed)
+        client.paho.acknowledgements = acknowledgements
+        self._publisher.prepare(client)
+        try:
+            async with client:
+                await self._stay(client)
+        finally:
+            acknowledgements.close()
+            self._publisher.lost(client)
+            client.abandon()
+
+    async def _stay(self, client: Client) -> None:
+        try:
+            await self._subscriptions.subscribe(client)
+            await self._say(client, b"online")
+            self._publisher.connected(client)
+            self._rose()
+            while True:
+                await client.closed(self.options.reconnect_max_seconds if self._subscriptions.refused else None)
+                await self._subscriptions.retry(client)
+        except asyncio.CancelledError:
+            with contextlib.suppress(aiomqtt.MqttError):
+                await self._say(client, b"offline")
+            raise
+
+    def _rose(self) -> None:
+        self.state = UpstreamState.UP
+        self._up_since = self._clock.monotonic()
+        logger.info("upstream %s is up: %s:%d", self.options.name, self.options.host, self.options.port)
+        self._changed(self.options.name, True)
 
     def _fell(self, reason: str) -> None:
-        was = self.state
-        self.state = UpstreamState.DOWN
+        was, self.state = self.state, UpstreamState.DOWN
         if was is not UpstreamState.DOWN:
             logger.warning("upstream %s is down: %s", self.options.name, reason)
-        elif reason != self.problem:
+        elif reason != self._reason:
             logger.warning("upstream %s is still down: %s", self.options.name, reason)
-        self.problem = reason
-        lost, self._pending = self._pending, {}
-        for done, timer in lost.values():
-            timer.cancel()
-            done(UpstreamUnavailable(f"upstream {self.options.name} was lost before it acknowledged the message"))
+        self._reason = reason
+        self._replies.lost()
+        self._changed(self.options.name, False)
 
     async def _say(self, client: Client, status: bytes) -> None:
         if self.options.status_topic is not None:
-            await client.publish(self.options.status_topic, status, qos=1, retain=True, timeout=1)
+            qos = min(self._status_qos, client.maximum_qos)
+            await client.publish(self.options.status_topic, status, qos=qos, retain=True, timeout=FAREWELL_SECONDS)
 
-    async def _subscribe(self, client: Client) -> None:
-        """Subscribe so that each message comes once, though filters overlap (MQTT 5 §3.3.4).
+    def connected(self, client: Client, session_present: bool) -> None:
+        """The broker has accepted the connection."""
+        if not session_present:
+            self._settle.forget(self.options.name)
+        self._publisher.resume(client, session_present)
 
-        With MQTT 5 each filter has an identifier by which further copies are known; 3.1.1 has none, so there filters
-        that overlap are widened into one.
-        """
-        v5 = self.options.protocol == "5"
-        cover = minimal_cover(self._filters) if v5 else disjoint_cover(self._filters)
-        self._subscription_of = dict(enumerate(cover, 1)) if v5 and disjoint_cover(cover) != cover else {}
-        numbered = list(enumerate(cover.items(), 1))
-        refused: list[str] = []
-        for start in range(0, len(numbered), SUBSCRIBE_BATCH):
-            batch = numbered[start : start + SUBSCRIBE_BATCH]
-            answers = await asyncio.gather(*(self._subscribe_one(client, n, *item) for n, item in batch))
-            refused += [topic_filter for (_, (topic_filter, _)), taken in zip(batch, answers, strict=True) if not taken]
-        self.problem = f"the broker refused the subscriptions {', '.join(refused)}" if refused else None
-        if refused:
-            logger.error("upstream %s: %s", self.options.name, self.problem)
+    def published(self, packet_id: int, reason_code: ReasonCode | int) -> None:
+        """The broker has acknowledged a message, or refused it."""
+        self._publisher.published(packet_id, reason_code)
 
-    async def _subscribe_one(self, client: Client, number: int, topic_filter: str, qos: int) -> bool:
-        if self.options.protocol != "5":
-            codes = await client.subscribe(topic_filter, qos)
-        else:
-            properties = subscription_properties(number if self._subscription_of else None)
-            codes = await client.subscribe(topic_filter, options=SubscribeOptions(qos=qos), properties=properties)
-        return all(_value(code) < 0x80 for code in codes)
-
-    def _take(self, message: paho.MQTTMessage) -> None:
+    def take(self, message: paho.MQTTMessage) -> None:
+        """Hand a message on; it is acknowledged when whoever receives it says so."""
+        stored = _nothing
         try:
-            if not self._subscription_of or self._is_first_copy(message):
-                self._receive(message.topic, bytes(message.payload), message.retain)
+            if message.qos and self._acknowledgements is not None:
+                stored = self._acknowledgements.owe(message.mid, message.qos)
+            if self._is_wanted(message) and not self._replies.take(message):
+                self._receive(self._delivery_of(message), stored)
+            else:
+                stored()
+        except TooManyUnacknowledged:
+            raise
         except Exception:
             self.receive_faults += 1
             logger.exception("a message of upstream %s met a fault", self.options.name)
+            stored()  # it would meet the same fault again, and keep up all that came after it
 
-    def _is_first_copy(self, message: paho.MQTTMessage) -> bool:
-        """Whether this is the copy for the first of our filters that match; brokers may send one for each."""
-        given = getattr(message.properties, "SubscriptionIdentifier", None)
-        if not given:
-            return True
-        topic = message.topic
-        first = next((n for n, f in self._subscription_of.items() if filter_matches(f, topic)), None)
-        return first is None or first in given
+    def _is_wanted(self, message: paho.MQTTMessage) -> bool:
+        size_bytes, limit_bytes = len(message.payload), self.options.maximum_packet_bytes
+        if size_bytes > limit_bytes:  # only from a broker that can't be told, with 3.1.1
+            self.oversized += 1
+            if not self._complaints.take():
+                where = (self.options.name, message.topic, size_bytes, limit_bytes)
+                logger.warning("upstream %s: dropped a message of %r: %d bytes, expected at most %d", *where)
+            return False
+        return self._subscriptions.is_first_copy(message)
 
-    def publish(self, topic: str, payload: bytes, qos: int, retain: bool, done: Done) -> None:
-        """Hand a message to the broker; `done` is called when it has it, or with the reason why not."""
-        client = self._client
-        if client is None or self.state is not UpstreamState.UP:
-            done(UpstreamUnavailable(f"upstream {self.options.name} can't be reached"))
-            return
-        if len(self._pending) >= MAXIMUM_IN_FLIGHT or len(client.paho._out_packet) >= MAXIMUM_IN_FLIGHT:
-            done(UpstreamUnavailable(f"upstream {self.options.name} is behind: too many messages wait for it"))
-            return
-        try:
-            info = client.paho.publish(topic, payload, qos, retain)
-        except ValueError as error:  # too long a topic or payload
-            done(BadMessage(f"the broker can't take the message: {error}"))
-            return
-        if info.rc != paho.MQTT_ERR_SUCCESS:
-            done(UpstreamUnavailable(f"upstream {self.options.name}: {paho.error_string(info.rc)}"))
-        elif qos == 0:
-            done(None)
-        else:
-            timer = asyncio.get_running_loop().call_later(
-                self.options.acknowledge_timeout_seconds, self._timed_out, info.mid
-            )
-            self._pending[info.mid] = (done, timer)
-
-    def _published(self, mid: int, reason_code: ReasonCode | int) -> None:
-        done, timer = self._pending.pop(mid, (None, None))
-        if done is None or timer is None:
-            return
-        timer.cancel()
-        value = _value(reason_code)
-        done(None if value < 0x80 else UpstreamRefused(f"the broker refused the message: {reason_code}"))
-
-    def _timed_out(self, mid: int) -> None:
-        done, _ = self._pending.pop(mid)
-        error: TidegateError = UpstreamTimeout(f"upstream {self.options.name} did not acknowledge the message in time")
-        done(error)
+    def _delivery_of(self, message: paho.MQTTMessage) -> Delivery:
+        topic, payload = message.topic, bytes(message.payload)
+        receipt = Receipt.of(message.mid, message.dup, topic, payload) if message.qos else None
+        return Delivery(self.options.name, topic, payload, message.retain, receipt)
 
 
-def _value(code: ReasonCode | int) -> int:
-    return code if isinstance(code, int) else int(code.value)
+def _nothing() -> None:
+    """What is owed for QoS 0."""

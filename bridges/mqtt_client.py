@@ -2,23 +2,46 @@
 
 import asyncio
 import ssl
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Protocol
 
 import aiomqtt
 import paho.mqtt.client as paho
+from paho.mqtt.enums import MQTTErrorCode
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-__all__ = ["Client", "UpstreamOptions", "explain", "make_client", "subscription_properties"]
+from bridges.mqtt_paho import PahoClient
 
+__all__ = [
+    "Client",
+    "ClientEvents",
+    "UpstreamOptions",
+    "explain",
+    "is_qos_refused",
+    "is_taken_over",
+    "make_client",
+    "subscription_properties",
+]
+
+MAXIMUM_OUT_IN_FLIGHT: Final = 1000
+"""So many messages are sent without waiting for an acknowledgement; fewer, if the broker says so."""
+
+RECEIVE_MAXIMUM: Final = 1000
+"""So many QoS 1 and 2 messages may the broker send without waiting for an acknowledgement (MQTT 5 §3.1.2.11.3)."""
+
+SUSPICIOUS_LOSSES: Final = 2
 
 UNSPECIFIED_ERROR: Final = 0x80
 """What paho makes of a connection that ends without a DISCONNECT."""
+
+BAD_CREDENTIALS: Final = (0x86, 0x87)
+KEEP_ALIVE_TIMEOUT: Final = 0x8D
+SESSION_TAKEN_OVER: Final = 0x8E
+QOS_NOT_SUPPORTED: Final = 0x9B
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +71,27 @@ class UpstreamOptions:
     status_topic: str | None = "tidegate/status"
     """Where `online` and, as the last will, `offline` are retained."""
     connect_timeout_seconds: float = 10
-    acknowledge_timeout_seconds: float = 10
+    acknowledge_timeout_seconds: float = 8
+    maximum_packet_bytes: int = 16 * 1024 * 1024
+    """The largest packet that is taken or sent."""
     reconnect_min_seconds: float = 0.5
     reconnect_max_seconds: float = 30
+
+
+class ClientEvents(Protocol):
+    """Who is told what comes, as it is read."""
+
+    def connected(self, client: "Client", session_present: bool) -> None:
+        """The broker has accepted the connection; called before any message."""
+        ...
+
+    def take(self, message: paho.MQTTMessage) -> None:
+        """A message has come."""
+        ...
+
+    def published(self, packet_id: int, reason_code: ReasonCode | int) -> None:
+        """A message that was sent is acknowledged, or refused."""
+        ...
 
 
 class Client(aiomqtt.Client):
@@ -59,57 +100,69 @@ class Client(aiomqtt.Client):
     Its own queue costs two tasks for each message.
     """
 
-    def __init__(
-        self, *args: Any, take: Callable[[paho.MQTTMessage], None], published: Callable[[int, Any], None], **kwargs: Any
-    ) -> None:
+    def __init__(self, *args: Any, events: ClientEvents, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        # aiomqtt makes its client itself and lets nobody choose the class; a subclass adds methods, no state.
+        self._client.__class__ = PahoClient
+        self.paho.manual_ack_set(True)
         # The connection may be lost while something else is awaited, which then fails with the reason.
         self._disconnected.add_done_callback(lambda lost: lost.cancelled() or lost.exception())
-        self._take = take
-        self._published = published
+        self._events = events
+        self.maximum_packet_bytes: int | None = None
+        """The largest packet that the broker takes, if it has said so (MQTT 5 §3.2.2.3.6)."""
+        self.maximum_qos = 2
+
+    def _on_connect(self, client: Any, userdata: Any, flags: Any, reason_code: Any, properties: Any = None) -> None:
+        if not reason_code.is_failure:
+            self.maximum_packet_bytes = getattr(properties, "MaximumPacketSize", None)
+            self.maximum_qos = getattr(properties, "MaximumQoS", 2)
+            in_flight = getattr(properties, "ReceiveMaximum", MAXIMUM_OUT_IN_FLIGHT)
+            self.paho._max_inflight_messages = min(in_flight, MAXIMUM_OUT_IN_FLIGHT)  # paho ignores the broker's
+            self._events.connected(self, flags.session_present)
+        super()._on_connect(client, userdata, flags, reason_code, properties)
 
     def _on_message(self, client: paho.Client, userdata: Any, message: paho.MQTTMessage) -> None:  # noqa: ARG002
-        self._take(message)
+        self._events.take(message)
 
     def _on_publish(self, client: Any, userdata: Any, mid: int, reason_code: Any, properties: Any) -> None:
         super()._on_publish(client, userdata, mid, reason_code, properties)
-        self._published(mid, reason_code)
+        self._events.published(mid, reason_code)
 
     @property
-    def paho(self) -> paho.Client:
+    def paho(self) -> PahoClient:
         """The client underneath."""
+        assert isinstance(self._client, PahoClient)
         return self._client
 
-    async def closed(self) -> None:
-        """Wait until the connection is lost; never returns.
+    def abandon(self) -> None:
+        """End the connection, however far it got, without waiting for the broker: aiomqtt leaves it half open."""
+        self.paho.fail(MQTTErrorCode.MQTT_ERR_CONN_LOST)
+
+    async def closed(self, timeout_seconds: float | None = None) -> None:
+        """Wait until the connection is lost; returns only if it wasn't in so many seconds.
 
         Raises:
             aiomqtt.MqttError: it was.
         """
-        await asyncio.wait((self._disconnected,))
+        done, _ = await asyncio.wait((self._disconnected,), timeout=timeout_seconds)
+        if not done:
+            return
         self._disconnected.result()
         raise aiomqtt.MqttError("the broker closed the connection")
 
 
-def make_client(
-    options: UpstreamOptions,
-    random: Random,
-    *,
-    take: Callable[[paho.MQTTMessage], None],
-    published: Callable[[int, Any], None],
-) -> Client:
+def make_client(options: UpstreamOptions, random: Random, events: ClientEvents, *, status_qos: int = 1) -> Client:
     """A client that is not yet connected.
 
     Raises:
         OSError, ssl.SSLError: a certificate file can't be used.
     """
     v5 = options.protocol == "5"
-    will = None if options.status_topic is None else aiomqtt.Will(options.status_topic, b"offline", 1, retain=True)
+    topic = options.status_topic
     client = Client(
         options.host,
         options.port,
-        take=take,
-        published=published,
+        events=events,
         identifier=options.client_id or f"tidegate-{random.getrandbits(48):012x}",
         username=options.username,
         password=options.password,
@@ -122,8 +175,8 @@ def make_client(
         clean_session=None if v5 else not options.persistent,
         clean_start=not options.persistent if v5 else paho.MQTT_CLEAN_START_FIRST_ONLY,
         properties=_connection_properties(options) if v5 else None,
-        will=will,
-        max_inflight_messages=1000,
+        will=None if topic is None else aiomqtt.Will(topic, b"offline", status_qos, retain=True),
+        max_inflight_messages=MAXIMUM_OUT_IN_FLIGHT,
     )
     client.paho.connect_timeout = options.connect_timeout_seconds
     return client
@@ -132,6 +185,8 @@ def make_client(
 def _connection_properties(options: UpstreamOptions) -> Properties:
     properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
     properties.SessionExpiryInterval = options.session_expiry_seconds if options.persistent else 0
+    properties.ReceiveMaximum = RECEIVE_MAXIMUM
+    properties.MaximumPacketSize = options.maximum_packet_bytes
     return properties
 
 
@@ -153,12 +208,40 @@ def _tls_context(options: UpstreamOptions) -> ssl.SSLContext:
     return context
 
 
-def explain(error: Exception, options: UpstreamOptions) -> str:
+def is_taken_over(error: Exception) -> bool:
+    """Whether another client has connected with our client id (MQTT 5 §3.1.4)."""
+    return _reason(error) == SESSION_TAKEN_OVER
+
+
+def is_qos_refused(error: Exception) -> bool:
+    """Whether the broker doesn't take the last will's quality of service (MQTT 5 §3.2.2.3.4)."""
+    return _reason(error) == QOS_NOT_SUPPORTED
+
+
+def _reason(error: Exception) -> int | None:
+    code = getattr(error, "rc", None)
+    return int(code.value) if isinstance(code, ReasonCode) else None
+
+
+def explain(error: Exception, options: UpstreamOptions, quick_losses: int = 0) -> str:
     """Why there is no connection, in the operator's words."""
     where = f"{options.host}:{options.port}"
-    code = getattr(error, "rc", None)
-    if isinstance(code, ReasonCode) and code.value in (0x01, 0x84):
-        return f"{where} doesn't speak MQTT {options.protocol}: set `protocol` of the upstream {options.name}"
-    if isinstance(error, aiomqtt.MqttCodeError) and code == UNSPECIFIED_ERROR:
-        return f"{where}: the connection was lost"
-    return f"{where}: {error}"
+    match _reason(error):
+        case 0x01 | 0x84:
+            return f"{where} doesn't speak MQTT {options.protocol}: set `protocol` of the upstream {options.name}"
+        case code if code in BAD_CREDENTIALS:
+            return f"{where} refuses the user name or password: {error}"
+        case code if code == KEEP_ALIVE_TIMEOUT:
+            return f"{where}: no sign of life within the keep-alive of {options.keep_alive_seconds} s"
+        case code if code == SESSION_TAKEN_OVER:
+            return (
+                f"{where}: the session was taken over by another client with the same client id "
+                f"({options.client_id}); give each its own `client_id`"
+            )
+        case code if code == UNSPECIFIED_ERROR:
+            hint = ""
+            if quick_losses >= SUSPICIOUS_LOSSES and options.client_id is not None:
+                hint = f" soon after it was made, again; does another client have the client id {options.client_id}?"
+            return f"{where}: the connection was lost{hint}"
+        case _:
+            return f"{where}: {error}"

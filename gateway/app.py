@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from random import Random
+from random import Random, SystemRandom
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -17,24 +17,28 @@ from starlette.staticfiles import StaticFiles
 
 from bridges.broker import BrokerOptions, EmbeddedBroker
 from bridges.mqtt import Upstream, UpstreamOptions
+from bridges.mqtt_replies import Replies, response_topic
 from gateway.config import Settings, UpstreamSettings
 from gateway.core.clock import Clock, SystemClock
 from gateway.core.counters import Counters
-from gateway.core.engine import MemoryEngine
 from gateway.core.errors import MethodNotAllowed, NoSuchEndpoint, ShuttingDown
 from gateway.core.intake import Intake
-from gateway.core.log import Log, LogBounds
+from gateway.core.log import LogBounds
 from gateway.core.namespace import Namespace
 from gateway.core.origins import Origins
 from gateway.core.problem import problem
 from gateway.core.retention import RoomRules
 from gateway.core.routing import RoutingTable
 from gateway.endpoints import Endpoints, namespace_routes
+from gateway.engines import make_engine
 from gateway.health import Health
 from gateway.metrics import Metrics
 from gateway.supervisor import Supervisor
 
 __all__ = ["Gateway", "create_app"]
+
+FLUSH_SECONDS = 0.5
+"""How long the engines may take to write what waits; what isn't written was not acknowledged either."""
 
 STOP_SECONDS = 0.8
 """How long background tasks may take to end; the broker's farewell is one exchange."""
@@ -44,7 +48,7 @@ class Gateway:
     """All parts of one running gateway, put together."""
 
     def __init__(self, settings: Settings) -> None:
-        clock, random = SystemClock(), Random()
+        clock, random = SystemClock(), SystemRandom()  # identifiers and correlation data are not to be guessed
         self.settings = settings
         self.supervisor = Supervisor(clock, random)
         self.namespaces = {name: _namespace(name, settings, clock, random) for name in settings.namespace_names()}
@@ -52,9 +56,9 @@ class Gateway:
         self.broker = (
             None if settings.upstreams else EmbeddedBroker(BrokerOptions(settings.broker.host, settings.broker.port))
         )
-        self._random = random
+        self._clock, self._random = clock, random
         self.upstreams: dict[str, Upstream] = {}
-        self.health = Health(self.upstreams)
+        self.health = Health(self.upstreams, {name: each.engine for name, each in self.namespaces.items()})
         self.metrics = Metrics(self.intake, self.namespaces, self.upstreams, self.supervisor, clock)
         origins, heartbeat_seconds = Origins(settings.origins), settings.heartbeat.interval_seconds
         self.endpoints = {
@@ -72,21 +76,40 @@ class Gateway:
         Raises:
             BrokerUnavailable: the embedded broker can't be had.
         """
+        for namespace in self.namespaces.values():
+            namespace.engine.start()
         if self.broker is not None:
             await self.broker.start()
             self.supervisor.start("broker", self._keep_broker)
         for options in self._upstream_options():
-            receive = partial(self._receive, options.name)
-            filters = self.intake.subscriptions(options.name)
-            self.upstreams[options.name] = Upstream(options, filters, receive, self._random)
+            self.upstreams[options.name] = self._make_upstream(options)
             self.supervisor.start(f"upstream {options.name}", self.upstreams[options.name].run)
         for name, namespace in self.namespaces.items():
             namespace.connect(self.upstreams)
             self.supervisor.start(f"sse heartbeat {name}", self.endpoints[name].sse.beat)
         self.supervisor.start("event loop watch", self.metrics.watch_event_loop)
 
-    def _receive(self, upstream: str, topic: str, payload: bytes, retained: bool) -> None:
-        self.intake.receive(upstream, topic, payload, retained=retained)
+    def _make_upstream(self, options: UpstreamOptions) -> Upstream:
+        intake = self.intake
+        intake.changed(options.name, up=False)
+        return Upstream(
+            options,
+            intake.subscriptions(options.name),
+            intake.receive,
+            intake,
+            intake.changed,
+            self._clock,
+            self._random,
+            self._replies(options),
+        )
+
+    def _replies(self, options: UpstreamOptions) -> Replies:
+        return Replies(
+            response_topic(options, self._random),
+            partial(self.intake.take_answer, options.name),
+            partial(self.intake.lost, options.name),
+            listen=self.intake.needs_response_topic(options.name),
+        )
 
     def _upstream_options(self) -> list[UpstreamOptions]:
         if self.broker is None:
@@ -112,10 +135,13 @@ class Gateway:
             namespace.paces.flush()
             for session in tuple(namespace.sessions.values()):
                 session.end(ShuttingDown("the gateway is shutting down"))
+            namespace.requests.end(ShuttingDown("the gateway is shutting down"))
 
     async def stop(self) -> None:
         """End all that `start` started."""
         await self.supervisor.stop(STOP_SECONDS)
+        for namespace in self.namespaces.values():
+            namespace.engine.close(FLUSH_SECONDS)
         if self.broker is not None:
             await self.broker.stop()
 
@@ -123,8 +149,8 @@ class Gateway:
 def _namespace(name: str, settings: Settings, clock: Clock, random: Random) -> Namespace:
     routing = RoutingTable(settings.route_specs(name), settings.upstream_names())
     limits, counters, rules = settings.core_limits(name), Counters(), RoomRules(settings.room_rules(name))
-    log = Log(LogBounds(limits.last_values, limits.log_bytes), clock, counters)
-    engine = MemoryEngine(f"{random.getrandbits(40):x}", log, clock, counters)
+    bounds = LogBounds(limits.last_values, limits.log_bytes)
+    engine = make_engine(settings.engine.path, name, bounds, clock, random, counters)
     return Namespace(name, routing, rules, engine, limits, clock, random, counters)
 
 
@@ -150,6 +176,8 @@ def _upstream_options(name: str, upstream: UpstreamSettings) -> UpstreamOptions:
         session_expiry_seconds=upstream.session_expiry_seconds,
         status_topic=upstream.status_topic,
         connect_timeout_seconds=upstream.connect_timeout_seconds,
+        acknowledge_timeout_seconds=upstream.acknowledge_timeout_seconds,
+        maximum_packet_bytes=upstream.maximum_packet_bytes,
         reconnect_min_seconds=upstream.reconnect_min_seconds,
         reconnect_max_seconds=upstream.reconnect_max_seconds,
     )

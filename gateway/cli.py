@@ -118,6 +118,8 @@ def _describe(explanation: Explanation, where: str) -> str:
     route, spec = explanation.route, explanation.route.spec
     way = "room → topic" if explanation.to_device else "topic → room"
     details = f"{spec.direction.value}, payload {spec.payload.value}, qos {spec.qos}, upstream {explanation.upstream}"
+    if explanation.to_device and spec.reply is not None:
+        details += f", answers on {spec.reply}"
     return f"{way}  {explanation.output}\n    {where}routes[{route.index}]: {spec.topic} | {spec.room} ({details})"
 
 

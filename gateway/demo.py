@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from random import Random
 
 import aiomqtt
+import orjson
 
 from gateway.simulation import Device, Publication, make_devices
 
@@ -105,9 +106,13 @@ class _Connected:
         await client.subscribe(f"commands/{self._device.path}", qos=1)
         async for message in client.messages:
             try:
-                await _publish(client, self._device.command(bytes(message.payload)), qos=1)
+                state = self._device.command(bytes(message.payload))
+                answer = state[0].payload
             except ValueError as error:
                 logger.warning("%s ignores a command: %s", self._device.path, error)
+                state, answer = [], orjson.dumps({"error": str(error)})
+            reply = Publication(f"commands/{self._device.path}/reply", answer)
+            await _publish(client, [*state, reply], qos=1)
 
 
 async def _publish(client: aiomqtt.Client, publications: Iterable[Publication], qos: int = 0) -> None:

@@ -5,7 +5,7 @@ only list of them.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from starlette.routing import BaseRoute, Mount, Route, Router, WebSocketRoute
 
@@ -20,6 +20,9 @@ from gateway.core.origins import Origins
 from gateway.core.problem import problem
 
 __all__ = ["Endpoints", "namespace_routes"]
+
+ANY_METHOD: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
+"""The bridge itself refuses what it doesn't serve, with the right words."""
 
 
 class Endpoints:
@@ -37,7 +40,8 @@ class Endpoints:
         return [
             WebSocketRoute("/ws", self.websocket),
             Route("/sse", self.sse),
-            Route("/publish", self.http.publish, methods=["GET", "POST", "PUT", "PATCH", "DELETE"]),
+            Route("/publish", self.http.publish, methods=ANY_METHOD),
+            Route("/request", self.http.request, methods=ANY_METHOD),
             Route("/last", self.http.last),
             Route("/history", self.http.history),
         ]

@@ -1,4 +1,4 @@
-"""`/healthz`: the process answers. `/readyz`: it can do its work, which takes its upstreams, and it isn't leaving."""
+"""`/healthz`: the process answers. `/readyz`: it can do its work, which takes upstreams and logs, and isn't leaving."""
 
 from collections.abc import Mapping
 
@@ -6,6 +6,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from bridges.mqtt import Upstream, UpstreamState
+from gateway.core.engine import Engine
 
 __all__ = ["Health"]
 
@@ -13,8 +14,9 @@ __all__ = ["Health"]
 class Health:
     """What load balancers and operators ask."""
 
-    def __init__(self, upstreams: Mapping[str, Upstream]) -> None:
+    def __init__(self, upstreams: Mapping[str, Upstream], engines: Mapping[str, Engine]) -> None:
         self._upstreams = upstreams
+        self._engines = engines
         self.draining = False
 
     async def healthz(self, request: Request) -> JSONResponse:  # noqa: ARG002 - an endpoint
@@ -22,14 +24,18 @@ class Health:
         return _answer(200, {"status": "ok"})
 
     async def readyz(self, request: Request) -> JSONResponse:  # noqa: ARG002 - an endpoint
-        """Answer `GET /readyz`: 200, or 503 while an upstream is away or the gateway shuts down; says which."""
+        """Answer `GET /readyz`: 200, or 503 while an upstream is away, a log can't be written or the gateway ends."""
         upstreams = {
             name: {"state": upstream.state.value} | ({"problem": upstream.problem} if upstream.problem else {})
             for name, upstream in self._upstreams.items()
         }
-        all_up = all(upstream.state is UpstreamState.UP for upstream in self._upstreams.values())
+        problems = {name: engine.problem for name, engine in self._engines.items() if engine.problem is not None}
+        all_up = all(upstream.state is UpstreamState.UP for upstream in self._upstreams.values()) and not problems
         status = "draining" if self.draining else "ready" if all_up else "not_ready"
-        return _answer(200 if status == "ready" else 503, {"status": status, "upstreams": upstreams})
+        content: dict[str, object] = {"status": status, "upstreams": upstreams}
+        if problems:
+            content["engines"] = problems
+        return _answer(200 if status == "ready" else 503, content)
 
 
 def _answer(status_code: int, content: dict[str, object]) -> JSONResponse:

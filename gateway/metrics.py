@@ -40,6 +40,7 @@ SIZES: Final[tuple[tuple[str, str, Callable[[Namespace], int]], ...]] = (
     ("tidegate_last_values", "Last values kept", attrgetter("engine.holdings.last_values")),
     ("tidegate_history_messages", "Messages of history kept", attrgetter("engine.holdings.messages")),
     ("tidegate_log_bytes", "About what both take of memory", attrgetter("engine.holdings.size_bytes")),
+    ("tidegate_requests", "Requests to devices under way", lambda namespace: len(namespace.requests)),
     (
         "tidegate_throttled_sessions",
         "Clients that have been sent all they may be for now",
@@ -96,7 +97,13 @@ class Metrics(Collector):
         yield _counter("tidegate_task_restarts", "Background tasks started again", "task", self._supervisor.restarts)
         up = {name: int(upstream.state is UpstreamState.UP) for name, upstream in self._upstreams.items()}
         yield _gauge("tidegate_upstream_up", "Whether the MQTT broker can be reached", "upstream", up)
-        faults = {name: upstream.receive_faults for name, upstream in self._upstreams.items()}
+        faults = {
+            name: upstream.receive_faults + self._intake.faults[name] for name, upstream in self._upstreams.items()
+        }
+        oversized = {name: upstream.oversized for name, upstream in self._upstreams.items()}
+        yield _counter(
+            "tidegate_oversized_messages", "Messages of devices dropped for their size", "upstream", oversized
+        )
         yield _counter("tidegate_receive_faults", "Messages that met a fault of the gateway", "upstream", faults)
 
     def _collect_namespaces(self) -> Iterator[Metric]:

@@ -10,6 +10,7 @@ import typer
 import uvloop
 
 from bridges.broker import BrokerUnavailable
+from bridges.sqlite_journal import JournalUnavailable
 from gateway import __version__
 from gateway.app import Gateway, create_app
 from gateway.config import Settings
@@ -45,7 +46,10 @@ async def _serve(settings: Settings, *, demo: bool) -> None:
     except OSError as error:
         raise StartError(_explain(error, "listen", host, port, "or use --port")) from None
     with closing(listener):
-        app = create_app(settings)
+        try:
+            app = create_app(settings)
+        except JournalUnavailable as error:
+            raise StartError(f"{error}: see `engine.url`") from None
         gateway: Gateway = app.state.gateway
         server = Server(
             app,

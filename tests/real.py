@@ -1,6 +1,7 @@
 """Real parts, started and always stopped: mosquitto, and the gateway as users start it."""
 
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -19,11 +20,21 @@ TIDEGATE = Path(sys.executable).parent / "tidegate"
 
 
 def free_port() -> int:
-    """A port of the loopback that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port of the loopback that nobody listens on, and that no client's connection gets: below the ephemeral ones.
+
+    Each process that runs tests at the same time has ports of its own, and tries one after the other.
+    """
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw9").removeprefix("gw")) % 10
+    start = 12_000 + 2000 * worker
+    for port in (start + random.randrange(2000) for _ in range(1000)):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise AssertionError(f"no port is free from {start} on")
 
 
 def wait_until(condition: Callable[[], Any], what: str, deadline_seconds: float = DEADLINE_SECONDS) -> Any:
@@ -104,7 +115,7 @@ class Mosquitto:
         listeners = f"listener {self.port} 127.0.0.1\n"
         if websockets:  # mosquitto 2.0.11 starts with no WebSocket listener alone
             listeners += f"listener {self.websocket_port} 127.0.0.1\nprotocol websockets\n"
-        self._config.write_text(f"allow_anonymous true\nlog_type all\nmax_queued_messages 0\n{listeners}{extra}\n")
+        self._config.write_text(f"allow_anonymous true\nlog_type all\nmax_queued_messages 100000\n{listeners}{extra}\n")
         self._running: Running | None = None
 
     def start(self) -> None:

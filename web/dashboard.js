@@ -7,14 +7,21 @@ import { Tiles, element } from "./tiles.js";
 
 const COMMANDS = (device) => `sites/${device.site}/${device.name}/commands`;
 const RETELL_MILLISECONDS = 2000;
-const STATES = { connecting: "connecting…", open: "live", reconnecting: "reconnecting…", closed: "disconnected" };
+const STATES = {
+  connecting: "connecting…",
+  open: "live",
+  away: "broker away",
+  reconnecting: "reconnecting…",
+  closed: "disconnected",
+};
 
+const away = new Set(); // the brokers that the gateway can't reach
 const find = (selector) => document.querySelector(selector);
 const transport = new URLSearchParams(location.search).get("transport") === "sse" ? "sse" : "websocket";
 const gate = connect({ transport });
 const model = new Model();
 const tiles = new Tiles(find(".sites"), (device, on) => gate.publish(COMMANDS(device), { switch: on }), tell);
-const charts = new Charts(find(".charts"), model, () => gate.state === "open");
+const charts = new Charts(find(".charts"), model, isLive);
 
 let received = 0;
 let drawing = false;
@@ -62,11 +69,18 @@ function showAlarms() {
   );
 }
 
+/** Whether what devices say gets here. */
+function isLive() {
+  return gate.state === "open" && away.size === 0;
+}
+
 function showState() {
   const place = find("[data-testid=connection]");
-  place.dataset.state = gate.state;
-  place.textContent = STATES[gate.state];
-  document.body.classList.toggle("stale", gate.state !== "open");
+  const state = gate.state === "open" && !isLive() ? "away" : gate.state;
+  place.dataset.state = state;
+  place.textContent = STATES[state];
+  place.title = state === "away" ? `the gateway can't reach ${[...away].join(", ")}` : "";
+  document.body.classList.toggle("stale", !isLive());
 }
 
 /** An alarm that ended while the page was away isn't told; those that last are, on every subscription. */
@@ -82,6 +96,11 @@ function forgetOldAlarms() {
 
 gate.addEventListener("state", showState);
 gate.addEventListener("state", forgetOldAlarms);
+gate.addEventListener("upstream", ({ detail: { name, state } }) => {
+  if (state === "down") away.add(name);
+  else away.delete(name);
+  showState();
+});
 gate.addEventListener("error", (event) => console.warn("the gateway refused:", event.detail.code, event.detail.message));
 find("[data-fact=transport]").textContent = transport === "sse" ? "SSE" : "WebSocket";
 setInterval(() => {

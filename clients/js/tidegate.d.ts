@@ -40,12 +40,25 @@ export interface Sample {
   keep?: "last" | "mean" | "min" | "max";
 }
 
+/** What a device answered. */
+export interface Reply {
+  data: unknown;
+  /** `data` is base64. */
+  binary?: boolean;
+}
+
 export interface Subscription {
   readonly room: string;
   unsubscribe(): void;
 }
 
 export type State = "connecting" | "open" | "reconnecting" | "closed";
+
+/** Whether the gateway can reach one of the devices' brokers. */
+export interface Upstream {
+  name: string;
+  state: "up" | "down";
+}
 
 export interface Gate extends EventTarget {
   readonly state: State;
@@ -58,6 +71,11 @@ export interface Gate extends EventTarget {
   addEventListener(
     type: "gap",
     listener: (event: Event & { readonly detail: { readonly room: string } }) => void,
+    options?: boolean | AddEventListenerOptions,
+  ): void;
+  addEventListener(
+    type: "upstream",
+    listener: (event: Event & { readonly detail: Upstream }) => void,
     options?: boolean | AddEventListenerOptions,
   ): void;
   addEventListener(
@@ -79,7 +97,10 @@ export interface Gate extends EventTarget {
     callback: (message: Message, about: { last: boolean }) => void,
     options?: { sample?: Sample | null },
   ): Subscription;
-  publish(room: string, data: unknown): Promise<void>;
+  /** What is published again with the same `key` (1 to 64 characters), room and data is sent to devices at most once. */
+  publish(room: string, data: unknown, options?: { key?: string }): Promise<void>;
+  /** Asks the device behind a room. `timeoutSeconds` is how long the device may take: by default 10. */
+  request(room: string, data: unknown, options?: { timeoutSeconds?: number }): Promise<Reply>;
   close(): void;
 }
 

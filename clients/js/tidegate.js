@@ -5,6 +5,7 @@ const SUBPROTOCOL = "tidegate.v1.json";
 const FIRST_PAUSE_SECONDS = 0.5;
 const LONGEST_PAUSE_SECONDS = 15;
 const ANSWER_SECONDS = 10;
+const DEVICE_SECONDS = 10; // what the gateway gives a device, unless asked for another time
 const GONE_FOR_GOOD = new Set([1002, 1007, 1009, 4400, 4401, 4403]);
 
 /**
@@ -49,13 +50,17 @@ function finest(samples) {
   return samples.reduce((one, other) => (rank(other) < rank(one) ? other : one));
 }
 
-/** One lasting relation with a gateway. Dispatches `state`, `gap` and `error` events; `state` is also a property. */
+/**
+ * One lasting relation with a gateway. Dispatches `state`, `gap`, `upstream` and `error` events; `state` is also a
+ * property.
+ */
 class Gate extends EventTarget {
   #options;
   #link = null;
   #rooms = new Map(); // pattern → {callbacks: Map of subscription → {callback, sample}, sample}
   #told = new Set(); // patterns of which all was heard up to the cursor of their sampling
   #cursors = new Map(); // name of a sampling → cursor
+  #away = new Set(); // upstreams that the gateway can't reach
   #attempts = 0;
   #retry = null;
   #patience = null;
@@ -114,11 +119,17 @@ class Gate extends EventTarget {
     if (this.state === "open" || this.#options.transport === "sse") this.#link?.subscribe(room, null, sample);
   }
 
-  /** Sends data into a room; resolves once the gateway has acknowledged it, rejects with a `TidegateError`. */
-  publish(room, data) {
-    if (this.#closed) return Promise.reject(new TidegateError("closed", "the client was closed"));
-    if (this.state !== "open") return Promise.reject(new TidegateError("disconnected", "there is no connection now"));
-    return this.#link.publish(room, data);
+  /**
+   * Sends data into a room; resolves once the gateway has acknowledged it, rejects with a `TidegateError`. With a `key`,
+   * the same may be sent again without harm.
+   */
+  publish(room, data, { key } = {}) {
+    return this.#whenOpen((link) => link.publish(room, data, key));
+  }
+
+  /** Asks the device behind a room; resolves with its answer, rejects with a `TidegateError`. */
+  request(room, data, { timeoutSeconds } = {}) {
+    return this.#whenOpen((link) => link.request(room, data, timeoutSeconds));
   }
 
   /** Ends it for good. */
@@ -131,6 +142,12 @@ class Gate extends EventTarget {
     this.#link?.close();
     this.#link = null;
     this.#become("closed");
+  }
+
+  #whenOpen(send) {
+    if (this.#closed) return Promise.reject(new TidegateError("closed", "the client was closed"));
+    if (this.state !== "open") return Promise.reject(new TidegateError("disconnected", "there is no connection now"));
+    return send(this.#link);
   }
 
   #open() {
@@ -202,14 +219,30 @@ class Gate extends EventTarget {
     this.#remember(object);
     if (object.type === "message") this.#deliver(object, object.room, false);
     else if (object.type === "subscribed") this.#subscribed(object);
-    else if (object.type === "error") {
-      this.dispatchEvent(Object.assign(new Event("error"), { detail: errorFrom(object) }));
-    }
+    else if (object.type === "welcome") this.#allUp();
+    else if (object.type === "upstream") this.#turned(object.name, object.state);
+    else if (object.type === "error") this.#tell("error", errorFrom(object));
+  }
+
+  /** After a welcome those that are away are named, and only those. */
+  #allUp() {
+    for (const name of [...this.#away]) this.#turned(name, "up");
+  }
+
+  #turned(name, state) {
+    if (this.#away.has(name) === (state === "down")) return;
+    if (state === "down") this.#away.add(name);
+    else this.#away.delete(name);
+    this.#tell("upstream", { name, state });
+  }
+
+  #tell(type, detail) {
+    this.dispatchEvent(Object.assign(new Event(type), { detail }));
   }
 
   #subscribed({ room, recovered, last }) {
     if (!this.#rooms.has(room)) return;
-    if (this.#told.has(room) && !recovered) this.dispatchEvent(Object.assign(new Event("gap"), { detail: { room } }));
+    if (this.#told.has(room) && !recovered) this.#tell("gap", { room });
     this.#told.add(room);
     for (const message of last) this.#deliver(message, room, true);
   }
@@ -226,7 +259,7 @@ class Gate extends EventTarget {
   #become(state) {
     if (state === this.state) return;
     this.state = state;
-    this.dispatchEvent(Object.assign(new Event("state"), { detail: state }));
+    this.#tell("state", state);
   }
 }
 
@@ -243,6 +276,10 @@ function call(callback, message, last) {
 
 function errorFrom(object) {
   return new TidegateError(object.code, object.message ?? object.detail, object.retry_after_seconds);
+}
+
+function replyFrom({ data, binary }) {
+  return binary ? { data, binary } : { data };
 }
 
 /** One WebSocket, from handshake to close. */
@@ -280,8 +317,14 @@ class Socket {
     this.#send({ type: "unsubscribe", room });
   }
 
-  publish(room, data) {
-    return this.#ask({ type: "publish", room, data });
+  publish(room, data, key) {
+    return this.#ask({ type: "publish", room, data, key });
+  }
+
+  /** The gateway keeps the device's time; it is only given up here if the gateway says nothing at all. */
+  async request(room, data, timeoutSeconds) {
+    const asked = { type: "request", room, data, timeout_seconds: timeoutSeconds };
+    return replyFrom(await this.#ask(asked, (timeoutSeconds ?? DEVICE_SECONDS) + ANSWER_SECONDS));
   }
 
   close() {
@@ -298,14 +341,14 @@ class Socket {
     if (this.#socket.readyState === 1) this.#socket.send(JSON.stringify(object));
   }
 
-  #ask(object) {
+  #ask(object, patienceSeconds = ANSWER_SECONDS) {
     this.#number += 1;
     const id = this.#number;
     return new Promise((resolve, reject) => {
       const timer = setTimeout(() => {
         this.#answers.delete(id);
         reject(new TidegateError("timeout", "the gateway did not answer"));
-      }, ANSWER_SECONDS * 1000);
+      }, patienceSeconds * 1000);
       this.#answers.set(id, { resolve, reject, timer });
       this.#send({ ...object, id });
     });
@@ -389,11 +432,22 @@ class EventStream {
   /** The browser watches its own stream; there is no way to ask. */
   check() {}
 
-  async publish(room, data) {
-    const url = new URL("publish", this.#options.url);
-    url.searchParams.set("room", room);
-    const signal = AbortSignal.timeout(ANSWER_SECONDS * 1000);
-    const headers = { "content-type": "application/json" };
+  publish(room, data, key) {
+    const headers = key === undefined ? {} : { "idempotency-key": key };
+    return this.#post("publish", { room }, data, ANSWER_SECONDS, headers);
+  }
+
+  async request(room, data, timeoutSeconds) {
+    const query = timeoutSeconds === undefined ? { room } : { room, timeout_seconds: timeoutSeconds };
+    const patienceSeconds = (timeoutSeconds ?? DEVICE_SECONDS) + ANSWER_SECONDS;
+    return replyFrom(await this.#post("request", query, data, patienceSeconds));
+  }
+
+  async #post(endpoint, query, data, patienceSeconds, more = {}) {
+    const url = new URL(endpoint, this.#options.url);
+    for (const [name, value] of Object.entries(query)) url.searchParams.set(name, value);
+    const signal = AbortSignal.timeout(patienceSeconds * 1000);
+    const headers = { "content-type": "application/json", ...more };
     let response;
     try {
       response = await this.#options.fetch(url.href, { method: "POST", headers, body: JSON.stringify(data), signal });
@@ -437,7 +491,7 @@ class EventStream {
       this.#on.hear(object);
     };
     source.onmessage = hear;
-    for (const name of ["welcome", "subscribed", "bye"]) source.addEventListener(name, hear);
+    for (const name of ["welcome", "subscribed", "upstream", "bye"]) source.addEventListener(name, hear);
     source.onerror = (event) => {
       if (event.data !== undefined) return hear(event); // the gateway's `error`, which has the name of the browser's own
       this.close();

@@ -59,8 +59,11 @@ def _anchored(tree: Node, folder: Path) -> Node:
     """Names of files made relative to the folder of the file that names them."""
 
     def anchor(keys: Keys, value: Scalar) -> Scalar:
-        names_a_file = bool(keys) and str(keys[-1]).endswith("_file")
-        return str(folder / value) if names_a_file and isinstance(value, str) else value
+        if not keys or not isinstance(value, str):
+            return value
+        if keys == ("engine", "url") and value.startswith("sqlite:"):
+            return f"sqlite:{folder / value.removeprefix('sqlite:')}"
+        return str(folder / value) if str(keys[-1]).endswith("_file") else value
 
     return tree.rewritten(anchor)
 

@@ -4,6 +4,7 @@ docs/configuration.md has the same texts. How settings are loaded is in `load`.
 """
 
 import math
+from pathlib import Path
 from typing import Any
 
 from pydantic import Field, model_validator
@@ -22,6 +23,7 @@ from gateway.core.sample import Keep, Sample
 
 __all__ = [
     "BrokerSettings",
+    "EngineSettings",
     "HeartbeatSettings",
     "HistorySettings",
     "LimitsSettings",
@@ -56,6 +58,19 @@ class BrokerSettings(Section):
     """The port; 0 takes a free one."""
 
 
+class EngineSettings(Section):
+    """Where the log is kept: history, last values, and what clients come back with."""
+
+    url: values.EngineUrl = "memory:"
+    """`memory:`, gone with the gateway; or `sqlite:tidegate.db`, a file, where a message is before it is delivered."""
+
+    @property
+    def path(self) -> Path | None:
+        """The file, if there is one."""
+        scheme, _, rest = self.url.partition(":")
+        return Path(rest) if scheme == "sqlite" else None
+
+
 class LimitsSettings(Section):
     """How much one client, and all together, may use."""
 
@@ -81,6 +96,10 @@ class LimitsSettings(Section):
     """What may wait for one client that reads slowly; beyond, it is told later, from the log."""
     lag_seconds: values.Seconds = 30.0
     """How long a client may take nothing before it is disconnected."""
+    requests_in_flight: values.Count = 100
+    """Requests to devices of one connection, or over HTTP from one address, that wait for an answer."""
+    request_timeout_max_seconds: values.Seconds = 60
+    """The longest that a client may let a request wait for the device's answer."""
     last_values: values.Count = 100_000
     """Last values kept, one for each room and topic; beyond, the stalest is forgotten."""
     log_bytes: values.Bytes = 64 * KIB * KIB
@@ -165,6 +184,8 @@ class RouteSettings(Section):
     """How many messages of each room are kept; if none, the rules of `rooms` say."""
     upstream: values.UpstreamReference | None = None
     """The upstream's name. To browsers, none stands for every one; to devices, it is needed if there are several."""
+    reply: values.Pattern | None = None
+    """The topic on which the device answers requests; not needed for devices that speak MQTT 5."""
     sample: SampleSettings = SampleSettings()
     """How few of a topic's messages are let through, for all clients."""
 
@@ -203,6 +224,8 @@ class Settings(BaseSettings):
     """The embedded MQTT broker."""
     upstreams: dict[values.UpstreamName, UpstreamSettings] = {}
     """MQTT brokers by name; with none, the embedded one is started."""
+    engine: EngineSettings = EngineSettings()
+    """Where the log is kept."""
     origins: tuple[Origin, ...] = ()
     """Origins such as `https://dashboard.example` whose pages may connect, besides the gateway's own."""
     limits: LimitsSettings = LimitsSettings()

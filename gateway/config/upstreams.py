@@ -44,6 +44,10 @@ class UpstreamSettings(Section):
     """Where `online` and, as the last will, `offline` are retained; `null` for nowhere."""
     connect_timeout_seconds: values.Seconds = 10
     """How long the broker may take to accept the connection."""
+    acknowledge_timeout_seconds: values.Seconds = 8
+    """How long the broker may take to acknowledge a message before who sent it is told `upstream_timeout`."""
+    maximum_packet_bytes: values.PacketBytes = 16 * 1024 * 1024
+    """The largest MQTT packet, in both directions; the broker is asked not to send larger ones (MQTT 5)."""
     reconnect_min_seconds: values.Seconds = 0.5
     """The first pause before connecting again; each further one is longer."""
     reconnect_max_seconds: values.Seconds = 30

@@ -153,10 +153,19 @@ Bytes: TypeAlias = Annotated[
     Field(ge=1, le=2**40),
     Expected("a size from 1 byte to 1024 GiB, such as 65536, 500 kB or 64 KiB"),
 ]
+PacketBytes: TypeAlias = Annotated[
+    int,
+    BeforeValidator(parse_bytes),
+    Field(ge=2**10, le=2**28),
+    Expected("a size from 1 KiB to 256 MiB, such as 65536, 500 kB or 64 KiB"),
+]
 Flag: TypeAlias = Annotated[bool, Expected("true or false")]
 Text: TypeAlias = Annotated[str, AfterValidator(_check_text), Expected("text of 1 to 65535 bytes")]
 Pattern: TypeAlias = Annotated[str, Expected("text such as sites/{site}/{device}")]
 """What it means is checked by the routing table."""
+EngineUrl: TypeAlias = Annotated[
+    str, Field(pattern=r"\A(memory:|sqlite:[^\x00]+)\z"), Expected("`memory:`, or `sqlite:` and a file's name")
+]
 RoomFilter: TypeAlias = Annotated[str, Expected("a room, or a filter over rooms"), AfterValidator(_check_room_filter)]
 Password: TypeAlias = Annotated[SecretStr, Expected("text", secret=True)]
 PasswordFromFile: TypeAlias = Annotated[PasswordFile, PlainValidator(_read_password_file)]

@@ -18,6 +18,8 @@ from gateway.core.errors import (
     TooManySubscriptions,
 )
 from gateway.core.namespace import Namespace
+from gateway.core.payload import Payload
+from gateway.core.publishing import Sending
 from gateway.core.session import Session
 
 __all__ = ["Conversation"]
@@ -36,7 +38,7 @@ class Conversation:
         self._counters = counters
 
     def greet(self, heartbeat_seconds: float) -> None:
-        """Say `welcome`."""
+        """Say `welcome`, and which upstreams are away."""
         limits = self._namespace.limits
         welcome = wire.encode(
             "welcome",
@@ -54,6 +56,7 @@ class Conversation:
             },
         )
         self._session.send("welcome", welcome)
+        self._namespace.upstream_states.tell(self._session)
 
     def receive(self, frame: str | bytes) -> None:
         """Answer one frame: text, or bytes, which this protocol has no use for."""
@@ -95,6 +98,8 @@ class Conversation:
                 self._acknowledge(request.id)
             case wire.Publish():
                 self._publish(request)
+            case wire.DeviceRequest():
+                self._request(request)
             case wire.Bandwidth():
                 self._namespace.recovery.limit_bandwidth(self._session, request.bytes_per_second)
                 self._acknowledge(request.id)
@@ -110,14 +115,32 @@ class Conversation:
             else:
                 self.refuse(request.id, error)
 
-        self._namespace.publish(
+        sending = Sending(
             request.room,
             request.data,
-            done,
+            request.binary,
+            self._session.id,
+            request.audience,
+            request.volatile,
+            request.key,
+        )
+        self._namespace.publish(sending, done)
+        self._counters.published[self._session.transport] += 1
+
+    def _request(self, request: wire.DeviceRequest) -> None:
+        def answered(answer: Payload | TidegateError) -> None:
+            if isinstance(answer, TidegateError):
+                self.refuse(request.id, answer)
+            else:
+                self._session.send("reply", wire.encode_reply(request.id, answer))
+
+        self._namespace.requests.send(
+            self._session.id,
+            request.room,
+            request.data,
+            answered,
+            timeout_seconds=request.timeout_seconds,
             binary=request.binary,
-            sender=self._session.id,
-            audience=request.audience,
-            volatile=request.volatile,
         )
         self._counters.published[self._session.transport] += 1
 

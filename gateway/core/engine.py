@@ -4,8 +4,9 @@ What every engine promises; tests/unit/test_engine_contract.py holds each to it:
 
 - **One sequence.** `publish` gives each message of a namespace the next place. What is never kept (volatile, addressed)
   has none of its own.
-- **Atomic.** A message has its place, is in the log, is delivered on this node and reported as `done` together: no read
-  sees it before, and none misses it after. If it can't be stored it is nowhere, and `done` says why.
+- **Atomic.** What one call of `publish` brings, and the receipt by which a redelivery of it is known, is stored
+  together or not at all. A message has its place, is in the log and is delivered on this node together: no read sees it
+  before, and none misses it after. `done` comes then, or says why nothing was stored.
 - **Ordered.** Deliveries come in the order of the sequence, and so do the calls of `done`.
 - **Between deliveries.** Answers to reads come at a moment when all that was delivered is at most `head`, and all that
   will be is beyond. So who subscribes in the callback and reads up to `head` has no gap and nothing twice.
@@ -14,7 +15,7 @@ What every engine promises; tests/unit/test_engine_contract.py holds each to it:
 - **Epoch.** A cursor of this epoch, or of an earlier one that the log continues, is a position; any other is none.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
@@ -24,6 +25,7 @@ from gateway.core.errors import TidegateError
 from gateway.core.log import Log
 from gateway.core.message import EVERYONE, Audience, Cursor, Message
 from gateway.core.payload import Payload
+from gateway.core.receipts import Entry, Receipts
 from gateway.core.retention import NOTHING, Retention
 from gateway.core.topics import filter_matches
 
@@ -31,8 +33,8 @@ __all__ = ["Deliver", "Engine", "Holdings", "MemoryEngine", "Publication", "Publ
 
 Deliver: TypeAlias = Callable[[Message], None]
 
-Published: TypeAlias = Callable[[Message | TidegateError | None], None]
-"""Called once: with the message, with why it isn't stored, or with None where it said nothing new."""
+Published: TypeAlias = Callable[[TidegateError | None], None]
+"""Called once: with None when all is stored, or with the reason why nothing is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,12 +125,38 @@ class Engine(Protocol):
         """How much is kept."""
         ...
 
+    @property
+    def problem(self) -> str | None:
+        """Why nothing can be stored now, if so; in the operator's words."""
+        ...
+
     def attach(self, deliver: Deliver) -> None:
         """Say who takes the deliveries of this node; before all else, and once."""
         ...
 
-    def publish(self, publication: Publication, done: Published) -> None:
-        """Give a message its place, keep and deliver it."""
+    def start(self) -> None:
+        """Begin to work, in the event loop that is to deliver."""
+        ...
+
+    def close(self, timeout_seconds: float) -> None:
+        """End, after what waits is stored, or after this time."""
+        ...
+
+    @property
+    def receipts(self) -> Receipts:
+        """The packets of brokers that are stored, or on the way to be."""
+        ...
+
+    def publish(self, publications: Sequence[Publication], done: Published, receipt: Entry | None = None) -> None:
+        """Give messages their places, keep and deliver them; `done` comes after that of all earlier calls."""
+        ...
+
+    def acknowledged(self, upstream: str, packet_id: int) -> None:
+        """A broker knows that a packet is stored: its receipt is needed no more."""
+        ...
+
+    def forget(self, upstream: str) -> None:
+        """A broker has begun a new session: none of its packets comes again."""
         ...
 
     def position(self, cursor: Cursor) -> int | None:
@@ -155,9 +183,17 @@ class MemoryEngine:
         self.epoch = epoch
         self.head = 0
         self.log = log
+        self.receipts = Receipts()
+        self.problem: str | None = None
         self._clock = clock
         self._counters = counters
         self._deliver: Deliver = lambda _: None
+
+    def start(self) -> None:
+        """Nothing is to be done."""
+
+    def close(self, timeout_seconds: float) -> None:
+        """Nothing is to be done."""
 
     @property
     def holdings(self) -> Holdings:
@@ -168,15 +204,22 @@ class MemoryEngine:
         """Say who takes the deliveries."""
         self._deliver = deliver
 
-    def publish(self, publication: Publication, done: Published) -> None:
-        """Give a message its place, keep and deliver it, all before this returns."""
-        if publication.retained and self._is_known(publication):
-            self._counters.drops["retained_known"] += 1
-            done(None)
-            return
-        message = self.place(publication, self.head + (not publication.is_fleeting))
-        self.apply(message, publication)
-        done(message)
+    def publish(self, publications: Sequence[Publication], done: Published, receipt: Entry | None = None) -> None:
+        """Give messages their places, keep and deliver them, all before this returns."""
+        if receipt is not None:
+            self.receipts.take(receipt)
+        for publication in publications:
+            if not self.is_known(publication):
+                self.apply(self.place(publication, self.head + (not publication.is_fleeting)), publication)
+        done(None)
+
+    def acknowledged(self, upstream: str, packet_id: int) -> None:
+        """Forget a receipt."""
+        self.receipts.acknowledged(upstream, packet_id)
+
+    def forget(self, upstream: str) -> None:
+        """Forget all receipts of a broker."""
+        self.receipts.forget(upstream)
 
     def place(self, publication: Publication, sequence: int) -> Message:
         """The message that a publication becomes at this place."""
@@ -203,10 +246,15 @@ class MemoryEngine:
             self.log.store(message, publication.retention)
         self._deliver(message)
 
-    def _is_known(self, publication: Publication) -> bool:
-        """The broker tells what it retains again after each reconnection."""
+    def is_known(self, publication: Publication) -> bool:
+        """Whether it says nothing new: a broker tells what it retains again after each reconnection."""
+        if not publication.retained:
+            return False
         last = self.log.last_of(publication.room, publication.topic)
-        return last is not None and last.data == publication.payload.data
+        if last is None or last.data != publication.payload.data:
+            return False
+        self._counters.drops["retained_known"] += 1
+        return True
 
     def position(self, cursor: Cursor) -> int | None:
         """The place that a cursor of this engine stands for."""

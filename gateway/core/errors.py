@@ -8,18 +8,24 @@ from typing import ClassVar
 __all__ = [
     "PROTOCOL_CLOSE_CODES",
     "BadMessage",
+    "BadReply",
+    "EngineUnavailable",
     "InternalError",
     "MessageTooLarge",
     "MethodNotAllowed",
     "NoSuchEndpoint",
+    "NotRequestable",
     "OriginRefused",
     "RateLimited",
     "ReadOnly",
+    "ReplyAmbiguous",
+    "RequestTimeout",
     "ShuttingDown",
     "SlowConsumer",
     "TidegateError",
     "TooManyConnections",
     "TooManyConnectionsFromAddress",
+    "TooManyRequests",
     "TooManySubscriptions",
     "UpstreamRefused",
     "UpstreamTimeout",
@@ -109,6 +115,13 @@ class MessageTooLarge(TidegateError):
     close_code = 1009
 
 
+class NotRequestable(TidegateError):
+    """No device answers in this room: not one route leads from it to a device, or the answer has no way back."""
+
+    code = "not_requestable"
+    http_status = 422
+
+
 class RateLimited(TidegateError):
     """More messages or bytes than the connection may send; closes the connection that goes on regardless."""
 
@@ -122,6 +135,13 @@ class TooManySubscriptions(TidegateError):
     """More rooms than `limits.subscriptions_per_connection`."""
 
     code = "too_many_subscriptions"
+    http_status = 429
+
+
+class TooManyRequests(TidegateError):
+    """More requests are under way than `limits.requests_in_flight`, or than the gateway keeps in all."""
+
+    code = "too_many_requests"
     http_status = 429
 
 
@@ -159,15 +179,37 @@ class InternalError(TidegateError):
     retry = True
 
 
+class EngineUnavailable(TidegateError):
+    """The message can't be stored now: the disk is full, or slower than messages come."""
+
+    code = "engine_unavailable"
+    http_status = 503
+    retry = True
+
+
 class UpstreamRefused(TidegateError):
-    """The MQTT broker refused the message."""
+    """The MQTT broker refused the message, or takes none as large."""
 
     code = "upstream_refused"
     http_status = 502
 
 
+class BadReply(TidegateError):
+    """The device answered with what isn't the `payload` that its route names."""
+
+    code = "bad_reply"
+    http_status = 502
+
+
+class ReplyAmbiguous(TidegateError):
+    """An earlier request to the device is overdue, and its late answer could be taken for that of this one."""
+
+    code = "reply_ambiguous"
+    http_status = 503
+
+
 class UpstreamUnavailable(TidegateError):
-    """The MQTT broker can't be reached, so the device can't."""
+    """The MQTT broker can't be reached, so the device can't; nothing was sent."""
 
     code = "upstream_unavailable"
     http_status = 503
@@ -182,8 +224,15 @@ class ShuttingDown(TidegateError):
     retry = True
 
 
+class RequestTimeout(TidegateError):
+    """The device did not answer in time."""
+
+    code = "request_timeout"
+    http_status = 504
+
+
 class UpstreamTimeout(TidegateError):
-    """The MQTT broker did not acknowledge a message in time."""
+    """The MQTT broker did not acknowledge a message in time, or was lost before: the device may have it or not."""
 
     code = "upstream_timeout"
     http_status = 504

@@ -5,12 +5,17 @@ message counts once as a device's, and as unrouted only if no namespace has a ro
 namespace, a fault included, is nothing to the others.
 """
 
-from collections.abc import Sequence
+import logging
+from collections import Counter
+from collections.abc import Callable, Sequence
 
 from gateway.core.counters import Counters
+from gateway.core.delivery import Delivery
 from gateway.core.namespace import Namespace
 
 __all__ = ["Intake"]
+
+logger = logging.getLogger(__name__)
 
 
 class Intake:
@@ -19,6 +24,8 @@ class Intake:
     def __init__(self, namespaces: Sequence[Namespace], counters: Counters) -> None:
         self.counters = counters
         """What belongs to no namespace: devices' messages, and those of them that nobody wants."""
+        self.faults: Counter[str] = Counter()
+        """Messages that met a fault of the gateway's, by upstream."""
         self._namespaces = tuple(namespaces)
 
     def subscriptions(self, upstream: str) -> dict[str, int]:
@@ -29,22 +36,78 @@ class Intake:
                 wanted[topic_filter] = max(wanted.get(topic_filter, 0), qos)
         return wanted
 
-    def receive(self, upstream: str, topic: str, raw: bytes, *, retained: bool) -> None:
-        """Take a device's message for all namespaces.
-
-        Raises:
-            ExceptionGroup: it met faults in some of them; the others have it.
-        """
-        self.counters.device_messages[upstream] += 1
-        self.counters.device_bytes += len(raw)
+    def receive(self, delivery: Delivery, stored: Callable[[], None]) -> None:
+        """Take a device's message for all namespaces; `stored` is called once, as soon as all of them have it."""
+        self.counters.device_messages[delivery.upstream] += 1
+        self.counters.device_bytes += len(delivery.payload)
+        shared = _Shared(len(self._namespaces), stored)
         wanted = False
-        faults: list[Exception] = []
         for namespace in self._namespaces:
+            share = shared.share()
             try:
-                wanted |= namespace.receive(upstream, topic, raw, retained=retained)
-            except Exception as fault:
-                faults.append(fault)
-        if faults:
-            raise ExceptionGroup(f"faults of {len(faults)} namespaces", faults)
+                wanted |= namespace.receive(delivery, share)
+            except Exception:
+                self.faults[delivery.upstream] += 1
+                logger.exception("a message of %s met a fault in namespace %s", delivery.upstream, namespace.name)
+                share()  # it would meet the same fault again, and keep up all that came after it
+                wanted = True
         if not wanted:
             self.counters.drops["unrouted"] += 1
+
+    def changed(self, upstream: str, up: bool) -> None:
+        """Tell all sessions that an upstream is up, or away."""
+        for namespace in self._namespaces:
+            namespace.upstream_states.changed(upstream, up)
+
+    def acknowledged(self, upstream: str, packet_id: int) -> None:
+        """The broker knows that the gateway has this packet."""
+        for namespace in self._namespaces:
+            namespace.engine.acknowledged(upstream, packet_id)
+
+    def forget(self, upstream: str) -> None:
+        """The broker has begun a new session."""
+        for namespace in self._namespaces:
+            namespace.engine.forget(upstream)
+
+    def needs_response_topic(self, upstream: str) -> bool:
+        """Whether a namespace has devices that answer on the gateway's own topic."""
+        return any(namespace.routing.needs_response_topic(upstream) for namespace in self._namespaces)
+
+    def take_answer(self, upstream: str, topic: str, raw: bytes, correlation: bytes | None) -> bool:
+        """Offer what may be a device's answer to every namespace; whether it is one, and no room wants it besides."""
+        taken = [each.requests.receive(upstream, topic, raw, correlation) for each in self._namespaces]
+        if not any(taken) or any(each.routing.rooms_for(upstream, topic) for each in self._namespaces):
+            return False
+        self.counters.device_messages[upstream] += 1
+        self.counters.device_bytes += len(raw)
+        return True
+
+    def lost(self, upstream: str) -> None:
+        """Fail the requests under way by an upstream whose connection is gone."""
+        for namespace in self._namespaces:
+            namespace.requests.lost(upstream)
+
+
+class _Shared:
+    """One call that is due when each of several has called its share of it."""
+
+    __slots__ = ("_call", "_left")
+
+    def __init__(self, shares: int, call: Callable[[], None]) -> None:
+        self._left = shares
+        self._call = call
+
+    def share(self) -> Callable[[], None]:
+        """A share; only the first call of it counts."""
+        called = False
+
+        def call() -> None:
+            nonlocal called
+            if called:
+                return
+            called = True
+            self._left -= 1
+            if not self._left:
+                self._call()
+
+        return call

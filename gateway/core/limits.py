@@ -34,6 +34,9 @@ class Limits:
     write_buffer_bytes: int = 48 * 1024
     lag_seconds: float = 30.0
     """How long a client may take nothing."""
+    requests_in_flight: int = 100
+    """Requests of one client that wait for a device's answer."""
+    request_timeout_max_seconds: float = 60
     last_values: int = 100_000
     """Last values kept, over all rooms."""
     log_bytes: int = 64 * 1024 * 1024

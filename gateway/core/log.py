@@ -9,7 +9,7 @@ from collections import OrderedDict, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import takewhile
-from typing import Final, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 from gateway.core.clock import Clock
 from gateway.core.counters import Counters
@@ -18,7 +18,7 @@ from gateway.core.retention import Retention
 from gateway.core.topics import has_wildcard
 from gateway.core.trie import NameTree
 
-__all__ = ["Log", "LogBounds"]
+__all__ = ["Log", "LogBounds", "LogObserver"]
 
 MESSAGE_OVERHEAD_BYTES: Final = 600
 """What a kept message costs besides its text: the objects around it, and its places in the tables."""
@@ -34,6 +34,22 @@ class LogBounds:
     bytes: int = 64 * 1024 * 1024
     rooms: int = 65_536
     """Rooms of which nothing is kept but their floor."""
+
+
+class LogObserver(Protocol):
+    """Who is told what a log forgets, to forget it elsewhere too."""
+
+    def dropped(self, message: Message) -> None:
+        """A message isn't kept any more."""
+        ...
+
+    def floor_raised(self, room: str, floor: int) -> None:
+        """Messages of a room up to this place may be lacking."""
+        ...
+
+    def room_forgotten(self, room: str, floor: int) -> None:
+        """A room isn't known any more; the floor of all such rooms is this."""
+        ...
 
 
 @dataclass(slots=True, eq=False)
@@ -75,6 +91,12 @@ class Log:
         self._floor = 0
         """The floor of every room that isn't known."""
         self._size_bytes = 0
+        self._observer: LogObserver | None = None
+
+    def observe(self, observer: LogObserver, floor: int = 0) -> None:
+        """Tell `observer` from now on; `floor` is that of all rooms which aren't known, from an earlier time."""
+        self._observer = observer
+        self._floor = max(self._floor, floor)
 
     @property
     def last_values(self) -> int:
@@ -92,34 +114,38 @@ class Log:
         return self._size_bytes
 
     def store(self, message: Message, retention: Retention) -> None:
-        """Remember a message as `retention` says; its sequence is higher than that of all before it."""
+        """Remember a message as `retention` says; those of a room come in order."""
         room = self._rooms.get(message.room)
         if room is None:
             room = self._add(message.room)
-        room.newest = message.sequence
+        room.newest = max(room.newest, message.sequence)
+        if retention.messages or retention.last:
+            self._bare.pop(room.name, None)
         if retention.messages:
             self._keep_in_history(room, message, retention)
         if retention.last:
             self._keep_as_last(room, message)
         if retention.messages or retention.last:
-            self._bare.pop(room.name, None)
             self._size_bytes += _cost(message)
             if self._size_bytes > self._bounds.bytes:
                 self._shrink()
         else:
-            room.floor = room.lost = message.sequence
+            self._raise_floor(room, message.sequence)
+            room.lost = message.sequence
             self._settle(room)
-
-    def restore(self, message: Message, retention: Retention, *, is_last: bool, in_history: bool) -> None:
-        """Remember a message again after a restart, as what it was: a last value, part of the history, or both."""
-        kept = Retention(is_last, retention.messages if in_history else 0, retention.seconds)
-        self.store(message, kept)
 
     def raise_floor(self, room: str, floor: int) -> None:
         """Know that messages of a room up to `floor` may be lacking."""
         known = self._rooms.get(room) or self._add(room)
-        known.floor, known.lost = max(known.floor, floor), max(known.lost, floor)
+        known.newest = max(known.newest, floor)
+        self._raise_floor(known, floor)
+        known.lost = max(known.lost, floor)
         self._settle(known)
+
+    def _raise_floor(self, room: _Room, floor: int) -> None:
+        room.floor = max(room.floor, floor)
+        if self._observer is not None:
+            self._observer.floor_raised(room.name, room.floor)
 
     def _add(self, name: str) -> _Room:
         room = self._rooms[name] = _Room(name, self._floor, self._floor, self._floor)
@@ -159,10 +185,12 @@ class Log:
         """A message isn't kept in one of its two places any more; if in neither, it is gone."""
         if message.sequence in self._history or room.last.get(message.topic) is message:
             return
-        room.floor = max(room.floor, message.sequence)
         if message.topic not in room.last:
             room.lost = max(room.lost, message.sequence)
         self._size_bytes -= _cost(message)
+        if self._observer is not None:
+            self._observer.dropped(message)
+        self._raise_floor(room, message.sequence)
 
     def _shrink(self) -> None:
         while self._size_bytes > self._bounds.bytes and (self._history or self._last):
@@ -198,6 +226,8 @@ class Log:
             stalest = self._rooms.pop(self._bare.popitem(last=False)[0])
             self._tree.remove(stalest.name)
             self._floor = max(self._floor, stalest.floor)
+            if self._observer is not None:
+                self._observer.room_forgotten(stalest.name, self._floor)
 
     def last_of(self, room: str, topic: str | None) -> Message | None:
         """The last value of one topic in one room."""

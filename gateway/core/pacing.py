@@ -11,7 +11,7 @@ from typing import Final, TypeAlias
 
 from gateway.core.clock import Clock, Timer
 from gateway.core.counters import Counters
-from gateway.core.engine import Publication, Published
+from gateway.core.engine import Publication
 from gateway.core.routes import Route
 from gateway.core.sample import Sample, Values
 
@@ -24,27 +24,23 @@ TOLERANCE_SECONDS: Final = 1e-6
 Key: TypeAlias = tuple[str, str | None]
 
 
-Publish: TypeAlias = Callable[[Publication, Published], None]
+Publish: TypeAlias = Callable[[Publication], None]
 
 
 class Paces:
     """All routes' paces; a route that isn't sampled has none."""
 
     def __init__(self, routes: Iterable[Route], publish: Publish, clock: Clock, counters: Counters) -> None:
-        self._publish = publish
         self._paces = {
             route.index: Pace(route.spec.sample, publish, clock, counters)
             for route in routes
             if route.spec.sample is not None
         }
 
-    def publish(self, route: Route, publication: Publication, done: Published) -> None:
-        """Publish at the route's pace."""
+    def admits(self, route: Route, publication: Publication) -> bool:
+        """Whether a publication goes out now; else it is held, and published when its time has come."""
         pace = self._paces.get(route.index)
-        if pace is None:
-            self._publish(publication, done)
-        else:
-            pace.publish(publication, done)
+        return pace is None or pace.admits(publication)
 
     def flush(self) -> None:
         """Publish now all that is held."""
@@ -55,7 +51,6 @@ class Paces:
 @dataclass(slots=True)
 class _Held:
     newest: Publication
-    done: Published
     values: Values
 
 
@@ -77,21 +72,20 @@ class Pace:
         """Of topics that were published within the last period, in the order of their ends."""
         self._timer: Timer | None = None
 
-    def publish(self, publication: Publication, done: Published) -> None:
-        """Publish now or later; `done` is called with None for what later values make superfluous."""
+    def admits(self, publication: Publication) -> bool:
+        """Whether it goes out now; else it is held, in memory alone: whoever brought it has done their part."""
         key = (publication.room, publication.topic)
         period = self._periods.get(key)
         if period is None:
             self._begin(key)
-            self._publish(publication, done)
-        elif period.held is None:
-            period.held = _Held(publication, done, Values(self._sample.keep, publication.payload.data))
+            return True
+        if period.held is None:
+            period.held = _Held(publication, Values(self._sample.keep, publication.payload.data))
         else:
-            superfluous, held = period.held.done, period.held
-            held.newest, held.done = publication, done
-            held.values.add(publication.payload.data)
+            period.held.newest = publication
+            period.held.values.add(publication.payload.data)
             self._counters.drops["conflated"] += 1
-            superfluous(None)
+        return False
 
     def _begin(self, key: Key) -> None:
         self._periods[key] = _Period(self._clock.monotonic() + self._sample.seconds)
@@ -126,4 +120,4 @@ class Pace:
         if period.held is not None:
             newest = period.held.newest
             payload = replace(newest.payload, data=period.held.values.data())
-            self._publish(replace(newest, payload=payload), period.held.done)
+            self._publish(replace(newest, payload=payload))

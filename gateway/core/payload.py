@@ -6,13 +6,14 @@ A payload is decoded once for each kind that routes ask for, however many browse
 from base64 import b64decode, b64encode
 from binascii import Error as Base64Error
 from dataclasses import dataclass
+from hashlib import blake2b
 
 import orjson
 
 from gateway.core.errors import BadMessage
 from gateway.core.routes import PayloadKind
 
-__all__ = ["Payload", "PayloadError", "decode", "encode", "to_json"]
+__all__ = ["Payload", "PayloadError", "decode", "digest", "encode", "to_json"]
 
 _SPACES = bytes.maketrans(b"\r\n", b"  ")
 
@@ -105,3 +106,12 @@ def to_json(data: object) -> bytes:
         return orjson.dumps(data)
     except orjson.JSONEncodeError as error:
         raise BadMessage(f"data: expected JSON of less depth ({error})") from None
+
+
+def digest(data: object, *, binary: bool) -> bytes:
+    """By what a client's data is known again.
+
+    Raises:
+        BadMessage: it is nested too deeply.
+    """
+    return blake2b(to_json(data), digest_size=16, salt=b"binary" if binary else b"").digest()

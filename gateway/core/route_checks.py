@@ -7,7 +7,8 @@ topic and room are two names of one thing, and what comes back from the broker i
 
 from collections.abc import Iterator, Sequence
 
-from gateway.core.routes import Direction, Route, RouteProblem, RouteSpec
+from gateway.core.reply_checks import check_reply, find_forgeable
+from gateway.core.routes import RESERVED_TOPICS, Direction, Route, RouteProblem, RouteSpec, is_reserved
 from gateway.core.topics import Capture, InvalidName, Pattern
 from gateway.core.trie import FilterTrie
 
@@ -24,13 +25,16 @@ def check_routes(specs: Sequence[RouteSpec], upstreams: Sequence[str]) -> tuple[
         if patterns is not None:
             found += _check_captures(index, spec, *patterns)
             found += _check_dollar(index, *patterns)
+        reply = check_reply(index, spec, None if patterns is None else patterns[1], found)
         problems += found
         if patterns is not None and not found:
-            routes.append(Route(index, spec, *patterns, (spec.upstream,) if spec.upstream else tuple(upstreams)))
+            names = (spec.upstream,) if spec.upstream else tuple(upstreams)
+            routes.append(Route(index, spec, *patterns, names, reply))
     repeated = list(_find_repeated(routes))
     superfluous = {problem.index for problem in repeated}
     problems += repeated
     problems += _find_loops([route for route in routes if route.index not in superfluous])
+    problems += find_forgeable(routes)
     return routes, sorted(problems, key=lambda problem: problem.index)
 
 
@@ -85,6 +89,8 @@ def _check_dollar(index: int, topic: Pattern, room: Pattern) -> Iterator[RoutePr
     shared = topic.levels[0]
     if isinstance(shared, str) and shared == "$share":
         yield RouteProblem(index, "topic", f"{topic.text!r} is a shared subscription: expected a topic")
+    if is_reserved(topic.text):
+        yield RouteProblem(index, "topic", f"{RESERVED_TOPICS} is the gateway's own: expected another topic")
 
 
 def _find_repeated(routes: Sequence[Route]) -> Iterator[RouteProblem]:

@@ -5,12 +5,30 @@ The table of all routes is in `routing`, what makes a table unfit in `route_chec
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 from gateway.core.retention import Retention
 from gateway.core.sample import Sample
 from gateway.core.topics import Pattern, Translation
 
-__all__ = ["Direction", "PayloadKind", "Route", "RouteProblem", "RouteSpec", "RoutingError"]
+__all__ = [
+    "RESERVED_TOPICS",
+    "Direction",
+    "PayloadKind",
+    "Route",
+    "RouteProblem",
+    "RouteSpec",
+    "RoutingError",
+    "is_reserved",
+]
+
+RESERVED_TOPICS: Final = "tidegate/replies"
+"""Below it are the topics on which gateways wait for devices' answers: no route leads there or from there."""
+
+
+def is_reserved(topic: str) -> bool:
+    """Whether a topic is a gateway's own."""
+    return topic.startswith(RESERVED_TOPICS + "/") or topic == RESERVED_TOPICS
 
 
 class Direction(StrEnum):
@@ -48,6 +66,8 @@ class RouteSpec:
     """How many messages are kept, and for how long; None leaves it to the rule for the room."""
     upstream: str | None = None
     """The upstream's name; None stands for every one."""
+    reply: str | None = None
+    """Where the device answers requests; None for by MQTT 5's response topic, if at all."""
     sample: Sample | None = None
     """How few of a topic's messages are let through, for everybody."""
 
@@ -74,9 +94,17 @@ class RoutingError(Exception):
 class Route:
     """A checked route, with its translations ready."""
 
-    __slots__ = ("index", "room", "spec", "to_room", "to_topic", "topic", "upstreams")
+    __slots__ = ("index", "reply", "room", "spec", "to_reply", "to_room", "to_topic", "topic", "upstreams")
 
-    def __init__(self, index: int, spec: RouteSpec, topic: Pattern, room: Pattern, upstreams: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        index: int,
+        spec: RouteSpec,
+        topic: Pattern,
+        room: Pattern,
+        upstreams: tuple[str, ...],
+        reply: Pattern | None = None,
+    ) -> None:
         self.index = index
         self.spec = spec
         self.topic = topic
@@ -87,6 +115,8 @@ class Route:
         to_device = spec.direction is not Direction.TO_BROWSER
         self.to_room = Translation(topic, room) if to_browser else None
         self.to_topic = Translation(room, topic) if to_device else None
+        self.reply = reply
+        self.to_reply = None if reply is None else Translation(room, reply)
 
     def __repr__(self) -> str:
         arrow = {Direction.TO_BROWSER: "→", Direction.TO_DEVICE: "←", Direction.BOTH: "↔"}[self.spec.direction]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from gateway.core.route_checks import check_routes
-from gateway.core.routes import Direction, PayloadKind, Route, RouteProblem, RouteSpec, RoutingError
+from gateway.core.routes import Direction, PayloadKind, Route, RouteProblem, RouteSpec, RoutingError, is_reserved
 from gateway.core.topics import all_capturable
 from gateway.core.trie import FilterTrie
 
@@ -56,9 +56,12 @@ class RoutingTable:
         self._remembered: dict[str, dict[str, Matches]] = {name: {} for name in upstreams}
         self._outbound: FilterTrie[Route] = FilterTrie()
         self._device_rooms: FilterTrie[Route] = FilterTrie()
+        self._replies: dict[str, FilterTrie[Route]] = {name: FilterTrie() for name in upstreams}
         for route in self.routes:
             if route.to_topic is not None:
                 self._outbound.add(route.room.filter, route)
+            if route.reply is not None:
+                self._replies[route.upstreams[0]].add(route.reply.filter, route)
             if route.to_room is not None:
                 self._device_rooms.add(route.room.filter, route)
                 for name in route.upstreams:
@@ -78,7 +81,7 @@ class RoutingTable:
         """As `rooms_for`, but found anew."""
         levels = topic.split("/")
         routes = self._inbound[upstream].match(levels)
-        if not routes:
+        if not routes or is_reserved(topic):
             return ()
         capturable = all_capturable(topic)
         rooms: dict[str, Route] = {}
@@ -97,7 +100,7 @@ class RoutingTable:
         for route in sorted(self._outbound.match(levels), key=_by_index):
             assert route.to_topic is not None
             topic = route.to_topic.render(levels, capturable)
-            if topic is not None:
+            if topic is not None and not is_reserved(topic):
                 topics.setdefault((route.upstreams[0], topic), route)
         return tuple((route, topic) for (_, topic), route in topics.items())
 
@@ -105,12 +108,22 @@ class RoutingTable:
         """Whether a route brings messages of devices into `room`."""
         return bool(self._device_rooms.match(room.split("/")))
 
+    def is_reply_topic(self, upstream: str, topic: str) -> bool:
+        """Whether devices answer requests on `topic`."""
+        replies = self._replies[upstream]
+        return is_reserved(topic) or (bool(replies) and bool(replies.match(topic.split("/"))))
+
+    def needs_response_topic(self, upstream: str) -> bool:
+        """Whether a route leads to devices of `upstream` that doesn't say itself where they answer."""
+        return any(r.to_topic is not None and r.reply is None and upstream in r.upstreams for r in self.routes)
+
     def subscriptions(self, upstream: str) -> dict[str, int]:
-        """The MQTT filters of the upstream's routes to browsers, each with its quality of service."""
+        """The MQTT filters of what devices of the upstream send, each with its quality of service."""
         wanted: dict[str, int] = {}
         for route in self.routes:
-            if route.to_room is not None and upstream in route.upstreams:
-                wanted[route.topic.filter] = max(wanted.get(route.topic.filter, 0), route.spec.qos)
+            for pattern in (None if route.to_room is None else route.topic, route.reply):
+                if pattern is not None and upstream in route.upstreams:
+                    wanted[pattern.filter] = max(wanted.get(pattern.filter, 0), route.spec.qos)
         return wanted
 
     def explain(self, name: str) -> list[Explanation]:

@@ -12,11 +12,13 @@ import orjson
 
 from gateway.core.errors import BadMessage, TidegateError
 from gateway.core.message import EVERYONE, Audience, Cursor, Message
+from gateway.core.payload import Payload
 from gateway.core.sample import Sample, read_sample
 
 __all__ = [
     "SUBPROTOCOL",
     "Bandwidth",
+    "DeviceRequest",
     "Ping",
     "Publish",
     "Request",
@@ -26,16 +28,19 @@ __all__ = [
     "encode",
     "encode_error",
     "encode_message",
+    "encode_reply",
     "encode_subscribed",
     "parse",
     "read",
     "read_bandwidth",
     "read_cursor",
+    "read_key",
     "request_id",
 ]
 
 SUBPROTOCOL: Final = "tidegate.v1.json"
 MAXIMUM_ID_LENGTH: Final = 64
+MAXIMUM_KEY_LENGTH: Final = 64
 
 RequestId = str | int | None
 """What a client calls its request; every answer to it bears the same."""
@@ -69,6 +74,19 @@ class Publish:
     binary: bool
     audience: Audience = EVERYONE
     volatile: bool = False
+    key: str | None = None
+    """What is sent again under the same key goes out once."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceRequest:
+    """A client asks the device behind a room."""
+
+    id: RequestId
+    room: str
+    data: Any
+    binary: bool
+    timeout_seconds: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +104,13 @@ class Ping:
     id: RequestId
 
 
-Request = Subscribe | Unsubscribe | Publish | Bandwidth | Ping
+Request = Subscribe | Unsubscribe | Publish | DeviceRequest | Bandwidth | Ping
 
 _FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
     "subscribe": ("id", "room", "since", "sample"),
     "unsubscribe": ("id", "room"),
-    "publish": ("id", "room", "data", "binary", "to", "echo", "volatile"),
+    "publish": ("id", "room", "data", "binary", "to", "echo", "volatile", "key"),
+    "request": ("id", "room", "data", "binary", "timeout_seconds"),
     "bandwidth": ("id", "bytes_per_second"),
     "ping": ("id",),
 }
@@ -141,6 +160,8 @@ def read(value: Mapping[str, Any]) -> Request:
             return Unsubscribe(identifier, _room(value))
         case "publish":
             return _read_publish(identifier, value)
+        case "request":
+            return _read_request(identifier, value)
         case "bandwidth":
             return Bandwidth(identifier, read_bandwidth(value.get("bytes_per_second")))
         case _:
@@ -151,8 +172,27 @@ def _read_publish(identifier: RequestId, value: Mapping[str, Any]) -> Publish:
     room = _room(value)
     if "data" not in value:
         raise BadMessage("data: expected what is to be published, found nothing")
-    audience = _audience(value)
-    return Publish(identifier, room, value["data"], _flag(value, "binary"), audience, _flag(value, "volatile"))
+    key = value.get("key")
+    return Publish(
+        identifier,
+        room,
+        value["data"],
+        _flag(value, "binary"),
+        _audience(value),
+        _flag(value, "volatile"),
+        None if key is None else read_key(key),
+    )
+
+
+def read_key(key: object) -> str:
+    """A key of idempotency.
+
+    Raises:
+        BadMessage: it isn't one.
+    """
+    if not isinstance(key, str) or not 1 <= len(key) <= MAXIMUM_KEY_LENGTH:
+        raise BadMessage(f"key: expected a string of 1 to {MAXIMUM_KEY_LENGTH} characters, found {_shown(key)}")
+    return key
 
 
 def _audience(value: Mapping[str, Any]) -> Audience:
@@ -171,6 +211,16 @@ def _flag(value: Mapping[str, Any], name: str, *, default: bool = False) -> bool
     if not isinstance(flag, bool):
         raise BadMessage(f"{name}: expected true or false, found {_shown(flag)}")
     return flag
+
+
+def _read_request(identifier: RequestId, value: Mapping[str, Any]) -> DeviceRequest:
+    if identifier is None:
+        raise BadMessage("id: expected one, by which the reply is known, found nothing")
+    asked = _read_publish(identifier, value)
+    timeout_seconds = value.get("timeout_seconds")
+    if timeout_seconds is not None and type(timeout_seconds) not in (int, float):
+        raise BadMessage(f"timeout_seconds: expected a number of seconds, found {_shown(timeout_seconds)}")
+    return DeviceRequest(identifier, asked.room, asked.data, asked.binary, timeout_seconds)
 
 
 def _room(value: Mapping[str, Any]) -> str:
@@ -273,6 +323,13 @@ def encode_subscribed(
     values = [orjson.Fragment(encode_message(message)) for message in last]
     sampled = {} if sample is None else {"sample": sample}
     return encode("subscribed", identifier, room=room, cursor=cursor, recovered=recovered, **sampled, last=values)
+
+
+def encode_reply(identifier: RequestId, answer: Payload, **fields: Any) -> bytes:
+    """A device's answer to a request; its data is spliced in as it is."""
+    if answer.binary:
+        fields["binary"] = True
+    return encode("reply", identifier, **fields, data=orjson.Fragment(answer.data))
 
 
 def encode_error(identifier: RequestId, error: TidegateError) -> bytes:

@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import ARTEFACTS
-from tests.real import GatewayProcess
+from tests.real import GatewayProcess, configuration, mosquitto
 
 TILE = "[data-testid=tile]"
 DEVICE = f"{TILE}[data-device=fan-4]"
@@ -80,6 +80,30 @@ def test_it_says_that_it_reconnects_and_recovers_when_the_gateway_restarts(
         expect(page.locator("[data-testid=connection]")).to_have_text("live")
         page.wait_for_function("Number(document.querySelector('[data-testid=rate]').textContent) > 20")
         wait_for_points(page, "power", points(page, "power") + 3)
+
+
+@pytest.mark.parametrize(("name", "width", "scheme"), [("desktop", 1280, "light"), ("phone", 390, "dark")])
+def test_it_says_that_the_broker_is_away_and_back(
+    tmp_path: Path, demo_config: dict[str, Any], open_page: Callable[..., Page], name: str, width: int, scheme: str
+) -> None:
+    with mosquitto(tmp_path) as broker:
+        config = configuration(broker.port, routes=demo_config["routes"])
+        with GatewayProcess(tmp_path / "gateway", config) as gateway:
+            gateway.wait_until_ready()
+            page = open_page(gateway.url, width, color_scheme=scheme)
+            state = page.locator("[data-testid=connection]")
+            expect(state).to_have_text("live")
+            broker.kill()
+            expect(state).to_have_text("broker away")
+            expect(state).to_have_attribute("title", "the gateway can't reach plant")
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+            ARTEFACTS.mkdir(exist_ok=True)
+            page.screenshot(path=ARTEFACTS / f"dashboard-broker-away-{name}.png")
+            late = open_page(gateway.url, width)
+            expect(late.locator("[data-testid=connection]")).to_have_text("broker away")
+            broker.start()
+            for each in (page, late):
+                expect(each.locator("[data-testid=connection]")).to_have_text("live")
 
 
 def test_alarms_are_shown_and_go_away(

@@ -4,10 +4,11 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import httpx
 import pytest
 from playwright.sync_api import Browser, expect
 
-from tests.real import GatewayProcess
+from tests.real import GatewayProcess, wait_until
 
 ROOT = Path(__file__).parents[2]
 
@@ -49,4 +50,18 @@ def test_the_clients_snippets_work(
             break
         page.wait_for_timeout(50)
     assert expected in said
+    page.close()
+
+
+@pytest.mark.parametrize("transport", ["websocket", "sse"])
+def test_a_device_answers_the_clients_request(demo: GatewayProcess, chromium: Browser, transport: str) -> None:
+    script = snippets("docs/javascript-client.md", "js")[2].replace(
+        "connect()", f'connect({{transport: "{transport}"}})'
+    )
+    readings = f"{demo.url}/last?room=sites/oslo/fan-4/power"
+    wait_until(lambda: httpx.get(readings).json()["last"], "the simulated fan is there")
+    page = chromium.new_page()
+    page.goto(f"{demo.url}/healthz")
+    with page.expect_console_message(lambda message: message.text == "the fan is on"):
+        page.set_content(f"<!doctype html><script type=module>{script}</script>")
     page.close()

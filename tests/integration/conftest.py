@@ -12,6 +12,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
+from tests.proxy import Proxy, proxy
 from tests.real import DEADLINE_SECONDS, GatewayProcess, Mosquitto, configuration, mosquitto, wait_until
 
 
@@ -87,6 +88,13 @@ def device(broker: Mosquitto) -> Iterator[Device]:
     running = Device(broker.port)
     yield running
     running.stop()
+
+
+@pytest.fixture
+def between(broker: Mosquitto) -> Iterator[Proxy]:
+    """A proxy in front of the broker."""
+    with proxy(broker.port) as running:
+        yield running
 
 
 class Browser:

@@ -253,6 +253,7 @@ def test_explain_says_what_comes_out() -> None:
     assert "routes[0]" in ended.stdout
     ended = run_to_the_end("routes", "explain", "sites/oslo/fan-4/commands", *config)
     assert "commands/oslo/fan-4" in ended.stdout
+    assert "answers on commands/{site}/{device}/reply" in ended.stdout
 
 
 def test_sub_and_pub_talk_to_a_running_gateway(gateway: GatewayProcess, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from gateway.core.conversation import Conversation
 from gateway.core.counters import Counters
+from gateway.core.delivery import Delivery, Receipt
 from gateway.core.engine import MemoryEngine
 from gateway.core.errors import TidegateError
 from gateway.core.limits import Limits
@@ -17,6 +18,7 @@ from gateway.core.retention import RoomRule, RoomRules
 from gateway.core.routing import Direction, PayloadKind, RouteSpec, RoutingTable
 from gateway.core.session import Session
 from gateway.core.sink import Framing
+from gateway.core.upstream import ReplyTo
 from gateway.core.wire import Subscribe
 
 
@@ -105,9 +107,20 @@ class ListUpstream:
     published: list[tuple[str, bytes, int, bool]] = field(default_factory=list)
     error: TidegateError | None = None
 
-    def publish(self, topic: str, payload: bytes, qos: int, retain: bool, done: Done) -> None:
+    answer_at_once: bool = True
+    waiting: list[Done] = field(default_factory=list)
+    reply_topic: str | None = None
+    replies_to: list[ReplyTo | None] = field(default_factory=list)
+
+    def publish(
+        self, topic: str, payload: bytes, qos: int, retain: bool, done: Done, *, reply_to: ReplyTo | None = None
+    ) -> None:
+        self.replies_to.append(reply_to)
         self.published.append((topic, payload, qos, retain))
-        done(self.error)
+        if self.answer_at_once:
+            done(self.error)
+        else:
+            self.waiting.append(done)
 
 
 @dataclass
@@ -131,8 +144,11 @@ class World:
     def last(self, room: str) -> list[Message]:
         return last_values(self.namespace, room)
 
-    def device(self, topic: str, payload: bytes, *, retained: bool = False) -> None:
-        self.namespace.receive("embedded", topic, payload, retained=retained)
+    def device(self, topic: str, payload: bytes, *, retained: bool = False, receipt: Receipt | None = None) -> int:
+        """Let a device say something; how often the broker would be told that it is handled."""
+        stored: list[None] = []
+        self.namespace.receive(Delivery("embedded", topic, payload, retained, receipt), lambda: stored.append(None))
+        return len(stored)
 
 
 ROUTES = [

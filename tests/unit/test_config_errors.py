@@ -38,7 +38,7 @@ def problems(text: str) -> list[str]:
         ("listen:\n  PORT: 1", "2:3: listen.PORT: unknown key `PORT`: did you mean `port`?"),
         ("listen: {colour: 1}", "1:10: listen.colour: unknown key `colour`: expected one of host, port"),
         ("_env_file: x\n", "1:1: _env_file: unknown key `_env_file`: expected one of listen, broker, upstreams, "
-         "origins, limits, heartbeat, logging, drain_seconds, rooms, routes, namespaces"),
+         "engine, origins, limits, heartbeat, logging, drain_seconds, rooms, routes, namespaces"),
         ("listen: 8080", "1:1: listen: expected a mapping (`key: value`), found text"),
         ("listen: [8080]", "1:1: listen: expected a mapping (`key: value`), found a list"),
         ("listen: {port: abc}", "1:10: listen.port: expected a whole number from 0 to 65535, found 'abc'"),
@@ -250,10 +250,17 @@ def test_keys_and_values_are_shown_short_and_on_one_line() -> None:
     ]  # fmt: skip
 
 
+def test_a_reply_that_is_wrong_is_named_with_its_place() -> None:
+    routes = "routes:\n  - {topic: 'a/{b}', room: 'c/{b}', direction: to_device, reply: 'a/{x}/y'}"
+    assert problems(routes) == [
+        "config.yaml:2:59: routes[0].reply: {x} is not in the room 'c/{b}': expected only captures that it has ({b})"
+    ]
+
+
 def test_a_route_is_checked_even_if_other_keys_of_it_are_wrong() -> None:
     assert problems("routes:\n  - {topic: 'a/{b}', room: 'c/{d}', qos: 3, colour: red}") == [
         "config.yaml:2:22: routes[0].room: {d} is not in the topic 'a/{b}': expected only captures that it has ({b})",
         "config.yaml:2:37: routes[0].qos: expected 0, 1 or 2, found 3",
         "config.yaml:2:45: routes[0].colour: unknown key `colour`: expected one of topic, room, direction, payload, "
-        "qos, retain, last, history, upstream, sample",
+        "qos, retain, last, history, upstream, reply, sample",
     ]

@@ -66,6 +66,7 @@ routes:
   - {topic: "a/{b}", room: "b/{b}"}
   - {topic: "c/{d}", room: "d/{d}", direction: both, payload: text, qos: 2, retain: yes, last: off, upstream: plant}
   - {topic: "e/{f}", room: "f/{f}", history: {messages: 5, seconds: 60}}
+  - {topic: "g/{h}", room: "h/{h}", direction: to_device, reply: "g/{h}/reply", upstream: plant}
   - {topic: "g/{h}", room: "g/{h}", sample: {seconds: 0.5, keep: mean}}
 rooms:
   - {room: "chat/#", history: {messages: 3}}
@@ -75,6 +76,7 @@ rooms:
         RouteSpec("a/{b}", "b/{b}"),
         RouteSpec("c/{d}", "d/{d}", Direction.BOTH, PayloadKind.TEXT, 2, True, False, None, "plant"),
         RouteSpec("e/{f}", "f/{f}", history=Retention(True, 5, 60)),
+        RouteSpec("g/{h}", "h/{h}", Direction.TO_DEVICE, upstream="plant", reply="g/{h}/reply"),
         RouteSpec("g/{h}", "g/{h}", sample=Sample(0.5, Keep.MEAN)),
     ]
     assert settings.room_rules() == [
@@ -82,7 +84,7 @@ rooms:
         RoomRule("#", Retention(last=False)),
     ]
     assert [field.name for field in fields(RouteSpec)] == list(type(settings.routes[0]).model_fields)
-    assert len(RoutingTable(settings.route_specs(), settings.upstream_names()).routes) == 4
+    assert len(RoutingTable(settings.route_specs(), settings.upstream_names()).routes) == 5
 
 
 @pytest.mark.parametrize(

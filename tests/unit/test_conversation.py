@@ -144,7 +144,7 @@ def test_what_comes_after_the_end_is_not_answered(world: World) -> None:
             st.text(max_size=40),
             JSON.map(lambda value: orjson.dumps(value).decode()),
             st.fixed_dictionaries(
-                {"type": st.sampled_from(["subscribe", "unsubscribe", "publish", "ping"])},
+                {"type": st.sampled_from(["subscribe", "unsubscribe", "publish", "request", "ping"])},
                 optional={"id": JSON, "room": st.text(max_size=10) | JSON, "data": JSON, "since": JSON},
             ).map(lambda value: orjson.dumps(value).decode()),
         ),

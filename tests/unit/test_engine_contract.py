@@ -1,10 +1,14 @@
 """The promises of `gateway.core.engine`, held by every engine: a new one gets a line in `ENGINES`."""
 
+import asyncio
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
+from bridges.sqlite import SqliteEngine
+from bridges.sqlite_journal import Journal
 from gateway.core.counters import Counters
 from gateway.core.engine import Engine, MemoryEngine, Publication, Reading, Span, Wanted
 from gateway.core.errors import TidegateError
@@ -26,11 +30,11 @@ class Bench:
     counters: Counters
     settle: Settle
     delivered: list[Message] = field(default_factory=list)
-    said: list[Message | TidegateError | None] = field(default_factory=list)
+    said: list[TidegateError | None] = field(default_factory=list)
 
     def publish(self, room: str, data: bytes = b"1", **more: object) -> None:
         publication = Publication(room, Payload(data), **{"retention": Retention(messages=10), **more})  # type: ignore[arg-type]
-        self.engine.publish(publication, self.said.append)
+        self.engine.publish([publication], self.said.append)
         self.settle()
 
     def read(self, limit: int = 100, **wanted: int | None) -> Reading:
@@ -42,17 +46,35 @@ class Bench:
         return reading
 
 
-def memory() -> Iterator[Bench]:
+def memory(path: Path) -> Iterator[Bench]:
     clock, counters = HandClock(), Counters()
     yield Bench(MemoryEngine("e1", Log(LogBounds(), clock, counters), clock, counters), counters, lambda: None)
 
 
-ENGINES = [memory]
+def sqlite(path: Path) -> Iterator[Bench]:
+    clock, counters, loop = HandClock(), Counters(), asyncio.new_event_loop()
+    memory = MemoryEngine("e1", Log(LogBounds(), clock, counters), clock, counters)
+    engine = SqliteEngine(memory, Journal(path / "log.db", "e1"), counters)
+
+    async def start() -> None:
+        engine.start()
+
+    def settle() -> None:
+        while engine._waiting and not loop.is_running():
+            loop.run_until_complete(asyncio.sleep(0.001))
+
+    loop.run_until_complete(start())
+    yield Bench(engine, counters, settle)
+    engine.close(5)
+    loop.close()
+
+
+ENGINES = [memory, sqlite]
 
 
 @pytest.fixture(params=ENGINES, ids=lambda engine: engine.__name__)
-def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
-    for made in request.param():
+def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
+    for made in request.param(tmp_path):
         made.engine.attach(made.delivered.append)
         yield made
 
@@ -65,7 +87,7 @@ def test_each_message_gets_the_next_place_and_is_delivered_and_reported_in_order
     for room in ("a", "b", "a"):
         bench.publish(room)
     assert sequences(bench.delivered) == [1, 2, 3]
-    assert bench.said == bench.delivered
+    assert bench.said == [None, None, None]
     assert bench.engine.head == 3
 
 
@@ -151,8 +173,25 @@ def test_a_retained_message_that_says_nothing_new_is_dropped(bench: Bench) -> No
     bench.publish("a", b"1", topic="t", retained=True)
     bench.publish("a", b"2", topic="t", retained=True)
     assert [message.data for message in bench.delivered] == [b"1", b"2"]
-    assert bench.said[1] is None
     assert bench.counters.drops["retained_known"] == 1
+
+
+def test_several_messages_and_their_receipt_are_stored_together(bench: Bench) -> None:
+    publications = [Publication(room, Payload(b"1"), Retention(messages=10)) for room in ("a", "b")]
+    bench.engine.publish(publications, bench.said.append, ("plant", 7, b"digest"))
+    bench.settle()
+    assert (sequences(bench.delivered), bench.said) == ([1, 2], [None])
+    assert list(bench.engine.receipts.entries()) == [("plant", 7, b"digest")]
+    bench.engine.acknowledged("plant", 7)
+    assert list(bench.engine.receipts.entries()) == []
+
+
+def test_what_stores_nothing_is_reported_after_all_before_it(bench: Bench) -> None:
+    said: list[str] = []
+    bench.engine.publish([Publication("a", Payload(b"1"))], lambda _: said.append("first"))
+    bench.engine.publish([], lambda _: said.append("second"))
+    bench.settle()
+    assert said == ["first", "second"]
 
 
 def test_a_last_value_that_is_taken_back_is_gone(bench: Bench) -> None:

@@ -101,14 +101,18 @@ def test_rooms_of_which_nothing_is_kept_are_bounded_and_forgotten_on_the_safe_si
     assert writer.sequences_after("c", 3) == ([], True)
 
 
+def test_a_room_that_is_written_again_is_not_forgotten_for_the_room_that_gives_way_to_it() -> None:
+    writer = Writer(LogBounds(last_values=2, rooms=1))
+    for room, retention in (("x", Retention()), ("y", Retention()), ("z", NOTHING), ("z", Retention())):
+        writer.store(room, retention)
+    assert writer.sequences_after("z", 3) == ([4], True)
+
+
 def test_a_floor_of_an_earlier_time_is_known_after_a_restart() -> None:
     writer = Writer()
     writer.log.raise_floor("a", 7)
-    assert writer.sequences_after("a", 6) == ([], True)  # nothing newer was seen
-    writer.all = [writer.store("b", NOTHING)] * 8
-    writer.store("a", Retention())
-    assert writer.sequences_after("a", 6) == ([9], False)
-    assert writer.sequences_after("a", 7) == ([9], True)
+    assert writer.sequences_after("a", 6) == ([], False)
+    assert writer.sequences_after("a", 7) == ([], True)
 
 
 ROOM = st.sampled_from(["a", "a/b", "a/c", "b"])

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from gateway.core.errors import BadMessage, ReadOnly, ShuttingDown, TidegateError, UpstreamTimeout
 from gateway.core.limits import Limits
+from gateway.core.publishing import Sending
 from gateway.core.topics import filter_matches
 from tests.unit.conftest import ROUTES, ListSink, World, make_world
 
@@ -43,7 +44,7 @@ def test_a_subscription_holds_from_the_next_message_on_and_ends_at_once(world: W
     (session, sink, _), (other, heard_by_other, _) = world.join(), world.join()
     world.subscribe(other, "chat/x")
     for number in range(6):
-        world.namespace.publish("chat/x", number, lambda _: None)
+        world.namespace.publish(Sending("chat/x", number), lambda _: None)
         if number == 1:
             world.subscribe(session, room)
         if number == 3:
@@ -127,7 +128,7 @@ def test_a_bad_payload_is_counted_and_harms_nothing(world: World, caplog: pytest
 
 def test_a_browsers_data_goes_to_the_device_with_the_routes_quality_of_service(world: World) -> None:
     answers: list[TidegateError | None] = []
-    world.namespace.publish("devices/fan-4/commands", {"on": True}, answers.append)
+    world.namespace.publish(Sending("devices/fan-4/commands", {"on": True}), answers.append)
     assert world.upstream.published == [("commands/fan-4", b'{"on":true}', 1, True)]
     assert answers == [None]
 
@@ -136,7 +137,7 @@ def test_all_routes_of_a_room_are_served_and_answered_once_with_the_error() -> N
     world = make_world(routes=ROUTES)
     world.upstream.error = UpstreamTimeout("late")
     answers: list[TidegateError | None] = []
-    world.namespace.publish("devices/fan-4/commands", "on", answers.append)
+    world.namespace.publish(Sending("devices/fan-4/commands", "on"), answers.append)
     assert [topic for topic, *_ in world.upstream.published] == ["commands/fan-4", "copies/fan-4"]
     assert answers == [world.upstream.error]
 
@@ -144,19 +145,19 @@ def test_all_routes_of_a_room_are_served_and_answered_once_with_the_error() -> N
 def test_nothing_is_sent_if_one_of_several_routes_cant_take_the_data() -> None:
     world = make_world(routes=ROUTES)
     with pytest.raises(BadMessage):
-        world.namespace.publish("devices/fan-4/commands", {"on": True}, lambda _: None)
+        world.namespace.publish(Sending("devices/fan-4/commands", {"on": True}), lambda _: None)
     assert world.upstream.published == []
 
 
 def test_a_browser_cant_write_where_devices_do(world: World) -> None:
     with pytest.raises(ReadOnly):
-        world.namespace.publish("sites/oslo/fan-4/power", 1, lambda _: None)
+        world.namespace.publish(Sending("sites/oslo/fan-4/power", 1), lambda _: None)
 
 
 def test_a_room_without_a_route_is_between_browsers(world: World) -> None:
     session, sink, _ = world.join()
     world.subscribe(session, "chat/hall")
-    world.namespace.publish("chat/hall", "hi", lambda _: None, sender="s1")
+    world.namespace.publish(Sending("chat/hall", "hi", sender="s1"), lambda _: None)
     (sent,) = messages(sink)
     assert (sent["data"], sent["from"]) == ("hi", {"session": "s1"})
     assert "topic" not in sent
@@ -165,7 +166,7 @@ def test_a_room_without_a_route_is_between_browsers(world: World) -> None:
 @pytest.mark.parametrize("room", ["", "a/+", "#", "a//b", "$SYS/x"])
 def test_publishing_needs_one_room(world: World, room: str) -> None:
     with pytest.raises(BadMessage, match="room: "):
-        world.namespace.publish(room, 1, lambda _: None)
+        world.namespace.publish(Sending(room, 1), lambda _: None)
 
 
 def test_a_session_that_ends_leaves_nothing_behind(world: World) -> None:
@@ -174,7 +175,7 @@ def test_a_session_that_ends_leaves_nothing_behind(world: World) -> None:
         world.subscribe(session, room)
     session.end(ShuttingDown("going"))
     session.end(ShuttingDown("twice"))
-    world.namespace.publish("a/b", 1, lambda _: None)
+    world.namespace.publish(Sending("a/b", 1), lambda _: None)
     bye = sink.take()[-1]
     assert bye == {"type": "bye", "code": "shutting_down", "reason": "going", "retry": True}
     assert sink.closed == (1012, "shutting_down")
@@ -209,7 +210,7 @@ def test_everyone_gets_what_they_are_subscribed_to_once_and_in_order(steps: list
     for number, (what, who, room) in enumerate(steps):
         session, _, _ = people[who]
         if what == "publish":
-            world.namespace.publish(room, number, lambda _: None)
+            world.namespace.publish(Sending(room, number), lambda _: None)
             for filters, given_ in zip(wanted, expected, strict=True):
                 if any(filter_matches(wish, room) for wish in filters):
                     given_.append(number)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from gateway.core import recovery as recoveries
 from gateway.core.limits import Limits
 from gateway.core.message import Cursor
+from gateway.core.publishing import Sending
 from gateway.core.retention import Retention, RoomRule
 from gateway.core.session import Session
 from gateway.core.topics import filter_matches
@@ -21,7 +22,7 @@ HISTORY = [RoomRule("kept/#", Retention(messages=1000)), RoomRule("short/#", Ret
 
 def publish(world: World, room: str, *data: object, **more: Any) -> None:
     for each in data:
-        world.namespace.publish(room, each, lambda _: None, **more)
+        world.namespace.publish(Sending(room, each, **more), lambda _: None)
 
 
 def told(sink: ListSink) -> list[object]:

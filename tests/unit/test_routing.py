@@ -101,6 +101,32 @@ def test_subscriptions_name_each_filter_with_its_highest_quality_of_service() ->
     assert table.subscriptions("embedded") == {"s/+/+": 1, "z/#": 2}
 
 
+def test_subscriptions_name_where_devices_answer() -> None:
+    spec = RouteSpec("c/{x}", "to/{x}", Direction.TO_DEVICE, qos=1, reply="c/{x}/reply", upstream="north")
+    table = RoutingTable([spec], ["north", "south"])
+    assert table.subscriptions("north") == {"c/+/reply": 1}
+    assert table.subscriptions("south") == {}
+    assert table.is_reply_topic("north", "c/1/reply")
+    assert not table.is_reply_topic("south", "c/1/reply")
+    assert not table.is_reply_topic("north", "c/1")
+
+
+def test_a_gateways_response_topics_cant_be_reached_whatever_matches() -> None:
+    table = RoutingTable([RouteSpec("{all...}", "all/{all...}", Direction.BOTH)], ["embedded"])
+    assert table.rooms_for("embedded", "tidegate/replies/1") == ()
+    assert table.topics_for("all/tidegate/replies/1") == ()
+    assert table.rooms_for("embedded", "tidegate/status") != ()
+    assert table.topics_for("all/tidegate/repliesx") != ()
+
+
+def test_a_response_topic_is_needed_for_routes_to_devices_that_name_none() -> None:
+    out = RouteSpec("c/{x}", "d/{x}", Direction.TO_DEVICE, upstream="north")
+    named = RouteSpec("e/{x}", "f/{x}", Direction.TO_DEVICE, upstream="south", reply="g/{x}")
+    table = RoutingTable([out, named, RouteSpec("s/{x}", "s/{x}")], ["north", "south"])
+    assert table.needs_response_topic("north")
+    assert not table.needs_response_topic("south")
+
+
 def problems_of(*routes: RouteSpec, upstreams: tuple[str, ...] = ("embedded",)) -> tuple[RouteProblem, ...]:
     with pytest.raises(RoutingError) as refused:
         RoutingTable(routes, upstreams)
@@ -125,6 +151,14 @@ def problems_of(*routes: RouteSpec, upstreams: tuple[str, ...] = ("embedded",)) 
         (RouteSpec("a/{x}", "$b/{x}"), "room", "starts with $"),
         (RouteSpec("$share/g/{x}", "b/{x}"), "topic", "shared subscription"),
         (RouteSpec("a/{x}", "b/{x}", upstream="plant"), "upstream", "expected embedded"),
+        (RouteSpec("tidegate/replies/{x}", "b/{x}"), "topic", "the gateway's own"),
+        (RouteSpec("a/{x}", "b/{x}", reply="c/{x}"), "reply", "expected it beside `direction: to_device`"),
+        (RouteSpec("a", "b/{x}", Direction.TO_DEVICE, reply="c/{y}"), "reply", "only captures that it has ({x})"),
+        (RouteSpec("a", "b/{x...}", Direction.TO_DEVICE, reply="c/{x}"), "reply", "on both"),
+        (RouteSpec("a", "b", Direction.TO_DEVICE, reply="c/+"), "reply", "expected a capture"),
+        (RouteSpec("a", "b", Direction.TO_DEVICE, reply="$share/g/x"), "reply", "shared subscription"),
+        (RouteSpec("a", "b", Direction.TO_DEVICE, reply="tidegate/replies/1"), "reply", "the gateway's own"),
+        (RouteSpec("a/{x}", "b/{x}", Direction.BOTH, reply="a/{x}"), "reply", "this route's own topic"),
     ],
 )
 def test_a_route_is_refused_with_key_and_what_was_expected(spec: RouteSpec, key: str, expected: str) -> None:
@@ -182,6 +216,18 @@ def test_what_doesnt_come_back_into_the_same_room_is_no_loop(out: tuple[str, str
 
 def test_both_directions_in_one_route_are_no_loop() -> None:
     RoutingTable([RouteSpec("a/{x}", "b/{x}", Direction.BOTH)], ["embedded"])
+
+
+def test_a_reply_is_no_loop() -> None:
+    out = RouteSpec("c/{x}", "d/{x}", Direction.TO_DEVICE, reply="c/{x}/reply")
+    RoutingTable([out, RouteSpec("c/{x}/reply", "d/{x}")], ["embedded"])
+
+
+def test_a_reply_that_browsers_could_write_by_another_route_is_refused() -> None:
+    out = RouteSpec("c/{x}", "d/{x}", Direction.TO_DEVICE, reply="c/{x}/reply")
+    (problem,) = problems_of(RouteSpec("c/{x}/{verb}", "e/{x}/{verb}", Direction.BOTH), out)
+    assert (problem.index, problem.key, problem.other_index) == (1, "reply", 0)
+    assert "where browsers publish" in problem.message
 
 
 def test_a_loop_needs_the_same_upstream() -> None:

@@ -8,10 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core import pacing
-from gateway.core.engine import Publication
 from gateway.core.errors import BadMessage
 from gateway.core.message import Message
-from gateway.core.payload import Payload
 from gateway.core.routes import RouteSpec
 from gateway.core.sample import MAXIMUM_FIELDS, Keep, Sample, Values, read_sample
 from tests.unit.conftest import World, make_world
@@ -142,20 +140,6 @@ def test_taking_a_retained_message_back_reaches_the_log_of_a_sampled_route() -> 
     world.device("t/a", b"")
     world.clock.advance(1)
     assert world.last("#") == []
-
-
-def test_whoever_published_is_told_what_became_of_it() -> None:
-    world = paced()
-    outcomes: list[object] = []
-    route = world.namespace.routing.routes[0]
-    for data in (b"1", b"2", b"3"):
-        publication = Publication("r/a", Payload(data), topic="t/a")
-        world.namespace.paces.publish(
-            route, publication, lambda outcome: outcomes.append(getattr(outcome, "data", outcome))
-        )
-    assert outcomes == [b"1", None]
-    world.clock.advance(1)
-    assert outcomes == [b"1", None, b"3"]
 
 
 def test_what_is_held_goes_out_when_the_gateway_ends() -> None:

@@ -54,7 +54,7 @@ def test_request_is_read(text: str, expected: wire.Request) -> None:
         ("", "expected a JSON object"),
         ("[]", "expected a JSON object such as"),
         ("{", "expected a JSON object"),
-        ("{}", 'type: expected "subscribe", "unsubscribe", "publish", "bandwidth" or "ping", found null'),
+        ("{}", 'type: expected "subscribe", "unsubscribe", "publish", "request", "bandwidth" or "ping", found null'),
         ('{"type":"subscrib"}', 'did you mean "subscribe"?'),
         ('{"type":["ping"]}', "found a list"),
         ('{"type":"subscribe"}', "room: expected a string, found null"),

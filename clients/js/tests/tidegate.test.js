@@ -275,6 +275,76 @@ test("publish resolves on ack and rejects with the gateway's error", async (t) =
   });
 });
 
+test("request resolves with the device's answer and rejects with the gateway's error", async (t) => {
+  const gate = start(t);
+  await assert.rejects(gate.request("a", 1), { code: "disconnected" });
+  const [socket] = FakeSocket.all;
+  socket.welcome();
+  const asked = [gate.request("a", { x: 1 }, { timeoutSeconds: 3 }), gate.request("b", 2), gate.request("c", 3)];
+  const [first, second, third] = socket.sent;
+  assert.deepEqual(first, { type: "request", room: "a", data: { x: 1 }, timeout_seconds: 3, id: first.id });
+  assert.deepEqual(second, { type: "request", room: "b", data: 2, id: second.id });
+  socket.say({ type: "error", id: third.id, code: "request_timeout", message: "late" });
+  socket.say({ type: "reply", id: second.id, data: "AAE=", binary: true });
+  socket.say({ type: "reply", id: first.id, data: { on: true } });
+  assert.deepEqual(await asked[0], { data: { on: true } });
+  assert.deepEqual(await asked[1], { data: "AAE=", binary: true });
+  await assert.rejects(asked[2], { code: "request_timeout" });
+});
+
+test("a request is given up only some time after the device's time is over", async (t) => {
+  const gate = start(t);
+  const [socket] = FakeSocket.all;
+  socket.welcome();
+  const long = gate.request("a", 1, { timeoutSeconds: 30 });
+  const usual = gate.request("b", 1);
+  t.clock.tick(19_999);
+  socket.say({ type: "reply", id: socket.sent[1].id, data: 1 });
+  assert.deepEqual(await usual, { data: 1 });
+  t.clock.tick(20_001);
+  await assert.rejects(long, { code: "timeout" });
+});
+
+test("after the end nothing is asked", async (t) => {
+  const gate = start(t);
+  gate.close();
+  await assert.rejects(gate.request("a", 1), { code: "closed" });
+});
+
+test("publish takes a key, by which the same may be sent again", async (t) => {
+  const gate = start(t);
+  const [socket] = FakeSocket.all;
+  socket.welcome();
+  for (const key of ["k-1", undefined]) {
+    const taken = gate.publish("a", 1, { key });
+    assert.equal(socket.sent.at(-1).key, key);
+    socket.say({ type: "ack", id: socket.sent.at(-1).id });
+    await taken;
+  }
+});
+
+test("it tells which of the gateway's brokers are away and back, once each", (t) => {
+  const gate = start(t);
+  const told = [];
+  gate.addEventListener("upstream", ({ detail }) => told.push(`${detail.name} ${detail.state}`));
+  FakeSocket.all[0].welcome();
+  for (const state of ["up", "down", "down", "up"]) FakeSocket.all[0].say({ type: "upstream", name: "plant", state });
+  assert.deepEqual(told, ["plant down", "plant up"]);
+});
+
+test("what came back while it was disconnected is told after the next welcome", (t) => {
+  const gate = start(t);
+  const told = [];
+  gate.addEventListener("upstream", ({ detail }) => told.push(`${detail.name} ${detail.state}`));
+  FakeSocket.all[0].welcome();
+  for (const name of ["north", "south"]) FakeSocket.all[0].say({ type: "upstream", name, state: "down" });
+  FakeSocket.all[0].drop();
+  t.clock.tick(500);
+  FakeSocket.all[1].welcome();
+  FakeSocket.all[1].say({ type: "upstream", name: "south", state: "down" });
+  assert.deepEqual(told, ["north down", "south down", "north up", "south up", "south down"]);
+});
+
 test("what is unanswered when the connection is lost is rejected", async (t) => {
   const gate = start(t);
   FakeSocket.all[0].welcome();
@@ -409,6 +479,25 @@ test("over SSE an error that the gateway tells of is no lost connection", (t) =>
   assert.deepEqual([gate.state, source.isClosed], ["open", false]);
 });
 
+test("over SSE it tells of brokers too, and sends a key as a header", async (t) => {
+  const requests = [];
+  const fetch = async (url, request) => {
+    requests.push(request.headers["idempotency-key"]);
+    return { ok: true, json: async () => ({ type: "ack" }) };
+  };
+  const gate = startStream(t, { fetch });
+  const told = [];
+  gate.addEventListener("upstream", ({ detail }) => told.push(detail));
+  gate.subscribe("a", () => {});
+  t.clock.tick(0);
+  FakeSource.all[0].say({ type: "welcome" });
+  FakeSource.all[0].say({ type: "upstream", name: "plant", state: "down" });
+  assert.deepEqual(told, [{ name: "plant", state: "down" }]);
+  await gate.publish("a", 1, { key: "k-1" });
+  await gate.publish("a", 1);
+  assert.deepEqual(requests, ["k-1", undefined]);
+});
+
 test("over SSE too it stays away when the gateway says so", (t) => {
   const gate = startStream(t);
   gate.subscribe("a", () => {});
@@ -440,6 +529,29 @@ test("over SSE one who only publishes needs no stream", async (t) => {
   assert.equal(gate.state, "open");
   await gate.publish("a", 1);
   assert.equal(FakeSource.all.length, 0);
+});
+
+test("over SSE a request goes by POST", async (t) => {
+  const requests = [];
+  const answers = [
+    { ok: true, json: async () => ({ type: "reply", room: "a/x", data: 7 }) },
+    { ok: true, json: async () => ({ type: "reply", room: "b", data: "AA==", binary: true }) },
+    { ok: false, json: async () => ({ code: "request_timeout", detail: "late" }) },
+  ];
+  const fetch = async (url, request) => {
+    requests.push([url, request.method, request.body]);
+    return answers.shift();
+  };
+  const gate = startStream(t, { fetch });
+  t.clock.tick(0);
+  assert.deepEqual(await gate.request("a/x", { on: true }, { timeoutSeconds: 2.5 }), { data: 7 });
+  assert.deepEqual(await gate.request("b", 1), { data: "AA==", binary: true });
+  await assert.rejects(gate.request("c", 1), { code: "request_timeout", message: "late" });
+  assert.deepEqual(requests, [
+    ["http://gate.example:8080/request?room=a%2Fx&timeout_seconds=2.5", "POST", '{"on":true}'],
+    ["http://gate.example:8080/request?room=b", "POST", "1"],
+    ["http://gate.example:8080/request?room=c", "POST", "1"],
+  ]);
 });
 
 test("over SSE an answer that isn't the gateway's is an error with a code", async (t) => {

@@ -1,0 +1,101 @@
+"""paho's client, with acknowledgement by hand for both QoS 1 and 2, and a keep-alive that notices within its time.
+
+paho's own manual acknowledgement covers QoS 1 only: it answers a QoS 2 PUBLISH with PUBREC before anybody has the
+message, keeps it in memory until PUBREL, and so loses it with the connection. Here a message is handed on at PUBLISH
+(MQTT 3.1.1 §4.3.3, method B), PUBREC is sent when it is stored, and PUBREL is always answered.
+"""
+
+import math
+import time
+from typing import Final
+
+import paho.mqtt.client as paho
+from paho.mqtt.enums import MQTTErrorCode, _ConnectionState
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+
+from bridges.mqtt_acknowledgements import Acknowledgements, TooManyUnacknowledged
+
+__all__ = ["PahoClient"]
+
+FAILURE: Final = 0x80
+"""From here on reason codes are failures (MQTT 5 §2.4)."""
+
+
+class PahoClient(paho.Client):
+    """What aiomqtt drives; it has no constructor of its own, since aiomqtt makes its client itself."""
+
+    acknowledgements: Acknowledgements
+
+    def acknowledge(self, packet_id: int, qos: int) -> None:
+        """Send PUBACK or PUBREC."""
+        if qos == 1:
+            self._send_puback(packet_id)
+        else:
+            super()._send_pubrec(packet_id)
+
+    def release(self, packet_id: int) -> None:
+        """Send PUBREL for a message of an earlier connection."""
+        self._send_pubrel(packet_id)
+
+    def fail(self, reason: MQTTErrorCode) -> None:
+        """End the connection without waiting for the broker; nothing happens if it has ended."""
+        if self._sock is not None:
+            self._loop_rc_handle(reason)
+
+    def _send_pubrec(self, mid: int) -> MQTTErrorCode:  # noqa: ARG002 - paho would send it at once
+        return MQTTErrorCode.MQTT_ERR_SUCCESS
+
+    def _handle_publish(self) -> MQTTErrorCode:
+        try:
+            result = super()._handle_publish()
+            while self._in_messages:  # where paho has put a QoS 2 message to wait for its PUBREL
+                self._handle_on_message(self._in_messages.popitem(last=False)[1])
+        except TooManyUnacknowledged:
+            return MQTTErrorCode.MQTT_ERR_PROTOCOL
+        return result
+
+    def _handle_pubrel(self) -> MQTTErrorCode:
+        packet_id = int.from_bytes(self._in_packet["packet"][:2], "big")
+        result = super()._handle_pubrel()  # reads it; knows of no such message, and answers nothing
+        if result == MQTTErrorCode.MQTT_ERR_SUCCESS:
+            self.acknowledgements.released(packet_id)
+            result = self._send_pubcomp(packet_id)
+        return result
+
+    def _handle_pubrec(self) -> MQTTErrorCode:
+        """A PUBREC may refuse the message (MQTT 5 §3.5.2.1); then there is no PUBREL."""
+        packet = self._in_packet["packet"]
+        if self._protocol == paho.MQTTv5 and len(packet) > 2 and packet[2] >= FAILURE:
+            packet_id = int.from_bytes(packet[:2], "big")
+            if packet_id in self._out_messages:
+                reason = ReasonCode(PacketTypes.PUBREC, identifier=packet[2])
+                return self._do_on_publish(packet_id, reason, Properties(PacketTypes.PUBREC))  # type: ignore[no-untyped-call]
+        return super()._handle_pubrec()
+
+    def _handle_pingresp(self) -> MQTTErrorCode:
+        result = super()._handle_pingresp()
+        self.acknowledgements.answered()
+        return result
+
+    def _check_keepalive(self) -> None:
+        """Ping after half the keep-alive, and give the broker the other half to show life.
+
+        paho's own check takes twice the keep-alive. Called each second; so it also asks what became of PUBACKs.
+        """
+        if self._state != _ConnectionState.MQTT_CS_CONNECTED or self._sock is None:
+            super()._check_keepalive()
+            return
+        now = time.monotonic()
+        patience_seconds = self._keepalive / 2 or math.inf
+        if self._ping_t:
+            if now - max(self._ping_t, self._last_bytes_received) >= patience_seconds:
+                self.fail(MQTTErrorCode.MQTT_ERR_KEEPALIVE)
+                self._ping_t = 0
+        elif (
+            self.acknowledgements.unconfirmed
+            or now - min(self._last_msg_out, self._last_bytes_received) >= patience_seconds
+        ):
+            self._send_pingreq()
+            self.acknowledgements.asked()

@@ -1,0 +1,127 @@
+"""From a client's data to the devices that a room is routed to, or, if it has no route, into the room itself."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gateway.core.clock import Clock
+from gateway.core.counters import Counters
+from gateway.core.engine import Engine, Publication
+from gateway.core.errors import BadMessage, ReadOnly, TidegateError, UpstreamTimeout, UpstreamUnavailable
+from gateway.core.idempotency import Idempotency
+from gateway.core.message import EVERYONE, Audience
+from gateway.core.payload import Payload, digest, encode, to_json
+from gateway.core.retention import NOTHING, RoomRules
+from gateway.core.routes import PayloadKind, Route
+from gateway.core.routing import RoutingTable
+from gateway.core.topics import InvalidName, check_name
+from gateway.core.upstream import Done, Upstream
+
+__all__ = ["Publishing", "Sending"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sending:
+    """What a client wants to send."""
+
+    room: str
+    data: Any
+    binary: bool = False
+    """`data` is base64."""
+    sender: str | None = None
+    """The session that sends it, if it is one."""
+    audience: Audience = EVERYONE
+    volatile: bool = False
+    key: str | None = None
+    """What is sent again under the same key goes out once."""
+
+
+class Publishing:
+    """The way of clients' messages out of one namespace, or into its rooms."""
+
+    def __init__(
+        self, routing: RoutingTable, rules: RoomRules, engine: Engine, clock: Clock, counters: Counters
+    ) -> None:
+        self._routing = routing
+        self._rules = rules
+        self._engine = engine
+        self._keys = Idempotency(clock, counters)
+        self._upstreams: Mapping[str, Upstream] = {}
+
+    def connect(self, upstreams: Mapping[str, Upstream]) -> None:
+        """Say how to reach devices, by the upstreams' names."""
+        self._upstreams = upstreams
+
+    def publish(self, sending: Sending, done: Done) -> None:
+        """Send; `done` is called once, when all of that is done. What was sent under the same key isn't sent again.
+
+        Raises:
+            BadMessage: that is no room, the data isn't what the route says, or the key was used for other data. Nothing
+                was sent.
+            ReadOnly: only devices write into this room.
+            RateLimited: too many wait for the same key.
+        """
+        if sending.key is None:
+            self._send(sending, done)
+            return
+        fingerprint = digest(sending.data, binary=sending.binary)
+        self._keys.once(sending.room, sending.key, fingerprint, lambda done: self._send(sending, done), done)
+
+    def _send(self, sending: Sending, done: Done) -> None:
+        try:
+            check_name(sending.room)
+        except InvalidName as error:
+            raise BadMessage(f"room: {error}") from None
+        matches = self._routing.topics_for(sending.room)
+        if matches:
+            self._send_to_devices(sending, matches, done)
+        elif self._routing.is_written_by_devices(sending.room):
+            raise ReadOnly(f"only devices write into {sending.room!r}: no route leads from it to a device")
+        else:
+            self._send_to_room(sending, done)
+
+    def _send_to_devices(self, sending: Sending, matches: tuple[tuple[Route, str], ...], done: Done) -> None:
+        if sending.volatile or sending.audience != EVERYONE:
+            raise BadMessage(
+                f"to, echo, volatile: expected only in rooms without a route; {sending.room!r} leads to a device"
+            )
+        payloads = [encode(route.spec.payload, sending.data, binary=sending.binary) for route, _ in matches]
+        collected = _Collected(len(matches), done)
+        for (route, topic), payload in zip(matches, payloads, strict=True):
+            upstream = self._upstreams[route.upstreams[0]]
+            upstream.publish(topic, payload, route.spec.qos, route.spec.retain, collected.one)
+
+    def _send_to_room(self, sending: Sending, done: Done) -> None:
+        if sending.binary:
+            encode(PayloadKind.BYTES, sending.data, binary=True)
+        rule = self._rules.of(sending.room)
+        publication = Publication(
+            sending.room,
+            Payload(to_json(sending.data), sending.binary),
+            NOTHING if rule is None else rule.retention,
+            sender=sending.sender,
+            audience=sending.audience,
+            volatile=sending.volatile,
+        )
+        self._engine.publish([publication], done)
+
+
+@dataclass(slots=True)
+class _Collected:
+    """Calls `done` once, after so many calls of `one`: with the first error that came, if any."""
+
+    waiting: int
+    done: Done
+    error: TidegateError | None = None
+    sent: bool = False
+    """Whether any was, or may have been."""
+
+    def one(self, error: TidegateError | None) -> None:
+        self.error = self.error or error
+        self.sent = self.sent or not isinstance(error, UpstreamUnavailable)
+        self.waiting -= 1
+        if self.waiting:
+            return
+        if self.sent and isinstance(self.error, UpstreamUnavailable):
+            self.error = UpstreamTimeout(f"only some of the devices can have it: {self.error.message}")
+        self.done(self.error)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from gateway.core import recovery as recoveries
 from gateway.core import sampling as samplings
+from gateway.core.engine import Wanted
 from gateway.core.message import Audience, Cursor
 from gateway.core.retention import Retention, RoomRule
 from gateway.core.sample import Keep, Sample, read_sample
@@ -477,3 +478,15 @@ def test_the_last_value_always_comes_and_nothing_twice_whatever_happens(
                 assert heard == numbers
         else:
             assert heard == []
+
+
+def test_an_engine_gives_the_newest_of_each_topic_to_who_wants_no_more(world: World) -> None:
+    publish(world, "kept/a", 1, 2)
+    publish(world, "kept/b", 3)
+    found: list[list[int]] = []
+    wanted = {"kept/#": Wanted(0, 0, latest=True, rank=1.0)}
+    for finer in ({}, {"kept/b": Wanted(0, 3)}):
+        world.namespace.engine.read(
+            {**wanted, **finer}, 10, lambda reading: found.append([message.sequence for message in reading.messages])
+        )
+    assert found == [[2, 3], [2]]

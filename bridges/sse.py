@@ -6,6 +6,7 @@ object as over WebSocket.
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import parse_qs
 
@@ -17,9 +18,10 @@ from gateway.core.message import Cursor
 from gateway.core.namespace import Namespace
 from gateway.core.presence_wire import read_member_query
 from gateway.core.problem import problem
+from gateway.core.sample import Sample, read_sample
 from gateway.core.session import Session
 from gateway.core.sink import CLOSE_GRACE_SECONDS, BufferSink, Sink, Transport, TransportSink
-from gateway.core.wire import Subscribe, read_cursor
+from gateway.core.wire import Subscribe, read_bandwidth, read_cursor
 
 __all__ = ["SseBridge", "chunk", "event"]
 
@@ -49,6 +51,16 @@ def _chunked(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What a stream's address asks for."""
+
+    requests: Sequence[Subscribe]
+    """The finest first, since that holds where they overlap."""
+    bytes_per_second: float | None
+    member: str | None
+
+
 class SseBridge:
     """The ASGI application behind `/sse`."""
 
@@ -67,26 +79,26 @@ class SseBridge:
         try:
             if scope["method"] != "GET":
                 raise MethodNotAllowed(f"{scope['method']} is not served here: expected GET", allowed=["GET"])
-            query = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)
-            requests, member = self._requests_of(scope, query)
+            asked = self._asked(scope)
             with self._admission.connection(Caller.of(scope)):
                 await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
                 transport: Transport | None = (scope.get("extensions") or {}).get("tidegate")
                 if transport is not None:
-                    await self._serve(transport, requests, member, receive)
+                    await self._serve(transport, asked, receive)
                 else:
-                    await self._serve_buffered(requests, member, receive, send)
+                    await self._serve_buffered(asked, receive, send)
         except TidegateError as error:
             status, headers, body = problem(error)
             await send({"type": "http.response.start", "status": status, "headers": headers})
             await send({"type": "http.response.body", "body": body})
 
-    def _requests_of(self, scope: Any, query: dict[str, list[str]]) -> tuple[list[Subscribe], str | None]:
+    def _asked(self, scope: Any) -> _Asked:
         """What the stream is to be subscribed to, from where on, and what its client calls itself.
 
         A browser that comes back by itself says where it was, in `Last-Event-ID`. Who can't set headers says it by
         `since`: one for all rooms, or one for each, empty for a room that is new.
         """
+        query = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)
         rooms, places = query.get("room", []), query.get("since", [])
         seen = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"last-event-id"), "")
         if seen:
@@ -97,40 +109,41 @@ class SseBridge:
             if len(places) not in (0, 1, len(rooms)):
                 raise BadMessage(f"since: expected one, or one for each of {len(rooms)} rooms, found {len(places)}")
             self._namespace.check_rooms(rooms)
-            member = read_member_query(query)
-            groups: dict[Cursor | None, list[str]] = {}
-            for room, place in zip(rooms, _for_each(places, rooms), strict=True):
-                groups.setdefault(read_cursor("since", place or None), []).append(room)
-        return [Subscribe(None, tuple(dict.fromkeys(group)), since) for since, group in groups.items()], member
+            groups: dict[tuple[Cursor | None, Sample | None], list[str]] = {}
+            for room, place, sample in zip(rooms, _for_each(places, rooms), _samples_of(query, rooms), strict=True):
+                groups.setdefault((read_cursor("since", place or None), sample), []).append(room)
+            requests = [Subscribe(None, tuple(dict.fromkeys(group)), *how) for how, group in groups.items()]
+            requests.sort(key=lambda request: 0.0 if request.sample is None else request.sample.rank)
+            return _Asked(requests, _bandwidth_of(query), read_member_query(query))
 
-    async def _serve(
-        self, transport: Transport, requests: Sequence[Subscribe], member: str | None, receive: Any
-    ) -> None:
+    async def _serve(self, transport: Transport, asked: _Asked, receive: Any) -> None:
         sink = TransportSink(transport, chunk)
-        session = self._namespace.open("sse", sink, member=member)
+        session = self._namespace.open("sse", sink, member=asked.member)
         transport.watch(self._namespace.limits.write_buffer_bytes, session)
         sink.write(_chunked(b"retry: %d\n" % RETRY_MILLISECONDS))
-        await self._stream(session, _chunked(b":\n"), requests, receive)
+        await self._stream(session, _chunked(b":\n"), asked, receive)
 
-    async def _serve_buffered(self, requests: Sequence[Subscribe], member: str | None, receive: Any, send: Any) -> None:
+    async def _serve_buffered(self, asked: _Asked, receive: Any, send: Any) -> None:
         sink = BufferSink(event, self._namespace.limits.write_buffer_bytes)
-        session = self._namespace.open("sse", sink, member=member)
+        session = self._namespace.open("sse", sink, member=asked.member)
         sink.watch(session)
         sink.write(b"retry: %d\n" % RETRY_MILLISECONDS)
         try:
             async with asyncio.TaskGroup() as tasks:
                 sender = tasks.create_task(_send_from(sink, send))
-                await self._stream(session, b":\n", requests, receive)
+                await self._stream(session, b":\n", asked, receive)
                 sender.cancel()
         except* TimeoutError:
             pass  # it doesn't read; the server ends the connection as this returns
 
-    async def _stream(self, session: Session, heartbeat: bytes, requests: Sequence[Subscribe], receive: Any) -> None:
+    async def _stream(self, session: Session, heartbeat: bytes, asked: _Asked, receive: Any) -> None:
         conversation = Conversation(session, self._namespace, self._counters)
+        if asked.bytes_per_second is not None:
+            self._namespace.recovery.limit_bandwidth(session, asked.bytes_per_second)
         self._sinks[session.sink] = heartbeat
         try:
             conversation.greet(self._heartbeat_seconds)
-            for request in requests:
+            for request in asked.requests:
                 self._namespace.subscribe(session, request)
             while (await receive())["type"] != "http.disconnect":
                 pass
@@ -144,6 +157,33 @@ class SseBridge:
             await asyncio.sleep(self._heartbeat_seconds)
             for sink, heartbeat in tuple(self._sinks.items()):
                 sink.write(heartbeat)
+
+
+def _samples_of(query: dict[str, list[str]], rooms: list[str]) -> list[Sample | None]:
+    """How each room is to be sampled: `sample` and `sample_keep` are one for all, or one for each, empty for none."""
+    seconds, keeps = query.get("sample", []), query.get("sample_keep", [])
+    for name, given in (("sample", seconds), ("sample_keep", keeps)):
+        if len(given) not in (0, 1, len(rooms)):
+            raise BadMessage(f"{name}: expected one, or one for each of {len(rooms)} rooms, found {len(given)}")
+    if any(keeps) and not any(seconds):
+        raise BadMessage("sample: expected a number of seconds beside sample_keep, as in sample=0.5&sample_keep=mean")
+    pairs = zip(_for_each(seconds, rooms), _for_each(keeps, rooms), strict=True)
+    return [
+        read_sample({"seconds": _number("sample", text), "keep": keep or "last"}) if text else None
+        for text, keep in pairs
+    ]
+
+
+def _bandwidth_of(query: dict[str, list[str]]) -> float | None:
+    (text,) = query.get("bytes_per_second", [""])[-1:]
+    return read_bandwidth(_number("bytes_per_second", text)) if text else None
+
+
+def _number(name: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise BadMessage(f"{name}: expected a number, found {text[:20]!r}") from None
 
 
 def _for_each(places: list[str], rooms: list[str]) -> list[str]:

@@ -148,6 +148,7 @@ class Gateway:
         self.health.draining = True
         for namespace in self.namespaces.values():
             namespace.attendance.close()
+            namespace.paces.flush()
             for session in tuple(namespace.sessions.values()):
                 try:
                     session.end(ShuttingDown("the gateway is shutting down"))

@@ -41,6 +41,11 @@ SIZES: Final[tuple[tuple[str, str, Callable[[Namespace], int]], ...]] = (
     ("tidegate_history_messages", "Messages of history kept", attrgetter("engine.holdings.messages")),
     ("tidegate_log_bytes", "About what both take of memory", attrgetter("engine.holdings.size_bytes")),
     ("tidegate_requests", "Requests to devices under way", lambda namespace: len(namespace.requests)),
+    (
+        "tidegate_throttled_sessions",
+        "Clients that have been sent all they may be for now",
+        attrgetter("recovery.throttled"),
+    ),
     ("tidegate_lagging_sessions", "Clients that don't read", lambda namespace: len(namespace.recovery)),
 )
 """What each namespace holds: name, meaning, and how much it is."""

@@ -11,6 +11,8 @@ export interface Options {
   transport?: "websocket" | "sse";
   /** What this client calls itself in rooms with presence, so that after a reload it is the same member. */
   member?: string;
+  /** How many bytes a second to be sent at most; beyond, only the newest message of each topic comes. */
+  bytesPerSecond?: number;
   /** What to use instead of the platform's own, outside browsers and in tests. */
   WebSocket?: new (url: string, protocol: string) => WebSocket;
   EventSource?: new (url: string) => EventSource;
@@ -30,6 +32,14 @@ export interface Message {
   from?: { session: string };
   retained?: boolean;
   binary?: boolean;
+}
+
+/** At most one message of each room and topic in so many seconds; the last one always comes. */
+export interface Sample {
+  /** From 0.01 to 3600. */
+  seconds: number;
+  /** What is made of the values of the period; mean, min and max are of numbers and of the numbers in objects. */
+  keep?: "last" | "mean" | "min" | "max";
 }
 
 /** What a device answered. */
@@ -106,8 +116,15 @@ export interface Gate extends EventTarget {
     callback: EventListenerOrEventListenerObject | null,
     options?: boolean | AddEventListenerOptions,
   ): void;
-  /** `last` says that the message is a last value, told on subscribing. */
-  subscribe(room: string, callback: (message: Message, about: { last: boolean }) => void): Subscription;
+  /**
+   * `last` says that the message is a last value, told on subscribing. Of several subscriptions to one room the finest
+   * sampling holds for all.
+   */
+  subscribe(
+    room: string,
+    callback: (message: Message, about: { last: boolean }) => void,
+    options?: { sample?: Sample | null },
+  ): Subscription;
   /** What is published again with the same `key` (1 to 64 characters), room and data is sent to devices at most once. */
   publish(room: string, data: unknown, options?: { key?: string }): Promise<void>;
   /** Asks the device behind a room. `timeoutSeconds` is how long the device may take: by default 10. */

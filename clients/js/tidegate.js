@@ -45,6 +45,19 @@ export function matches(pattern, room) {
   return wanted.length === levels.length;
 }
 
+const KEEPS = ["last", "mean", "min", "max"];
+
+/** A sampling by its name, or "" for none: each has a cursor of its own. */
+function nameOf(sample) {
+  return sample ? `${sample.seconds} ${sample.keep}` : "";
+}
+
+/** Of several samplings, the one that holds, as the gateway sees it: none, else the shortest period. */
+function finest(samples) {
+  const rank = (sample) => (sample ? sample.seconds + 1e-9 * KEEPS.indexOf(sample.keep) : 0);
+  return samples.reduce((one, other) => (rank(other) < rank(one) ? other : one));
+}
+
 /**
  * One lasting relation with a gateway. Dispatches `state`, `gap`, `upstream` and `error` events; `state` is also a
  * property.
@@ -52,9 +65,9 @@ export function matches(pattern, room) {
 class Gate extends EventTarget {
   #options;
   #link = null;
-  #rooms = new Map(); // pattern → Set of callbacks
-  #told = new Set(); // patterns of which all was heard up to the cursor
-  #cursor = null;
+  #rooms = new Map(); // pattern → {callbacks: Map of subscription → {callback, sample}, sample}
+  #told = new Set(); // patterns of which all was heard up to the cursor of their sampling
+  #cursors = new Map(); // name of a sampling → cursor
   #away = new Set(); // upstreams that the gateway can't reach
   #states = new Map(); // room → the state that was set there
   #attempts = 0;
@@ -80,25 +93,40 @@ class Gate extends EventTarget {
     this.#open();
   }
 
-  /** Calls `callback(message, {last})` for the last values of a room or pattern, then for each message. */
-  subscribe(room, callback) {
-    let callbacks = this.#rooms.get(room);
-    if (!callbacks) {
-      callbacks = new Set();
-      this.#rooms.set(room, callbacks);
+  /**
+   * Calls `callback(message, {last})` for the last values of a room or pattern, then for each message; with
+   * `sample: {seconds, keep}` for at most one of each topic in so many seconds.
+   */
+  subscribe(room, callback, { sample = null } = {}) {
+    let entry = this.#rooms.get(room);
+    if (!entry) {
+      entry = { callbacks: new Map(), sample: undefined };
+      this.#rooms.set(room, entry);
     }
-    callbacks.add(callback);
-    if (this.state === "open" || this.#options.transport === "sse") this.#link?.subscribe(room);
-    return {
-      room,
-      unsubscribe: () => {
-        if (!callbacks.delete(callback) || callbacks.size > 0) return;
-        this.#rooms.delete(room);
-        this.#told.delete(room);
-        this.#states.delete(room);
-        this.#link?.unsubscribe(room);
-      },
-    };
+    const subscription = { room, unsubscribe: () => this.#unsubscribe(subscription, entry) };
+    entry.callbacks.set(subscription, { callback, sample: sample && { keep: "last", ...sample } });
+    this.#resample(room, entry, true);
+    return subscription;
+  }
+
+  #unsubscribe(subscription, entry) {
+    const { room } = subscription;
+    if (!entry.callbacks.delete(subscription)) return;
+    if (entry.callbacks.size > 0) return this.#resample(room, entry, false);
+    this.#rooms.delete(room);
+    this.#told.delete(room);
+    this.#states.delete(room);
+    this.#link?.unsubscribe(room);
+  }
+
+  /** Subscribes if somebody came, or if another sampling holds now. */
+  #resample(room, entry, came) {
+    const sample = finest([...entry.callbacks.values()].map((one) => one.sample));
+    const changed = nameOf(sample) !== nameOf(entry.sample);
+    if (changed) this.#told.delete(room);
+    entry.sample = sample;
+    if (!came && !changed) return;
+    if (this.state === "open" || this.#options.transport === "sse") this.#link?.subscribe(room, null, sample);
   }
 
   /**
@@ -184,19 +212,33 @@ class Gate extends EventTarget {
     this.#open();
   }
 
-  /** What to subscribe to: groups of patterns, each with the cursor to come back with, or null. */
+  /** What to subscribe to: groups of patterns, each with its sampling and the cursor to come back with, or null. */
   #wanted() {
-    const known = (room) => this.#told.has(room);
-    const rooms = [...this.#rooms.keys()];
-    const groups = [
-      { rooms: rooms.filter(known), since: this.#cursor },
-      { rooms: rooms.filter((room) => !known(room)), since: null },
-    ];
-    return groups.filter((group) => group.rooms.length > 0);
+    const groups = new Map();
+    for (const [room, { sample }] of this.#rooms) {
+      const since = this.#told.has(room) ? (this.#cursors.get(nameOf(sample)) ?? null) : null;
+      const name = `${since} ${nameOf(sample)}`;
+      if (!groups.has(name)) groups.set(name, { rooms: [], since, sample });
+      groups.get(name).rooms.push(room);
+    }
+    // The finest first, since that holds where patterns overlap; then those that come back.
+    const order = (a, b) => {
+      if (nameOf(a.sample) !== nameOf(b.sample)) return finest([a.sample, b.sample]) === a.sample ? -1 : 1;
+      return (a.since === null) - (b.since === null);
+    };
+    return [...groups.values()].sort(order);
+  }
+
+  /** Keeps an object's cursor with those of the subscription that brought it. */
+  #remember({ type, room, cursor, sample }) {
+    if (type === "subscribed") this.#cursors.set(nameOf(sample), cursor);
+    if (type !== "message") return;
+    const samples = [...this.#rooms].filter(([pattern]) => matches(pattern, room)).map(([, entry]) => entry.sample);
+    if (samples.length > 0) this.#cursors.set(nameOf(finest(samples)), cursor);
   }
 
   #hear(object) {
-    if (typeof object.cursor === "string") this.#cursor = object.cursor;
+    this.#remember(object);
     if (object.type === "message") this.#deliver(object, object.room, false);
     else if (object.type === "subscribed") this.#subscribed(object);
     else if (object.type === "welcome") this.#allUp();
@@ -230,9 +272,9 @@ class Gate extends EventTarget {
 
   /** Last values go to the pattern that was subscribed to, messages to every pattern that matches. */
   #deliver(message, room, last) {
-    for (const [pattern, callbacks] of this.#rooms) {
+    for (const [pattern, { callbacks }] of this.#rooms) {
       if (last ? pattern === room : matches(pattern, room)) {
-        for (const callback of callbacks) call(callback, message, last);
+        for (const { callback } of callbacks.values()) call(callback, message, last);
       }
     }
   }
@@ -292,8 +334,8 @@ class Socket {
     this.#socket.onerror = () => {};
   }
 
-  subscribe(room, since) {
-    this.#send({ type: "subscribe", room, ...(since === null || since === undefined ? {} : { since }) });
+  subscribe(room, since, sample) {
+    this.#send({ type: "subscribe", room, ...(since === null ? {} : { since }), ...(sample ? { sample } : {}) });
   }
 
   unsubscribe(room) {
@@ -354,7 +396,9 @@ class Socket {
     }
     if (object.type === "welcome") {
       this.#watch = setInterval(() => this.#watchOver(), object.heartbeat_seconds * 1000);
-      for (const { rooms, since } of this.#wanted()) this.subscribe(rooms, since);
+      const most = this.#options.bytesPerSecond;
+      if (most) this.#send({ type: "bandwidth", bytes_per_second: most });
+      for (const { rooms, since, sample } of this.#wanted()) this.subscribe(rooms, since, sample);
       for (const [room, state] of this.#states()) this.#send({ type: "presence", room, state });
       this.#on.open(); // last: what a page says to an open gate comes after its subscriptions
     } else if (object.type === "bye") this.#again = object.retry;
@@ -468,11 +512,15 @@ class EventStream {
     const wanted = this.#wanted();
     if (wanted.length === 0) return this.#on.open(); // nothing to hear, and publishing needs no stream
     const url = endpoint("sse", this.#options);
+    if (this.#options.bytesPerSecond) url.searchParams.set("bytes_per_second", this.#options.bytesPerSecond);
     const resumes = wanted.some(({ since }) => since !== null);
-    for (const { rooms, since } of wanted) {
+    const samples = wanted.some(({ sample }) => sample);
+    for (const { rooms, since, sample } of wanted) {
       for (const room of rooms) {
         url.searchParams.append("room", room);
         if (resumes) url.searchParams.append("since", since ?? "");
+        if (samples) url.searchParams.append("sample", sample?.seconds ?? "");
+        if (samples) url.searchParams.append("sample_keep", sample?.keep ?? "");
       }
     }
     const source = new this.#options.EventSource(url.href);

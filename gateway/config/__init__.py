@@ -9,6 +9,7 @@ from gateway.config.settings import (
     RoomSettings,
     RoutePresenceSettings,
     RouteSettings,
+    SampleSettings,
     Settings,
     UpstreamSettings,
 )
@@ -22,6 +23,7 @@ __all__ = [
     "RoomSettings",
     "RoutePresenceSettings",
     "RouteSettings",
+    "SampleSettings",
     "Settings",
     "UpstreamSettings",
     "load_settings",

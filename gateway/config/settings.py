@@ -12,6 +12,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from gateway.config import values
 from gateway.config.addresses import Origin
+from gateway.config.limits import LimitsSettings
 from gateway.config.presence import PresenceSettings, RoutePresenceSettings
 from gateway.config.section import Section
 from gateway.config.shape import without_empty
@@ -21,6 +22,7 @@ from gateway.core.namespace import DEFAULT_NAMESPACE
 from gateway.core.retention import Retention
 from gateway.core.room_rules import RoomRule
 from gateway.core.routes import Direction, PayloadKind, RouteSpec
+from gateway.core.sample import Keep, Sample
 
 __all__ = [
     "BrokerSettings",
@@ -35,11 +37,10 @@ __all__ = [
     "RoomSettings",
     "RoutePresenceSettings",
     "RouteSettings",
+    "SampleSettings",
     "Settings",
     "UpstreamSettings",
 ]
-
-KIB = 1024
 
 
 class ListenSettings(Section):
@@ -73,49 +74,6 @@ class EngineSettings(Section):
         return Path(rest) if scheme == "sqlite" else None
 
 
-class LimitsSettings(Section):
-    """How much one client, and all together, may use."""
-
-    connections: values.Count = 10_000
-    """Connections in all."""
-    connections_per_address: values.Count = 100
-    """Connections from one IP address."""
-    handshake_seconds: values.Seconds = 10.0
-    """How long a new connection has for its first request; the longest time of all namespaces holds."""
-    subscriptions_per_connection: values.Count = 100
-    """Rooms and patterns that one connection subscribes to."""
-    message_bytes: values.Bytes = 64 * KIB
-    """The largest message or request body that a client may send."""
-    messages_per_second: values.Rate = 20
-    """Messages of one connection, on the long run."""
-    messages_burst: values.Count = 120
-    """Messages of one connection, at once."""
-    bytes_per_second: values.Bytes = 256 * KIB
-    """Bytes of one connection, on the long run."""
-    bytes_burst: values.Bytes = 512 * KIB
-    """Bytes of one connection, at once."""
-    refusals: values.Count = 10
-    """Refused messages in a row after which a connection is closed."""
-    write_buffer_bytes: values.Bytes = 48 * KIB
-    """What may wait for one client that reads slowly; beyond, it is told later, from the log."""
-    lag_seconds: values.Seconds = 30.0
-    """How long a client may take nothing before it is disconnected."""
-    requests_in_flight: values.Count = 100
-    """Requests to devices of one connection, or over HTTP from one address, that wait for an answer."""
-    request_timeout_max_seconds: values.Seconds = 60
-    """The longest that a client may let a request wait for the device's answer."""
-    last_values: values.Count = 100_000
-    """Last values kept, one for each room and topic; beyond, the stalest is forgotten."""
-    log_bytes: values.Bytes = 64 * KIB * KIB
-    """Memory for history and last values; beyond, the oldest history is forgotten, then the stalest last values."""
-    presence_members: values.Count = 100_000
-    """Members of rooms with presence, over all rooms; beyond, newcomers aren't shown."""
-    presence_members_told: values.Count = 100
-    """Members of one room; beyond, only their number is told."""
-    presence_state_bytes: values.Bytes = KIB
-    """The largest state that a member may have."""
-
-
 class HeartbeatSettings(Section):
     """How the gateway and its clients notice that the other one is gone."""
 
@@ -145,6 +103,19 @@ class HistorySettings(Section):
     def retention(self, *, last: bool) -> Retention:
         """As the core takes it."""
         return Retention(last, self.messages, math.inf if self.seconds is None else self.seconds)
+
+
+class SampleSettings(Section):
+    """How few of a topic's messages are let through, for all clients and for the history."""
+
+    seconds: values.SampleSeconds = 0
+    """At most one message in so many seconds, besides the first; 0 lets all through."""
+    keep: values.SampleKeep = Keep.LAST
+    """What is made of the others: the `last`, or of numbers the `mean`, `min` or `max`."""
+
+    def sample(self) -> Sample | None:
+        """As the core takes it."""
+        return Sample(self.seconds, self.keep) if self.seconds else None
 
 
 class RoomSettings(Section):
@@ -185,11 +156,14 @@ class RouteSettings(Section):
     """The topic on which the device answers requests; not needed for devices that speak MQTT 5."""
     presence: RoutePresenceSettings = RoutePresenceSettings()
     """Whether it is known who is in its rooms: `true`, or a section that says how devices tell that they are there."""
+    sample: SampleSettings = SampleSettings()
+    """How few of a topic's messages are let through, for all clients."""
 
     def spec(self) -> RouteSpec:
         """As the routing table takes it."""
         history = self.history.retention(last=self.last) if self.history.messages else None
-        return RouteSpec(**{**dict(self), "history": history, "presence": self.presence.spec()})
+        sample, presence = self.sample.sample(), self.presence.spec()
+        return RouteSpec(**{**dict(self), "history": history, "presence": presence, "sample": sample})
 
 
 class NamespaceSettings(Section):

@@ -17,6 +17,7 @@ from gateway.config.files import UnreadableFile, check_readable, read_bounded
 from gateway.config.problems import shown
 from gateway.core.namespace import DEFAULT_NAMESPACE
 from gateway.core.routes import Direction, PayloadKind
+from gateway.core.sample import MAXIMUM_SECONDS, MINIMUM_SECONDS, Keep
 from gateway.core.topics import check_filter, check_name
 
 EXPECTED: Final = "expected"
@@ -82,6 +83,12 @@ def _check_status_topic(topic: str) -> str:
     return topic
 
 
+def _check_sample_seconds(seconds: float) -> float:
+    if seconds and not MINIMUM_SECONDS <= seconds <= MAXIMUM_SECONDS:
+        raise ValueError
+    return seconds
+
+
 def _check_namespace_name(name: str) -> str:
     if name == DEFAULT_NAMESPACE:
         raise ValueError(
@@ -126,6 +133,12 @@ Seconds: TypeAlias = Annotated[
 HistorySeconds: TypeAlias = Annotated[
     float, Field(gt=0, le=31 * 86_400), Expected("a number of seconds above 0, at most 2678400 (31 days)")
 ]
+SampleSeconds: TypeAlias = Annotated[
+    float,
+    AfterValidator(_check_sample_seconds),
+    Expected(f"0, or a number of seconds from {MINIMUM_SECONDS} to {MAXIMUM_SECONDS}"),
+]
+SampleKeep: TypeAlias = Annotated[Keep, Expected("last, mean, min or max")]
 HistoryMessages: TypeAlias = Annotated[int, Field(ge=0, le=10**6), Expected("a whole number from 0 to 1000000")]
 DrainSeconds: TypeAlias = Annotated[float, Field(ge=0, le=3600), Expected("a number of seconds from 0 to 3600")]
 GraceSeconds: TypeAlias = DrainSeconds

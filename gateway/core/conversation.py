@@ -7,6 +7,7 @@ answer; without, errors only. No frame that a client can send makes it raise.
 import logging
 
 from gateway.core import wire
+from gateway.core.bandwidth import bytes_per_second_out
 from gateway.core.counters import Counters
 from gateway.core.errors import (
     BadMessage,
@@ -53,6 +54,7 @@ class Conversation:
                 "messages_burst": limits.messages_burst,
                 "bytes_per_second": limits.bytes_per_second,
                 "subscriptions": limits.subscriptions_per_connection,
+                "bytes_per_second_out": bytes_per_second_out(self._session),
             },
         )
         self._session.send("welcome", welcome)
@@ -102,6 +104,9 @@ class Conversation:
                 self._request(request)
             case wire.PresenceRequest():
                 self._presence(request)
+            case wire.Bandwidth():
+                self._namespace.recovery.limit_bandwidth(self._session, request.bytes_per_second)
+                self._acknowledge(request.id)
             case wire.Ping():
                 self._session.send("pong", wire.encode("pong", request.id))
 

@@ -15,7 +15,7 @@ What every engine promises; tests/unit/test_engine_contract.py holds each to it:
 - **Epoch.** A cursor of this epoch, or of an earlier one that the log continues, is a position; any other is none.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
@@ -25,9 +25,9 @@ from gateway.core.errors import TidegateError
 from gateway.core.log import Log
 from gateway.core.message import EVERYONE, Audience, Cursor, Message
 from gateway.core.payload import Payload
+from gateway.core.reading import Reading, Wanted, read
 from gateway.core.receipts import Entry, Receipts
 from gateway.core.retention import NOTHING, Retention
-from gateway.core.topics import filter_matches
 
 __all__ = ["Deliver", "Engine", "Holdings", "MemoryEngine", "Publication", "Published", "Reading", "Span", "Wanted"]
 
@@ -58,28 +58,6 @@ class Publication:
     def is_fleeting(self) -> bool:
         """Whether it has no place in the log."""
         return self.volatile or self.audience.is_addressed
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What of a subscription has been told: all messages after `start` up to `position`; None for nothing yet."""
-
-    start: int
-    position: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """What came after some positions."""
-
-    messages: tuple[Message, ...]
-    """In order, each once."""
-    incomplete: Mapping[str, tuple[Message, ...]]
-    """The filters that were told nothing yet, or for which messages are lacking, each with its last values."""
-    head: int
-    """The place of the newest message."""
-    more: bool
-    """Whether there are more than the limit let through."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,34 +240,10 @@ class MemoryEngine:
 
     def read(self, wanted: Mapping[str, Wanted], limit: int, done: Callable[[Reading], None]) -> None:
         """Answer at once."""
-        found: dict[int, Message] = {}
-        incomplete: dict[str, tuple[Message, ...]] = {}
-        for room_filter, want in wanted.items():
-            if want.position is None:
-                incomplete[room_filter] = tuple(self.log.last(room_filter))
-                continue
-            if want.position >= self.head:
-                continue
-            messages, complete = self.log.after(room_filter, want.position)
-            if complete:
-                found.update((message.sequence, message) for message in messages)
-            else:
-                incomplete[room_filter] = tuple(self.log.last(room_filter))
-        due = [found[sequence] for sequence in sorted(found) if not _told(found[sequence], wanted.items())]
-        done(Reading(tuple(due[:limit]), incomplete, self.head, len(due) > limit))
+        done(read(self.log, self.head, wanted, limit))
 
     def history(self, span: Span, done: Callable[[tuple[Message, ...], bool], None]) -> None:
         """Answer at once."""
         found, complete = self.log.after(span.room_filter, span.after)
         messages = sorted((m for m in found if m.sequence < span.before), key=lambda message: message.sequence)
         done(tuple(messages[-span.limit :] if span.newest else messages[: span.limit]), complete)
-
-
-def _told(message: Message, wanted: Iterable[tuple[str, Wanted]]) -> bool:
-    """Whether one of a session's subscriptions has brought it the message already."""
-    return any(
-        want.position is not None
-        and want.start < message.sequence <= want.position
-        and filter_matches(room_filter, message.room)
-        for room_filter, want in wanted
-    )

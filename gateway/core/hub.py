@@ -5,7 +5,7 @@ subscriptions match. Nothing is awaited and nothing raised: what becomes of a cl
 concern, and what a client was sent is not known to have arrived.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Final, TypeAlias
 
 from gateway.core import wire
@@ -55,10 +55,17 @@ class Hub:
             self._rooms.pop(room, None)
         self._audiences.pop(room, None)
 
-    def deliver(self, message: Message) -> None:
-        """Write a message to every session that is subscribed to its room and belongs to its audience."""
-        if message.audience is not EVERYONE:
-            self._deliver_to_some(message)
+    def refresh(self) -> None:
+        """Find out anew who gets what."""
+        self._audiences.clear()
+
+    def deliver(self, message: Message, but: Collection[Session] = ()) -> None:
+        """Write a message to every session, `but` for some, that is subscribed to its room and of its audience."""
+        if message.audience is not EVERYONE or but:
+            text = wire.encode_message(message)
+            for session in self.sessions(message.room):
+                if session not in but:
+                    self.tell(session, message, text)
             return
         audience = self._audiences.get(message.room)
         if audience is None:
@@ -73,17 +80,17 @@ class Hub:
             self._counters.deliveries[transport] += len(writes)
             self._counters.delivered_bytes[transport] += len(writes) * len(frame)
 
-    def _deliver_to_some(self, message: Message) -> None:
-        text, audience = wire.encode_message(message), message.audience
-        for session in self.sessions(message.room):
-            if (
-                audience.session in (None, session.id)
-                and audience.user in (None, session.user)
-                and (audience.sender or session.id != message.sender)
-            ):
-                size_bytes = session.send("message", text, message.cursor)
-                self._counters.deliveries[session.transport] += 1
-                self._counters.delivered_bytes[session.transport] += size_bytes
+    def tell(self, session: Session, message: Message, text: bytes | None = None) -> None:
+        """Write a message, perhaps encoded already, to one session, if that belongs to its audience."""
+        audience = message.audience
+        if (
+            audience.session in (None, session.id)
+            and audience.user in (None, session.user)
+            and (audience.sender or session.id != message.sender)
+        ):
+            size_bytes = session.send("message", text or wire.encode_message(message), message.cursor)
+            self._counters.deliveries[session.transport] += 1
+            self._counters.delivered_bytes[session.transport] += size_bytes
 
     def sessions(self, room: str) -> dict[Session, None]:
         """Who gets the messages of a room."""

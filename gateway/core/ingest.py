@@ -14,6 +14,7 @@ from gateway.core.counters import Counters
 from gateway.core.delivery import Delivery
 from gateway.core.engine import Engine, Publication
 from gateway.core.limits import TokenBucket
+from gateway.core.pacing import Paces
 from gateway.core.payload import Payload, PayloadError, decode
 from gateway.core.retention import Retention
 from gateway.core.room_rules import RoomRules
@@ -39,6 +40,7 @@ class Ingest:
         self._rules = rules
         self._engine = engine
         self._counters = counters
+        self.paces = Paces(routing.routes, lambda held: engine.publish((held,), lambda _: None), clock, counters)
         self._retentions: dict[tuple[int, str], Retention] = {}
         self._complaints = TokenBucket(0.1, 5, clock)
         """So many bad payloads are logged; all are counted."""
@@ -74,9 +76,9 @@ class Ingest:
             kept, clears = self._retention(route, room), not delivery.payload
             if clears:  # how a device takes a retained message back (MQTT 5 §3.3.1.3)
                 kept = replace(kept, last=False)
-            publications.append(
-                Publication(room, payload, kept, delivery.topic, retained=delivery.retained, clears=clears)
-            )
+            publication = Publication(room, payload, kept, delivery.topic, retained=delivery.retained, clears=clears)
+            if self.paces.admits(route, publication):
+                publications.append(publication)
         return publications
 
     def _retention(self, route: Route, room: str) -> Retention:

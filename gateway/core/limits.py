@@ -49,6 +49,8 @@ class Limits:
     """Members of one room, up to which they are told, and not only how many there are."""
     presence_state_bytes: int = 1024
     """The largest state of a member, as JSON text."""
+    bytes_per_second_out: int | None = None
+    """Bytes that one session is sent, on the long run; None for any number."""
 
 
 class TokenBucket:
@@ -76,6 +78,20 @@ class TokenBucket:
             return lacking / self._rate_per_second
         self._tokens -= amount
         return 0.0
+
+    def spend(self, amount: float) -> float:
+        """Take `amount` even if it isn't there; the seconds until nothing is owed."""
+        now = self._clock.monotonic()
+        self._tokens = min(self._burst, self._tokens + (now - self._time) * self._rate_per_second) - amount
+        self._time = now
+        return max(0.0, -self._tokens) / self._rate_per_second
+
+    def at(self, rate_per_second: float, burst: float) -> "TokenBucket":
+        """Another rate from now on; what was saved up or is owed stays."""
+        self.spend(0)
+        changed = TokenBucket(rate_per_second, burst, self._clock)
+        changed._tokens = min(burst, self._tokens)
+        return changed
 
 
 class Budget:

@@ -58,6 +58,8 @@ class _Room:
     floor: int
     """The newest message that was in this room and isn't kept any more."""
     newest: int
+    lost: int
+    """As `floor`, but not counting messages that gave way to newer ones of their topic."""
     history: deque[Message] = field(default_factory=deque)
     last: dict[str | None, Message] = field(default_factory=dict)
     seconds: float = 0.0
@@ -129,6 +131,7 @@ class Log:
                 self._shrink()
         else:
             self._raise_floor(room, message.sequence)
+            room.lost = message.sequence
             self._settle(room)
 
     def raise_floor(self, room: str, floor: int) -> None:
@@ -136,6 +139,7 @@ class Log:
         known = self._rooms.get(room) or self._add(room)
         known.newest = max(known.newest, floor)
         self._raise_floor(known, floor)
+        known.lost = max(known.lost, floor)
         self._settle(known)
 
     def _raise_floor(self, room: _Room, floor: int) -> None:
@@ -144,7 +148,7 @@ class Log:
             self._observer.floor_raised(room.name, room.floor)
 
     def _add(self, name: str) -> _Room:
-        room = self._rooms[name] = _Room(name, self._floor, self._floor)
+        room = self._rooms[name] = _Room(name, self._floor, self._floor, self._floor)
         self._tree.set(name, room)
         return room
 
@@ -181,6 +185,8 @@ class Log:
         """A message isn't kept in one of its two places any more; if in neither, it is gone."""
         if message.sequence in self._history or room.last.get(message.topic) is message:
             return
+        if message.topic not in room.last:
+            room.lost = max(room.lost, message.sequence)
         self._size_bytes -= _cost(message)
         if self._observer is not None:
             self._observer.dropped(message)
@@ -233,14 +239,17 @@ class Log:
         for room in self._tree.find(room_filter):
             yield from room.last.values()
 
-    def after(self, room_filter: str, position: int) -> tuple[list[Message], bool]:
-        """What is kept of the messages after a position, unsorted; and whether that is all there were."""
+    def after(self, room_filter: str, position: int, *, latest: bool = False) -> tuple[list[Message], bool]:
+        """What is kept of the messages after a position, unsorted; and whether that is all there were.
+
+        With `latest`, whether each topic's newest is among them.
+        """
         found: list[Message] = []
         complete = self._floor <= position or (not has_wildcard(room_filter) and room_filter in self._rooms)
         for room in [room for room in self._tree.find(room_filter) if room.newest > position]:
             self._expire(room)
             self._settle(room)
-            complete = complete and room.floor <= position
+            complete = complete and (room.lost if latest else room.floor) <= position
             found += room.after(position)
         return found, complete
 

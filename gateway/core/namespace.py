@@ -29,6 +29,7 @@ from gateway.core.recovery import Recovery
 from gateway.core.requests import Requests
 from gateway.core.room_rules import RoomRules
 from gateway.core.routing import RoutingTable
+from gateway.core.sampling import Sampling
 from gateway.core.session import Session, TransportName
 from gateway.core.sink import Sink
 from gateway.core.topics import InvalidName, check_filter
@@ -68,10 +69,12 @@ class Namespace:
         self.requests = Requests(routing, limits, clock, random, counters)
         self._hub = Hub(counters)
         self.engine = engine
-        self.recovery = Recovery(self._hub, engine, limits.lag_seconds, clock, counters)
+        self._fanout = Sampling(self._hub, clock, counters)
+        self.recovery = Recovery(self._fanout, engine, limits, clock, counters)
         engine.attach(self._deliver)
         self.attendance = Attendance(presence, rules, routing, self.recovery.listeners, limits, counters)
         self._ingest = Ingest(name, routing, rules, engine, clock, counters)
+        self.paces = self._ingest.paces
         self._publishing = Publishing(routing, rules, engine, clock, counters)
 
     @property
@@ -90,6 +93,7 @@ class Namespace:
         """A new session. Whoever opens it ends it, whatever happens."""
         identifier = f"{self._random.getrandbits(96):024x}"
         session = Session(identifier, transport, sink, Budget(self.limits, self._clock), self, user, member)
+        self.recovery.limit_bandwidth(session, None)
         self.sessions[identifier] = session
         return session
 
@@ -101,6 +105,10 @@ class Namespace:
         """A session's client has taken what waited."""
         self.recovery.resume(session)
         self.attendance.resumed(session)
+
+    def throttled(self, session: Session, wait_seconds: float) -> None:
+        """A session has been sent all that it may be for so long."""
+        self.recovery.throttle(session, wait_seconds)
 
     def ended(self, session: Session, error: TidegateError | None) -> None:
         """A session has ended."""
@@ -117,7 +125,7 @@ class Namespace:
         return self._ingest.receive(delivery, stored)
 
     def _deliver(self, message: Message) -> None:
-        self._hub.deliver(message)
+        self._fanout.deliver(message)
         if not message.kept:
             self.recovery.missed(message)
 

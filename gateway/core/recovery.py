@@ -3,19 +3,23 @@
 A slow client costs no queue. When its transport is full, its session leaves the fan-out and keeps, for each
 subscription, one place in the sequence; when there is room again, it is told from the log what came since, as much at a
 time as the transport takes, and then enters the fan-out. A subscription is the same from a place that the client names.
-Where the log lacks something, `subscribed` with `recovered: false` and the last values says so.
+Where the log lacks something, `subscribed` with `recovered: false` and the last values says so. Of what is sampled
+only the newest of each topic is told, and so is to a session that has been sent as much as it may be.
 """
 
 from functools import partial
 from typing import Final
 
 from gateway.core import wire
+from gateway.core.bandwidth import limit
 from gateway.core.clock import Clock, Timer
 from gateway.core.counters import Counters
 from gateway.core.engine import Engine, Reading, Wanted
 from gateway.core.errors import SlowConsumer
-from gateway.core.hub import Hub
+from gateway.core.limits import Limits
 from gateway.core.message import Message
+from gateway.core.sample import Sample
+from gateway.core.sampling import Sampling
 from gateway.core.session import Pending, Session
 from gateway.core.topics import filter_matches
 
@@ -28,13 +32,15 @@ CHUNK_MESSAGES: Final = 256
 class Recovery:
     """Keeps every session of a namespace in the fan-out, or on the way there."""
 
-    def __init__(self, hub: Hub, engine: Engine, lag_seconds: float, clock: Clock, counters: Counters) -> None:
-        self._hub = hub
+    def __init__(self, fanout: Sampling, engine: Engine, limits: Limits, clock: Clock, counters: Counters) -> None:
+        self._fanout = fanout
         self._engine = engine
-        self._lag_seconds = lag_seconds
+        self._limits = limits
+        self._lag_seconds = limits.lag_seconds
         self._clock = clock
         self._counters = counters
         self._lagging: dict[Session, Timer] = {}
+        self._throttled: dict[Session, Timer] = {}
         self._reading: set[Session] = set()
         self._behind: set[Session] = set()
         """All who have a subscription that isn't in the fan-out; maybe a few more."""
@@ -43,6 +49,11 @@ class Recovery:
         """How many sessions are out of the fan-out because their clients don't read."""
         return len(self._lagging)
 
+    @property
+    def throttled(self) -> int:
+        """How many are out of it because they have been sent all that they may be."""
+        return len(self._throttled)
+
     def subscribe(self, session: Session, request: wire.Subscribe) -> None:
         """Subscribe to rooms or filters: `subscribed` is said for each, then comes what they lack, then all that comes.
 
@@ -50,23 +61,43 @@ class Recovery:
         """
         self._behind.add(session)
         since = None if request.since is None else self._engine.position(request.since)
+        self._fanout.settle(session)
+        self._fanout.refresh(session)
         for room in request.rooms:
             if room in session.rooms and room not in session.pending:
-                self._hub.unsubscribe(session, room)
+                self._fanout.unsubscribe(session, room)
+            session.samples.pop(room, None)
+            if request.sample is not None:
+                session.samples[room] = request.sample
             session.rooms[room] = self._engine.head if since is None else since
-            session.pending[room] = Pending(since, request.id if room == request.rooms[-1] else None)
+            identifier = request.id if room == request.rooms[-1] else None
+            session.pending[room] = Pending(since, identifier, latest=request.sample is not None)
         self._advance(session)
 
     def unsubscribe(self, session: Session, room: str) -> None:
         """Take a subscription back."""
+        self._fanout.settle(session)
+        self._fanout.refresh(session)
+        pending = session.pending.pop(room, None)
+        if pending is None:
+            self._fanout.unsubscribe(session, room)
         del session.rooms[room]
-        if session.pending.pop(room, None) is None:
-            self._hub.unsubscribe(session, room)
+        session.samples.pop(room, None)
+        if pending is not None and session.samples:
+            self._hand_over(session, pending)
+
+    def _hand_over(self, session: Session, pending: Pending) -> None:
+        """Let sampled subscriptions tell what one that held in their place leaves untold."""
+        for room in [room for room in session.samples if room not in session.pending]:
+            self._fanout.unsubscribe(session, room)
+            session.pending[room] = Pending(pending.position, announced=pending.position is not None, latest=True)
+        self._advance(session)
 
     def leave(self, session: Session) -> None:
         """Forget a session that ends."""
         self._cancel(session)
         self._behind.discard(session)
+        self._cancel_throttle(session)
         for room in tuple(session.rooms):
             self.unsubscribe(session, room)
 
@@ -74,7 +105,7 @@ class Recovery:
         """Who is subscribed to a room by its name or by a pattern, whether in the fan-out or on the way there."""
         self._behind = {session for session in self._behind if session.pending and not session.ended}
         behind = (s for s in self._behind if any(filter_matches(pending, room) for pending in s.pending))
-        return self._hub.sessions(room) | dict.fromkeys(behind)
+        return self._fanout.sessions(room) | dict.fromkeys(behind)
 
     def pause(self, session: Session) -> None:
         """Take a session out of the fan-out, until `resume`, but not for ever."""
@@ -82,10 +113,47 @@ class Recovery:
             return
         self._behind.add(session)
         self._lagging[session] = self._clock.call_later(self._lag_seconds, partial(self._give_up, session))
-        for room in session.rooms:
-            if room not in session.pending:
-                self._hub.unsubscribe(session, room)
-                session.pending[room] = Pending(self._engine.head, announced=True)
+        self.step_out(session)
+
+    def throttle(self, session: Session, wait_seconds: float) -> None:
+        """Take a session out of the fan-out for so long; then it is told the newest of each topic."""
+        if session.ended:
+            return
+        self._cancel_throttle(session)
+        self._throttled[session] = self._clock.call_later(wait_seconds, partial(self.step_in, session))
+        session.throttled = True
+        self.step_out(session)
+        for pending in session.pending.values():
+            pending.latest = True
+
+    def _cancel_throttle(self, session: Session) -> None:
+        session.throttled = False
+        timer = self._throttled.pop(session, None)
+        if timer is not None:
+            timer.cancel()
+
+    def step_out(self, session: Session) -> None:
+        """Take a session out of the fan-out, keeping the place up to which it was told all."""
+        self._fanout.settle(session)
+        live = [room for room in session.rooms if room not in session.pending]
+        told = {room: self._fanout.told(session, room, self._engine.head) for room in live}
+        for room in live:
+            self._fanout.unsubscribe(session, room)
+            session.pending[room] = Pending(told[room], announced=True, latest=room in session.samples)
+
+    def step_in(self, session: Session, wait_seconds: float = 0.0) -> None:
+        """Let a session in again, now or after a while."""
+        self._cancel_throttle(session)
+        if wait_seconds:
+            self.throttle(session, wait_seconds)
+        else:
+            self._advance(session)
+
+    def limit_bandwidth(self, session: Session, bytes_per_second: float | None) -> None:
+        """Send a session at most so many bytes a second, but never more than the limits say."""
+        both = [most for most in (bytes_per_second, self._limits.bytes_per_second_out) if most is not None]
+        self.step_out(session)
+        self.step_in(session, limit(session, min(both, default=None), self._clock))
 
     def resume(self, session: Session) -> None:
         """Tell a session what it lacks, now that its client takes it."""
@@ -103,25 +171,26 @@ class Recovery:
 
     def missed(self, message: Message) -> None:
         """Count for whom a message that is never kept came at a bad time."""
-        for session in self._lagging:
+        for session in {*self._lagging, *self._throttled}:
             if any(filter_matches(room, message.room) for room in session.rooms):
                 self._counters.drops["fleeting_to_slow_client"] += 1
 
     def _advance(self, session: Session) -> None:
         """Ask the engine for what the session lacks, if it can be told now and nobody has asked already."""
-        if not _can_be_told(session) or not session.pending or session in self._reading:
+        if not session.can_be_told or not session.pending or session in self._reading:
             return
         self._reading.add(session)
-        head = self._engine.head
-        wanted = {
-            room: Wanted(start, session.pending[room].position if room in session.pending else head)
-            for room, start in session.rooms.items()
-        }
+        live = Pending(self._engine.head)
+        wanted = {}
+        for room, start in session.rooms.items():
+            pending, sample = session.pending.get(room, live), session.samples.get(room)
+            wanted[room] = Wanted(start, pending.position, pending.latest, 0.0 if sample is None else sample.rank)
         self._engine.read(wanted, CHUNK_MESSAGES, partial(self._take, session, dict(session.pending)))
 
     def _take(self, session: Session, asked: dict[str, Pending], reading: Reading) -> None:
         self._reading.discard(session)
-        if not _can_be_told(session):
+        self._fanout.settle(session)
+        if not session.can_be_told:
             return
         asked = {room: pending for room, pending in asked.items() if session.pending.get(room) is pending}
         self._announce(session, asked, reading)
@@ -129,9 +198,9 @@ class Recovery:
         for room, pending in asked.items():
             assert pending.position is not None
             pending.position = max(pending.position, reached)
-            if pending.position == reading.head and _can_be_told(session):
+            if pending.position == reading.head and session.can_be_told:
                 del session.pending[room]
-                self._hub.subscribe(session, room)
+                self._fanout.subscribe(session, room)
         if not session.pending:
             self._behind.discard(session)
         else:
@@ -140,18 +209,24 @@ class Recovery:
     def _announce(self, session: Session, asked: dict[str, Pending], reading: Reading) -> None:
         """Say `subscribed` where it wasn't said, or where messages are lacking.
 
-        Its cursor is one for the whole session: what any subscription has still to be told comes after it.
+        Its cursor is one for all subscriptions with the same sample: what they have still to be told comes after it.
         """
-        told = [pending.position for room, pending in asked.items() if room not in reading.incomplete]
-        lowest = min((position for position in told if position is not None), default=reading.head)
-        cursor = f"{self._engine.epoch}-{lowest}"
+        lowest: dict[Sample | None, int] = {}
         for room, pending in asked.items():
+            if room not in reading.incomplete and pending.position is not None:
+                sample = session.samples.get(room)
+                lowest[sample] = min(pending.position, lowest.get(sample, reading.head))
+        for room, pending in asked.items():
+            sample = session.samples.get(room)
+            cursor = f"{self._engine.epoch}-{lowest.get(sample, reading.head)}"
             last = reading.incomplete.get(room)
             if last is not None:
                 session.rooms[room] = pending.position = reading.head
             elif pending.announced:
                 continue
-            text = wire.encode_subscribed(pending.request, room, cursor, last or (), recovered=last is None)
+            text = wire.encode_subscribed(
+                pending.request, room, cursor, last or (), recovered=last is None, sample=sample
+            )
             pending.request, pending.announced = None, True
             session.send("subscribed", text, cursor)
 
@@ -159,7 +234,7 @@ class Recovery:
         """Send messages until the client takes no more; the place up to which it was told all."""
         reached = reading.messages[-1].sequence if reading.more else reading.head
         for message in reading.messages:
-            if not _can_be_told(session):
+            if not session.can_be_told:
                 return message.sequence - 1
             if message.sender == session.id and not message.audience.sender:
                 continue
@@ -167,8 +242,3 @@ class Recovery:
             self._counters.deliveries[session.transport] += 1
             self._counters.delivered_bytes[session.transport] += size_bytes
         return reached
-
-
-def _can_be_told(session: Session) -> bool:
-    """Whether there is a client that takes what is written."""
-    return not session.ended and not session.sink.paused

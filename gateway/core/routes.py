@@ -9,6 +9,7 @@ from typing import Final
 
 from gateway.core.device_status import DeviceStatus
 from gateway.core.retention import Retention
+from gateway.core.sample import Sample
 from gateway.core.topics import Pattern, Translation
 
 __all__ = [
@@ -70,6 +71,8 @@ class RouteSpec:
     """Where the device answers requests; None for by MQTT 5's response topic, if at all."""
     presence: DeviceStatus | bool = False
     """Whether it is known, and told, who is in its rooms; or how to tell from its payloads which devices are."""
+    sample: Sample | None = None
+    """How few of a topic's messages are let through, for everybody."""
 
 
 @dataclass(frozen=True, slots=True)

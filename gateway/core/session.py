@@ -6,7 +6,9 @@ from typing import Literal, Protocol
 from gateway.core import wire
 from gateway.core.errors import RateLimited, SlowConsumer, TidegateError
 from gateway.core.limits import Budget
+from gateway.core.sample import Sample
 from gateway.core.sink import Sink
+from gateway.core.topics import filter_matches
 
 __all__ = ["Keeper", "Pending", "Session", "TransportName"]
 
@@ -22,6 +24,8 @@ class Pending:
     request: wire.RequestId = None
     announced: bool = False
     """Whether `subscribed` has been said."""
+    latest: bool = False
+    """Whether of each topic only the newest value is to be told."""
 
 
 class Keeper(Protocol):
@@ -39,11 +43,28 @@ class Keeper(Protocol):
         """Its client has taken what waited."""
         ...
 
+    def throttled(self, session: "Session", wait_seconds: float) -> None:
+        """It has been sent all that it may be for now, and is to be sent nothing for a while."""
+        ...
+
 
 class Session:
     """What the gateway knows of a client, and the way to reach it."""
 
-    __slots__ = ("_keeper", "budget", "ended", "id", "member", "pending", "rooms", "sink", "transport", "user")
+    __slots__ = (
+        "_keeper",
+        "budget",
+        "ended",
+        "id",
+        "member",
+        "pending",
+        "rooms",
+        "samples",
+        "sink",
+        "throttled",
+        "transport",
+        "user",
+    )
 
     def __init__(
         self,
@@ -66,6 +87,10 @@ class Session:
         """Its subscriptions, each with the place in the sequence after which its messages are told."""
         self.pending: dict[str, Pending] = {}
         """Those of them that are not in the fan-out."""
+        self.samples: dict[str, Sample] = {}
+        """Those of them that are sampled."""
+        self.throttled = False
+        """Whether it has been sent all that it may be for now."""
         self.ended = False
         self._keeper = keeper
 
@@ -74,6 +99,27 @@ class Session:
         frame = self.sink.framing(kind, text, cursor)
         self.sink.write(frame)
         return len(frame)
+
+    @property
+    def can_be_told(self) -> bool:
+        """Whether there is a client that takes what is written, and may be sent it."""
+        return not self.ended and not self.throttled and not self.sink.paused
+
+    def sample_for(self, room: str) -> Sample | None:
+        """How a room's messages are sampled for it: of the subscriptions that match, the finest holds."""
+        found = [self.samples.get(wanted) for wanted in self.rooms if filter_matches(wanted, room)]
+        return min(found, key=lambda sample: 0.0 if sample is None else sample.rank, default=None)
+
+    def hears(self, room: str, sample: Sample) -> bool:
+        """Whether a subscription with this sample brings it a room's messages now."""
+        return self.sample_for(room) == sample and any(
+            wanted not in self.pending and self.samples[wanted] == sample and filter_matches(wanted, room)
+            for wanted in self.samples
+        )
+
+    def throttle(self, wait_seconds: float) -> None:
+        """It has been sent all that it may be for so long."""
+        self._keeper.throttled(self, wait_seconds)
 
     def pause(self) -> None:
         """The client doesn't take any more for now."""

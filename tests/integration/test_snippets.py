@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from gateway.config import ConfigurationError, load_settings
-from gateway.core import wire
+from gateway.core import wire, wire_requests
 from tests.real import TIDEGATE, GatewayProcess, Mosquitto, Running, free_port
 
 ROOT = Path(__file__).parents[2]
@@ -100,7 +100,7 @@ def test_objects_are_what_the_protocol_takes(snippet: Snippet) -> None:
     except json.JSONDecodeError:
         values = [json.loads(line) for line in snippet.text.splitlines()]
     for value in values:
-        if value.get("type") in wire._FIELDS:
+        if value.get("type") in wire_requests._FIELDS:
             wire.read(wire.parse(orjson.dumps(value)))
 
 

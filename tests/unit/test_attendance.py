@@ -354,7 +354,7 @@ def test_a_client_that_misses_too_much_is_disconnected() -> None:
 def test_a_client_that_still_catches_up_is_told_at_once() -> None:
     world = make()
     client = Client(world, "chat/hall")
-    world.namespace.recovery._hub.unsubscribe(client.session, "chat/hall")
+    world.namespace.recovery._fanout.unsubscribe(client.session, "chat/hall")
     client.session.pending["chat/hall"] = Pending(0)
     world.namespace.recovery._behind.add(client.session)
     client.heard()

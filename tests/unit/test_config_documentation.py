@@ -17,6 +17,7 @@ from gateway.config import (
     RoomSettings,
     RoutePresenceSettings,
     RouteSettings,
+    SampleSettings,
     Settings,
     UpstreamSettings,
     load_settings,
@@ -30,6 +31,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "routes": RouteSettings,
     "history": HistorySettings,
     "routes[].presence": RoutePresenceSettings,
+    "sample": SampleSettings,
     "namespaces": NamespaceSettings,
 }
 

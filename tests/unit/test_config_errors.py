@@ -135,6 +135,10 @@ def problems(text: str) -> list[str]:
         ("routes:\n  - a", "2:5: routes[0]: expected a mapping (`key: value`), found text"),
         ("routes:\n  - {topic: a}",
          "2:5: routes[0].room: missing: expected such as `room: sites/{site}/{device}`"),
+        ("routes:\n  - topic: a\n    room: b\n    sample: {seconds: 0.001}", "4:14: routes[0].sample.seconds: "
+         "expected 0, or a number of seconds from 0.01 to 3600, found 0.001"),
+        ("routes:\n  - topic: a\n    room: b\n    sample: {kep: mean}", "4:14: routes[0].sample.kep: "
+         "unknown key `kep`: did you mean `keep`?"),
         ("routes:\n  - topic: a\n    room: b\n    qos: 3", "4:5: routes[0].qos: expected 0, 1 or 2, found 3"),
         ("routes:\n  - topic: a\n    room: b\n    retain: 2", "4:5: routes[0].retain: expected true or false, found 2"),
         ("routes:\n  - topic: a\n    room: b\n    direction: up",
@@ -281,5 +285,5 @@ def test_a_route_is_checked_even_if_other_keys_of_it_are_wrong() -> None:
         "config.yaml:2:22: routes[0].room: {d} is not in the topic 'a/{b}': expected only captures that it has ({b})",
         "config.yaml:2:37: routes[0].qos: expected 0, 1 or 2, found 3",
         "config.yaml:2:45: routes[0].colour: unknown key `colour`: expected one of topic, room, direction, payload, "
-        "qos, retain, last, history, upstream, reply, presence",
+        "qos, retain, last, history, upstream, reply, presence, sample",
     ]

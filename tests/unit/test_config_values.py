@@ -13,6 +13,7 @@ from gateway.core.limits import Limits
 from gateway.core.retention import Retention
 from gateway.core.room_rules import RoomRule
 from gateway.core.routing import Direction, PayloadKind, RouteSpec, RoutingTable
+from gateway.core.sample import Keep, Sample
 
 Load = Callable[..., Settings]
 REPOSITORY = Path(__file__).parents[2]
@@ -71,6 +72,7 @@ routes:
   - {topic: m, room: n, presence: true}
   - {topic: i, room: j, presence: false}
   - {topic: "k/{l}", room: m, presence: {member: "{l}", online: [on, 1]}}
+  - {topic: "g/{h}", room: "g/{h}", sample: {seconds: 0.5, keep: mean}}
 rooms:
   - {room: "chat/#", history: {messages: 3}}
   - {room: "#", last: false, presence: yes}
@@ -83,13 +85,14 @@ rooms:
         RouteSpec("m", "n", presence=True),
         RouteSpec("i", "j"),
         RouteSpec("k/{l}", "m", presence=DeviceStatus("{l}", frozenset({"on", "1"}), frozenset({"offline"}))),
+        RouteSpec("g/{h}", "g/{h}", sample=Sample(0.5, Keep.MEAN)),
     ]
     assert settings.room_rules() == [
         RoomRule("chat/#", Retention(True, 3, math.inf)),
         RoomRule("#", Retention(last=False), presence=True),
     ]
     assert [field.name for field in fields(RouteSpec)] == list(type(settings.routes[0]).model_fields)
-    assert len(RoutingTable(settings.route_specs(), settings.upstream_names()).routes) == 7
+    assert len(RoutingTable(settings.route_specs(), settings.upstream_names()).routes) == 8
 
 
 @pytest.mark.parametrize(

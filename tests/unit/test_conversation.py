@@ -25,6 +25,7 @@ def test_welcome_says_what_the_client_may_do(world: World) -> None:
         "messages_burst": 120,
         "bytes_per_second": 262144,
         "subscriptions": 100,
+        "bytes_per_second_out": None,
     }
 
 

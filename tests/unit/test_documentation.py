@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from gateway.core.errors import PROTOCOL_CLOSE_CODES, error_table
-from gateway.core.wire import _FIELDS
+from gateway.core.wire_requests import _FIELDS
 
 DOCS = Path(__file__).parents[2] / "docs"
 

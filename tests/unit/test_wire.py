@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from gateway.core import wire
 from gateway.core.errors import BadMessage, RateLimited
 from gateway.core.message import Audience, Cursor, Message
+from gateway.core.sample import Keep, Sample
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(max_size=20),
@@ -34,6 +35,13 @@ JSON = st.recursive(
             wire.Publish(None, "a", 1, False, Audience(user="ann", sender=False)),
         ),
         ('{"type":"ping","id":0}', wire.Ping(0)),
+        ('{"type":"bandwidth","bytes_per_second":1e3}', wire.Bandwidth(None, 1000)),
+        ('{"type":"bandwidth","id":1}', wire.Bandwidth(1, None)),
+        (
+            '{"type":"subscribe","room":"a","sample":{"seconds":0.5,"keep":"mean"}}',
+            wire.Subscribe(None, ("a",), None, Sample(0.5, Keep.MEAN)),
+        ),
+        ('{"type":"subscribe","room":"a","sample":null}', wire.Subscribe(None, ("a",), None, None)),
     ],
 )
 def test_request_is_read(text: str, expected: wire.Request) -> None:
@@ -46,7 +54,11 @@ def test_request_is_read(text: str, expected: wire.Request) -> None:
         ("", "expected a JSON object"),
         ("[]", "expected a JSON object such as"),
         ("{", "expected a JSON object"),
-        ("{}", 'type: expected "subscribe", "unsubscribe", "publish", "request", "presence" or "ping", found null'),
+        (
+            "{}",
+            'type: expected "subscribe", "unsubscribe", "publish", "request", "presence", "bandwidth" or "ping", '
+            "found null",
+        ),
         ('{"type":"subscrib"}', 'did you mean "subscribe"?'),
         ('{"type":["ping"]}', "found a list"),
         ('{"type":"subscribe"}', "room: expected a string, found null"),
@@ -63,6 +75,12 @@ def test_request_is_read(text: str, expected: wire.Request) -> None:
         ('{"type":"publish","room":"a","data":1,"to":{"user":"a","session":"b"}}', 'to: expected {"session"'),
         ('{"type":"publish","room":"a","data":1,"to":{"user":1}}', 'to: expected {"session"'),
         ('{"type":"publish","room":"a","data":1,"echo":0}', "echo: expected true or false, found 0"),
+        (
+            '{"type":"subscribe","room":"a","sample":{"seconds":0}}',
+            "sample.seconds: expected a number from 0.01 to 3600",
+        ),
+        ('{"type":"bandwidth","bytes_per_second":0}', "bytes_per_second: expected a number above 0, or null, found 0"),
+        ('{"type":"bandwidth","bytes_per_second":true}', "bytes_per_second: expected a number above 0"),
         ('{"type":"ping","id":true}', "id: expected a whole number or a string"),
         ('{"type":"ping","id":1.5}', "id: expected a whole number or a string"),
         ('{"type":"ping","id":"' + "x" * 65 + '"}', "at most 64 characters"),

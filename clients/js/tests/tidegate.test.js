@@ -172,6 +172,88 @@ test("who publishes as soon as the connection is open hears it, since the rooms 
   assert.deepEqual(FakeSocket.all[0].sent.map((s) => s.type), ["subscribe", "publish"]);
 });
 
+test("a sampled subscription is asked for, and kept over a reconnection with a cursor of its own", (t) => {
+  const gate = start(t);
+  const heard = [];
+  gate.subscribe("sites/#", ({ data }) => heard.push(data), { sample: { seconds: 0.5, keep: "mean" } });
+  gate.subscribe("chat", ({ data }) => heard.push(data));
+  const sample = { keep: "mean", seconds: 0.5 };
+  FakeSocket.all[0].welcome();
+  assert.deepEqual(FakeSocket.all[0].sent, [
+    { type: "subscribe", room: ["chat"] },
+    { type: "subscribe", room: ["sites/#"], sample },
+  ]);
+  FakeSocket.all[0].say({ type: "subscribed", room: "chat", cursor: "e-4", recovered: false, last: [] });
+  FakeSocket.all[0].say({ type: "subscribed", room: "sites/#", cursor: "e-4", recovered: false, last: [], sample });
+  FakeSocket.all[0].say({ ...message("chat", "hi"), cursor: "e-9" });
+  FakeSocket.all[0].say({ ...message("sites/a", 1), cursor: "e-7" });
+  FakeSocket.all[0].drop();
+  t.clock.tick(500);
+  FakeSocket.all[1].welcome();
+  assert.deepEqual(FakeSocket.all[1].sent, [
+    { type: "subscribe", room: ["chat"], since: "e-9" },
+    { type: "subscribe", room: ["sites/#"], since: "e-7", sample },
+  ]);
+  assert.deepEqual(heard, ["hi", 1]);
+});
+
+test("a message of overlapping patterns belongs to the finest", (t) => {
+  const gate = start(t);
+  gate.subscribe("#", () => {}, { sample: { seconds: 5 } });
+  gate.subscribe("a/+", () => {}, { sample: { seconds: 1 } });
+  gate.subscribe("a/b", () => {});
+  FakeSocket.all[0].welcome();
+  const samples = { "a/b": undefined, "a/+": { seconds: 1, keep: "last" }, "#": { seconds: 5, keep: "last" } };
+  for (const [room, sample] of Object.entries(samples)) {
+    FakeSocket.all[0].say({ type: "subscribed", room, cursor: "e-1", recovered: false, last: [], sample });
+  }
+  for (const [room, cursor] of [["a/b", "e-9"], ["a/c", "e-8"], ["x", "e-7"]]) {
+    FakeSocket.all[0].say({ ...message(room, 1), cursor });
+  }
+  FakeSocket.all[0].drop();
+  t.clock.tick(500);
+  FakeSocket.all[1].welcome();
+  assert.deepEqual(FakeSocket.all[1].sent.map(({ room, since }) => [room[0], since]), [["a/b", "e-9"], ["a/+", "e-8"], ["#", "e-7"]]);
+});
+
+test("of several subscriptions to a room the finest sampling holds, and another one when that ends", (t) => {
+  const gate = start(t);
+  const [socket] = FakeSocket.all;
+  socket.welcome();
+  gate.subscribe("a", () => {}, { sample: { seconds: 5 } });
+  const fine = gate.subscribe("a", () => {}, { sample: { seconds: 1 } });
+  const whole = gate.subscribe("a", () => {});
+  const gaps = [];
+  gate.addEventListener("gap", ({ detail }) => gaps.push(detail.room));
+  whole.unsubscribe();
+  fine.unsubscribe();
+  socket.say({ type: "subscribed", room: "a", cursor: "e-1", recovered: false, last: [] });
+  assert.deepEqual(socket.sent.map(({ room, sample }) => [room, sample?.seconds]), [["a", 5], ["a", 1], ["a", undefined], ["a", 1], ["a", 5]]);
+  assert.deepEqual(gaps, []);
+});
+
+test("it asks for no more bytes a second than it wants", (t) => {
+  const gate = start(t, { bytesPerSecond: 5000 });
+  gate.subscribe("a", () => {});
+  FakeSocket.all[0].welcome();
+  assert.deepEqual(FakeSocket.all[0].sent[0], { type: "bandwidth", bytes_per_second: 5000 });
+  const stream = startStream(t, { bytesPerSecond: 5000 });
+  stream.subscribe("a", () => {});
+  t.clock.tick(0);
+  assert.equal(FakeSource.all[0].url, "http://gate.example:8080/sse?bytes_per_second=5000&room=a");
+});
+
+test("over SSE each room has its sampling in the address", (t) => {
+  const gate = startStream(t);
+  gate.subscribe("a", () => {}, { sample: { seconds: 0.5, keep: "max" } });
+  gate.subscribe("b", () => {});
+  t.clock.tick(0);
+  assert.equal(
+    FakeSource.all[0].url,
+    "http://gate.example:8080/sse?room=b&sample=&sample_keep=&room=a&sample=0.5&sample_keep=max",
+  );
+});
+
 test("it stays away when the gateway says so", (t) => {
   const gate = start(t);
   FakeSocket.all[0].welcome();

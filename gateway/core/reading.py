@@ -1,0 +1,74 @@
+"""What one session's subscriptions lack, read from a log: the question, the answer, and how it is found."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from gateway.core.log import Log
+from gateway.core.message import Message
+from gateway.core.topics import filter_matches
+
+__all__ = ["Reading", "Wanted", "read"]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What of a subscription has been told: all messages after `start` up to `position`; None for nothing yet."""
+
+    start: int
+    position: int | None
+    latest: bool = False
+    """Whether each topic's newest message will do."""
+    rank: float = 0.0
+    """Of filters that match a room, those of the lowest rank bring its messages."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What came after some positions."""
+
+    messages: tuple[Message, ...]
+    """In order, each once."""
+    incomplete: Mapping[str, tuple[Message, ...]]
+    """The filters that were told nothing yet, or for which messages are lacking, each with its last values."""
+    head: int
+    """The place of the newest message."""
+    more: bool
+    """Whether there are more than the limit let through."""
+
+
+def read(log: Log, head: int, wanted: Mapping[str, Wanted], limit: int) -> Reading:
+    """What the log has for subscriptions, rooms or filters; what one of them has told isn't told by another."""
+    found: dict[int, Message] = {}
+    newest: dict[tuple[str, str | None], Message] = {}
+    incomplete: dict[str, tuple[Message, ...]] = {}
+    for room_filter, want in wanted.items():
+        if want.position is None:
+            incomplete[room_filter] = tuple(log.last(room_filter))
+            continue
+        if want.position >= head:
+            continue
+        messages, complete = log.after(room_filter, want.position, latest=want.latest)
+        if not complete:
+            incomplete[room_filter] = tuple(log.last(room_filter))
+            continue
+        brought = [message for message in messages if not _elsewhere(message, want.rank, wanted.items())]
+        if want.latest:
+            brought.sort(key=lambda message: message.sequence)
+            newest.update(((message.room, message.topic), message) for message in brought)
+        else:
+            found.update((message.sequence, message) for message in brought)
+    found.update((message.sequence, message) for message in newest.values())
+    due = [found[sequence] for sequence in sorted(found)]
+    return Reading(tuple(due[:limit]), incomplete, head, len(due) > limit)
+
+
+def _elsewhere(message: Message, rank: float, wanted: Iterable[tuple[str, Wanted]]) -> bool:
+    """Whether another of a session's subscriptions brings the message, or one of the same rank has brought it."""
+    return any(
+        (
+            want.rank < rank
+            or (want.rank == rank and want.position is not None and want.start < message.sequence <= want.position)
+        )
+        and filter_matches(room_filter, message.room)
+        for room_filter, want in wanted
+    )

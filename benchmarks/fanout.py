@@ -14,6 +14,7 @@ import resource
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
@@ -28,6 +29,8 @@ from tests.real import GatewayProcess, Running, configuration, mosquitto, wait_u
 ROOM = "sites/bench/device/value"
 TOPIC = "sensors/bench/device/value"
 PAYLOAD_BYTES = 100
+SUBSCRIBED = b'{"type":"subscribed"'
+MESSAGE = b'{"type":"message"'
 
 
 @dataclass
@@ -44,7 +47,6 @@ class Subscriber(asyncio.Protocol):
     def __init__(self, handshake: bytes, request: bytes, tally: Tally, *, timed: bool) -> None:
         self._handshake = handshake
         self._request = request
-        self._left = 2  # welcome, subscribed
         self._tally = tally
         self._timed = timed
         self._buffer = b""
@@ -75,10 +77,9 @@ class Subscriber(asyncio.Protocol):
         self._buffer = data[at:]
 
     def _take(self, data: bytes, start: int, end: int) -> None:
-        if self._left:
-            self._left -= 1
-            if not self._left:
-                self.ready.set_result(None)
+        if data[start : start + len(SUBSCRIBED)] == SUBSCRIBED:
+            self.ready.set_result(None)
+        if data[start : start + len(MESSAGE)] != MESSAGE:
             return
         self._tally.received += 1
         if self._timed:
@@ -99,18 +100,18 @@ HANDSHAKE = (
 )
 
 
-async def subscribe(port: int, count: int, tally: Tally) -> list[asyncio.BaseTransport]:
-    """Connect so many subscribers; returns once all are subscribed."""
+async def subscribe(port: int, count: int, tally: Tally, rooms: Sequence[str] = (ROOM,)) -> list[asyncio.BaseTransport]:
+    """Connect so many subscribers, each to one of the rooms in turn; returns once all are subscribed."""
     handshake = HANDSHAKE.format(port=port).encode()
-    request = masked(b'{"type":"subscribe","room":"%s"}' % ROOM.encode())
     loop = asyncio.get_running_loop()
     transports: list[asyncio.BaseTransport] = []
     for start in range(0, count, 100):
         batch = []
         for number in range(start, min(count, start + 100)):
-            timed = number % 100 == 0
+            timed = number % 100 < len(rooms)
+            request = masked(b'{"type":"subscribe","room":"%s"}' % rooms[number % len(rooms)].encode())
             transport, subscriber = await loop.create_connection(
-                lambda timed=timed: Subscriber(handshake, request, tally, timed=timed),  # type: ignore[misc]
+                lambda request=request, timed=timed: Subscriber(handshake, request, tally, timed=timed),  # type: ignore[misc]
                 "127.0.0.1",
                 port,
             )
@@ -191,7 +192,7 @@ async def bare(port: int, broker_port: int) -> None:
     class Connection(asyncio.Protocol):
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
             transport = cast(asyncio.Transport, transport)  # uvloop's own class
-            transport.write(b"HTTP/1.1 101 Switching Protocols\r\n\r\n" + text_frame("", b"welcome") * 2)
+            transport.write(b"HTTP/1.1 101 Switching Protocols\r\n\r\n" + text_frame("", SUBSCRIBED))
             transports.append(transport)
             self._transport = transport
 
@@ -250,6 +251,7 @@ def run_round(folder: Path, broker_port: int, options: argparse.Namespace) -> tu
         "limits": {"connections": options.subscribers + 10, "connections_per_address": options.subscribers + 10},
     }
     with GatewayProcess(folder / "gateway", config) as gateway:
+        gateway.wait_until_ready()
         gate = uvloop.run(measure("tidegate", gateway, gateway.port, broker_port, options))
     command: list[str | Path] = [sys.executable, "-m", "benchmarks.fanout", "--bare", str(broker_port)]
     with Running(command, folder / "bare.log") as server:

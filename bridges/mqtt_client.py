@@ -1,6 +1,7 @@
 """How an upstream's client is made: options in, an aiomqtt client out, and what its failures mean."""
 
 import asyncio
+import socket
 import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -171,6 +172,7 @@ def make_client(options: UpstreamOptions, random: Random, events: ClientEvents, 
         websocket_path=options.path if options.transport == "websockets" else None,
         tls_context=_tls_context(options) if options.tls else None,
         keepalive=options.keep_alive_seconds,
+        socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],  # a command must not wait for the ack of another
         timeout=options.connect_timeout_seconds,
         clean_session=None if v5 else not options.persistent,
         clean_start=not options.persistent if v5 else paho.MQTT_CLEAN_START_FIRST_ONLY,

@@ -10,7 +10,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from bridges.mqtt_client import Client, UpstreamOptions, subscription_properties
 from gateway.core.filters import disjoint_cover, minimal_cover
-from gateway.core.topics import filter_matches
+from gateway.core.trie import FilterTrie
 
 __all__ = ["SUBSCRIBE_BATCH", "Subscriptions"]
 
@@ -34,7 +34,12 @@ class Subscriptions:
         cover = minimal_cover(filters) if self._v5 else disjoint_cover(filters)
         self._wanted = dict(cover)
         self._number = {topic_filter: number for number, topic_filter in enumerate(cover, 1)}
-        self._filter_of = dict(enumerate(cover, 1)) if self._v5 and disjoint_cover(cover) != cover else {}
+        self._numbers: FilterTrie[int] | None = None
+        """The identifiers of the filters by the topics they match, where filters overlap."""
+        if self._v5 and disjoint_cover(cover) != cover:
+            self._numbers = FilterTrie()
+            for topic_filter, number in self._number.items():
+                self._numbers.add(topic_filter, number)
         self._granted: dict[str, int] = {}
         self.refused: list[str] = []
         """Filters that the broker doesn't let the gateway subscribe to."""
@@ -82,7 +87,7 @@ class Subscriptions:
         """The quality of service that is granted, or the reason why not."""
         qos = self._wanted[topic_filter]
         if self._v5:
-            properties = subscription_properties(self._number[topic_filter] if self._filter_of else None)
+            properties = subscription_properties(self._number[topic_filter] if self._numbers is not None else None)
             codes = await client.subscribe(topic_filter, options=SubscribeOptions(qos=qos), properties=properties)
         else:
             codes = await client.subscribe(topic_filter, qos)
@@ -90,11 +95,10 @@ class Subscriptions:
 
     def is_first_copy(self, message: paho.MQTTMessage) -> bool:
         """Whether this is the copy for the first of our filters that match; brokers may send one for each."""
-        if not self._filter_of:
+        if self._numbers is None:
             return True
         given = getattr(message.properties, "SubscriptionIdentifier", None)
         if not given:
             return True
-        topic = message.topic
-        first = next((number for number, f in self._filter_of.items() if filter_matches(f, topic)), None)
-        return first is None or first in given
+        matching = self._numbers.match(message.topic.split("/"))
+        return not matching or min(matching) in given

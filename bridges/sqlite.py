@@ -91,6 +91,14 @@ class SqliteEngine:
         """Say who takes the deliveries."""
         self._memory.attach(deliver)
 
+    def watch(self, room_filter: str) -> None:
+        """Know that somebody wants these rooms."""
+        self._memory.watch(room_filter)
+
+    def unwatch(self, room_filter: str) -> None:
+        """Know that nobody does any more."""
+        self._memory.unwatch(room_filter)
+
     def publish(self, publications: Sequence[Publication], done: Published, receipt: Entry | None = None) -> None:
         """Have messages stored; they are delivered, and `done` is called, once they are."""
         # What has a receipt is held back by the broker, which gets no acknowledgement until then.

@@ -37,6 +37,11 @@ BY_NAMESPACE: Final[tuple[tuple[str, str, str, Callable[[Counters], Mapping[str,
 """Counters that each namespace has: name, meaning, label besides `namespace`, and where they are."""
 
 SIZES: Final[tuple[tuple[str, str, Callable[[Namespace], int]], ...]] = (
+    (
+        "tidegate_subscribed_rooms",
+        "Rooms and patterns somebody is subscribed to",
+        attrgetter("engine.holdings.watched"),
+    ),
     ("tidegate_last_values", "Last values kept", attrgetter("engine.holdings.last_values")),
     ("tidegate_history_messages", "Messages of history kept", attrgetter("engine.holdings.messages")),
     ("tidegate_log_bytes", "About what both take of memory", attrgetter("engine.holdings.size_bytes")),

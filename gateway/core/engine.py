@@ -10,6 +10,8 @@ What every engine promises; tests/unit/test_engine_contract.py holds each to it:
 - **Ordered.** Deliveries come in the order of the sequence, and so do the calls of `done`.
 - **Between deliveries.** Answers to reads come at a moment when all that was delivered is at most `head`, and all that
   will be is beyond. So who subscribes in the callback and reads up to `head` has no gap and nothing twice.
+- **Watched rooms.** A node is told of the rooms, or of those that a filter matches, between `watch` and `unwatch`; of
+  others it may be.
 - **Exactly once in the log**, at most once for a delivery to a client: a connection may break. Who comes back with a
   cursor is told what it missed, or that it can't be told.
 - **Epoch.** A cursor of this epoch, or of an earlier one that the log continues, is a position; any other is none.
@@ -79,6 +81,8 @@ class Holdings:
     last_values: int
     messages: int
     size_bytes: int
+    watched: int
+    """Rooms and filters that somebody on this node wants."""
 
 
 class Engine(Protocol):
@@ -121,6 +125,14 @@ class Engine(Protocol):
         """The packets of brokers that are stored, or on the way to be."""
         ...
 
+    def watch(self, room_filter: str) -> None:
+        """Deliver the messages of these rooms on this node, from now on."""
+        ...
+
+    def unwatch(self, room_filter: str) -> None:
+        """Nobody on this node wants them any more; called once for each `watch`."""
+        ...
+
     def publish(self, publications: Sequence[Publication], done: Published, receipt: Entry | None = None) -> None:
         """Give messages their places, keep and deliver them; `done` comes after that of all earlier calls."""
         ...
@@ -159,6 +171,7 @@ class MemoryEngine:
         self.log = log
         self.receipts = Receipts()
         self.problem: str | None = None
+        self._watched: set[str] = set()
         self._clock = clock
         self._counters = counters
         self._deliver: Deliver = lambda _: None
@@ -172,11 +185,19 @@ class MemoryEngine:
     @property
     def holdings(self) -> Holdings:
         """How much the log holds."""
-        return Holdings(self.log.last_values, self.log.messages, self.log.size_bytes)
+        return Holdings(self.log.last_values, self.log.messages, self.log.size_bytes, len(self._watched))
 
     def attach(self, deliver: Deliver) -> None:
         """Say who takes the deliveries."""
         self._deliver = deliver
+
+    def watch(self, room_filter: str) -> None:
+        """Know that somebody wants these rooms; there is but one node, which is told of all of them anyway."""
+        self._watched.add(room_filter)
+
+    def unwatch(self, room_filter: str) -> None:
+        """Know that nobody does any more."""
+        self._watched.discard(room_filter)
 
     def publish(self, publications: Sequence[Publication], done: Published, receipt: Entry | None = None) -> None:
         """Give messages their places, keep and deliver them, all before this returns."""

@@ -1,6 +1,6 @@
 """Sets of MQTT filters: the fewest that cover others, and ones that no topic matches twice."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from gateway.core.trie import FilterTrie
 
@@ -28,17 +28,22 @@ def disjoint_cover(filters: Mapping[str, int]) -> dict[str, int]:
     For brokers that may deliver a message once for each filter that it matches (MQTT 5 §3.3.4) and can't say for which.
     """
     cover = minimal_cover(filters)
+    trie = _trie_of(cover)
     waiting = sorted(cover)
     while waiting:
         topic_filter = waiting.pop()
-        if topic_filter not in cover:
+        other = next((name for name in trie.intersecting(topic_filter) if name != topic_filter), None)
+        if topic_filter not in cover or other is None:
             continue
-        overlapping = [name for name in _trie_of(cover).intersecting(topic_filter) if name != topic_filter]
-        if overlapping:
-            wider = _widen(topic_filter, overlapping[0])
-            qos = max(cover[topic_filter], cover[overlapping[0]])
-            cover = minimal_cover({**cover, wider: max(qos, cover.get(wider, 0))})
-            waiting.append(wider)
+        wider = _widen(topic_filter, other)
+        widened = _trie_of((wider,))
+        absorbed = [name for name in trie.intersecting(wider) if widened.covering(name)]
+        qos = max(cover.pop(name) for name in absorbed)
+        for name in absorbed:
+            trie.remove(name, name)
+        trie.add(wider, wider)
+        cover[wider] = qos
+        waiting.append(wider)
     return cover
 
 
@@ -53,7 +58,7 @@ def _widen(one: str, other: str) -> str:
     return "/".join(levels if same_length else [*levels, "#"])
 
 
-def _trie_of(filters: Mapping[str, int]) -> FilterTrie[str]:
+def _trie_of(filters: Iterable[str]) -> FilterTrie[str]:
     trie: FilterTrie[str] = FilterTrie()
     for topic_filter in filters:
         trie.add(topic_filter, topic_filter)

@@ -7,6 +7,7 @@ Where the log lacks something, `subscribed` with `recovered: false` and the last
 only the newest of each topic is told, and so is to a session that has been sent as much as it may be.
 """
 
+from collections import Counter
 from functools import partial
 from typing import Final
 
@@ -42,6 +43,8 @@ class Recovery:
         self._lagging: dict[Session, Timer] = {}
         self._throttled: dict[Session, Timer] = {}
         self._reading: set[Session] = set()
+        self._watched: Counter[str] = Counter()
+        """Rooms and filters, each with how many sessions are subscribed to it."""
         self._behind: set[Session] = set()
         """All who have a subscription that isn't in the fan-out; maybe a few more."""
 
@@ -66,6 +69,8 @@ class Recovery:
         for room in request.rooms:
             if room in session.rooms and room not in session.pending:
                 self._fanout.unsubscribe(session, room)
+            if room not in session.rooms:
+                self._watch(room)
             session.samples.pop(room, None)
             if request.sample is not None:
                 session.samples[room] = request.sample
@@ -83,8 +88,21 @@ class Recovery:
             self._fanout.unsubscribe(session, room)
         del session.rooms[room]
         session.samples.pop(room, None)
+        self._unwatch(room)
         if pending is not None and session.samples:
             self._hand_over(session, pending)
+
+    def _watch(self, room: str) -> None:
+        """Let the engine know what this node wants, once however many sessions want it."""
+        self._watched[room] += 1
+        if self._watched[room] == 1:
+            self._engine.watch(room)
+
+    def _unwatch(self, room: str) -> None:
+        self._watched[room] -= 1
+        if not self._watched[room]:
+            del self._watched[room]
+            self._engine.unwatch(room)
 
     def _hand_over(self, session: Session, pending: Pending) -> None:
         """Let sampled subscriptions tell what one that held in their place leaves untold."""

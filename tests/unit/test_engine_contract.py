@@ -194,6 +194,17 @@ def test_what_stores_nothing_is_reported_after_all_before_it(bench: Bench) -> No
     assert said == ["first", "second"]
 
 
+def test_watched_rooms_are_delivered_and_counted(bench: Bench) -> None:
+    for room_filter in ("a", "b/#"):
+        bench.engine.watch(room_filter)
+    assert bench.engine.holdings.watched == 2
+    for room in ("a", "b/c"):
+        bench.publish(room)
+    assert [message.room for message in bench.delivered] == ["a", "b/c"]
+    bench.engine.unwatch("a")
+    assert bench.engine.holdings.watched == 1
+
+
 def test_a_last_value_that_is_taken_back_is_gone(bench: Bench) -> None:
     bench.publish("a", topic="t")
     bench.publish("a", b"null", topic="t", clears=True, retention=Retention(last=False))

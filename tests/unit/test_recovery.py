@@ -226,6 +226,22 @@ def test_what_was_sent_to_one_is_not_told_to_others_later() -> None:
     assert told(sink) == [(True, []), "open"]
 
 
+def test_the_engine_is_told_which_rooms_somebody_wants() -> None:
+    world = make_world(rules=HISTORY)
+    watched = lambda: world.namespace.engine.holdings.watched  # noqa: E731
+    (first, _, _), (second, _, _) = world.join(), world.join()
+    for session in (first, second, first):
+        world.subscribe(session, "kept/x")
+    world.subscribe(first, "kept/#")
+    assert watched() == 2
+    world.namespace.unsubscribe(first, "kept/x")
+    assert watched() == 2
+    second.end()
+    assert watched() == 1
+    first.end()
+    assert watched() == 0
+
+
 def test_a_session_that_left_in_a_pause_leaves_nothing_behind() -> None:
     world = make_world(rules=HISTORY)
     session, sink, _ = world.join()

@@ -39,7 +39,7 @@ BY_NAMESPACE: Final[tuple[tuple[str, str, str, Callable[[Counters], Mapping[str,
 SIZES: Final[tuple[tuple[str, str, Callable[[Namespace], int]], ...]] = (
     (
         "tidegate_subscribed_rooms",
-        "Rooms and patterns somebody is subscribed to",
+        "Rooms and patterns that have a subscriber",
         attrgetter("engine.holdings.watched"),
     ),
     ("tidegate_last_values", "Last values kept", attrgetter("engine.holdings.last_values")),

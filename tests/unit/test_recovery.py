@@ -228,7 +228,10 @@ def test_what_was_sent_to_one_is_not_told_to_others_later() -> None:
 
 def test_the_engine_is_told_which_rooms_somebody_wants() -> None:
     world = make_world(rules=HISTORY)
-    watched = lambda: world.namespace.engine.holdings.watched  # noqa: E731
+
+    def watched() -> int:
+        return world.namespace.engine.holdings.watched
+
     (first, _, _), (second, _, _) = world.join(), world.join()
     for session in (first, second, first):
         world.subscribe(session, "kept/x")

@@ -130,8 +130,8 @@ async def test_a_refused_subscription_is_named_while_the_others_work(
     dynamic_security(rules, "raw/+", "text/+", "kept/+", "sensors/#", "tidegate/replies/#")
     open_to_mosquitto(rules)
     rules.chmod(0o666)
-    plugin = "plugin /usr/lib/x86_64-linux-gnu/mosquitto_dynamic_security.so"
-    broker = Mosquitto(tmp_path, f"{plugin}\nplugin_opt_config_file {rules}")
+    plugin = next(Path("/usr/lib").glob("*/mosquitto_dynamic_security.so"))
+    broker = Mosquitto(tmp_path, f"plugin {plugin}\nplugin_opt_config_file {rules}")
     broker._config.write_text(f"per_listener_settings false\n{broker._config.read_text()}")
     broker.start()
     try:

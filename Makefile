@@ -28,6 +28,7 @@ bench: $(VENV)/.test
 	@scripts/system-packages
 	$(BIN)/python -m benchmarks.routing
 	$(BIN)/python -m benchmarks.fanout
+	$(BIN)/python -m benchmarks.stalled
 	$(BIN)/python -m benchmarks.sampling
 
 install: $(VENV)/.run

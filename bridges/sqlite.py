@@ -102,9 +102,11 @@ class SqliteEngine:
     def publish(self, publications: Sequence[Publication], done: Published, receipt: Entry | None = None) -> None:
         """Have messages stored; they are delivered, and `done` is called, once they are."""
         # What has a receipt is held back by the broker, which gets no acknowledgement until then.
-        if receipt is None and publications and self._waiting >= MAXIMUM_WAITING:
+        if receipt is None and publications and (self.problem is not None or self._waiting >= MAXIMUM_WAITING):
             self._counters.drops["engine_unavailable"] += max(1, len(publications))
-            done(EngineUnavailable("the log can't be written as fast as messages come", retry_after_seconds=1.0))
+            done(
+                EngineUnavailable("the log can't be written, or not as fast as messages come", retry_after_seconds=1.0)
+            )
             return
         placed: list[tuple[Message, Publication]] = []
         for publication in publications:
@@ -120,11 +122,11 @@ class SqliteEngine:
 
     def _enqueue(self, placed: Sequence[tuple[Message, Publication]], done: Published, receipt: Entry | None) -> None:
         batch = self._next
-        batch.messages += (
-            Kept(message, publication.retention)
-            for message, publication in placed
-            if publication.retention.last or publication.retention.messages
-        )
+        for message, publication in placed:
+            if publication.retention.keeps_any:
+                batch.messages.append(Kept(message, publication.retention))
+            else:  # a crash before it is delivered must not hide that it is gone
+                batch.floors[message.room] = message.sequence
         batch.cleared += (
             (message.room, message.topic, message.sequence) for message, publication in placed if publication.clears
         )

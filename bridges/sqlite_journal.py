@@ -175,9 +175,10 @@ class Journal:
         while True:
             try:
                 self._transact(batches)
-            except sqlite3.Error as error:
+            except Exception as error:
                 if self.problem is None:
-                    logger.error("%s; it is tried again", _explain(error, self.path))  # noqa: TRY400 - no fault of ours
+                    fault = None if isinstance(error, sqlite3.Error) else error  # a full disk is no fault of ours
+                    logger.error("%s; it is tried again", _explain(error, self.path), exc_info=fault)  # noqa: TRY400
                 self.problem = str(error)
                 with self._wake:
                     if self._closing:
@@ -229,7 +230,7 @@ def _kept(row: tuple[object, ...], epoch: str) -> Kept:
     return Kept(message, Retention(bool(last), messages, seconds))  # type: ignore[arg-type]
 
 
-def _explain(error: sqlite3.Error, path: Path) -> str:
+def _explain(error: Exception, path: Path) -> str:
     reason = str(error)
     if "locked" in reason:
         return f"{path} is in use by another program: give each gateway a file of its own"

@@ -96,13 +96,11 @@ class SseBridge:
         """What the stream is to be subscribed to, from where on, and what its client calls itself.
 
         A browser that comes back by itself says where it was, in `Last-Event-ID`. Who can't set headers says it by
-        `since`: one for all rooms, or one for each, empty for a room that is new.
+        `since`: one for all rooms, or one for each, empty for a room that is new. Where both are said, the later holds.
         """
         query = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)
         rooms, places = query.get("room", []), query.get("since", [])
         seen = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"last-event-id"), "")
-        if seen:
-            places = [seen]
         with self._admission.counted():
             if not rooms:
                 raise BadMessage("room: expected at least one, as in /sse?room=sites/oslo/boiler-1/temperature")
@@ -111,7 +109,8 @@ class SseBridge:
             self._namespace.check_rooms(rooms)
             groups: dict[tuple[Cursor | None, Sample | None], list[str]] = {}
             for room, place, sample in zip(rooms, _for_each(places, rooms), _samples_of(query, rooms), strict=True):
-                groups.setdefault((read_cursor("since", place or None), sample), []).append(room)
+                since = _later(read_cursor("since", place or None), read_cursor("Last-Event-ID", seen or None))
+                groups.setdefault((since, sample), []).append(room)
             requests = [Subscribe(None, tuple(dict.fromkeys(group)), *how) for how, group in groups.items()]
             requests.sort(key=lambda request: 0.0 if request.sample is None else request.sample.rank)
             return _Asked(requests, _bandwidth_of(query), read_member_query(query))
@@ -143,8 +142,7 @@ class SseBridge:
         self._sinks[session.sink] = heartbeat
         try:
             conversation.greet(self._heartbeat_seconds)
-            for request in asked.requests:
-                self._namespace.subscribe(session, request)
+            self._namespace.subscribe(session, *asked.requests)
             while (await receive())["type"] != "http.disconnect":
                 pass
         finally:
@@ -184,6 +182,13 @@ def _number(name: str, text: str) -> float:
         return float(text)
     except ValueError:
         raise BadMessage(f"{name}: expected a number, found {text[:20]!r}") from None
+
+
+def _later(since: Cursor | None, seen: Cursor | None) -> Cursor | None:
+    """Where a room goes on: where the stream was cut, unless it was to begin later."""
+    if since is None or seen is None:
+        return seen or since
+    return max(since, seen, key=lambda cursor: cursor.sequence) if since.epoch == seen.epoch else seen
 
 
 def _for_each(places: list[str], rooms: list[str]) -> list[str]:

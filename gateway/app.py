@@ -160,6 +160,8 @@ class Gateway:
         """End all that `start` started."""
         await self.supervisor.stop(STOP_SECONDS)
         for namespace in self.namespaces.values():
+            namespace.paces.flush()  # what came since the goodbye
+        for namespace in self.namespaces.values():
             namespace.engine.close(FLUSH_SECONDS)
         if self.broker is not None:
             await self.broker.stop()

@@ -12,7 +12,7 @@ from typing import Final
 
 from gateway.core.clock import Clock
 from gateway.core.counters import Counters
-from gateway.core.errors import BadMessage, RateLimited, TidegateError, UpstreamUnavailable
+from gateway.core.errors import BadMessage, EngineUnavailable, RateLimited, TidegateError, UpstreamUnavailable
 from gateway.core.upstream import Done
 
 __all__ = ["KEYS", "KEY_SECONDS", "Idempotency"]
@@ -77,7 +77,9 @@ class Idempotency:
 
         def finish(error: TidegateError | None) -> None:
             waiting, attempt.waiting, attempt.outcome = attempt.waiting or [], None, error
-            if isinstance(error, UpstreamUnavailable):  # nothing was sent, so it may be tried again
+            if isinstance(
+                error, (UpstreamUnavailable, EngineUnavailable)
+            ):  # nothing was sent, so it may be tried again
                 self._forget(name, attempt)
             for one in waiting:
                 one(error)

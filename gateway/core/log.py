@@ -119,20 +119,19 @@ class Log:
         if room is None:
             room = self._add(message.room)
         room.newest = max(room.newest, message.sequence)
-        if retention.messages or retention.last:
-            self._bare.pop(room.name, None)
-        if retention.messages:
-            self._keep_in_history(room, message, retention)
-        if retention.last:
-            self._keep_as_last(room, message)
-        if retention.messages or retention.last:
-            self._size_bytes += _cost(message)
-            if self._size_bytes > self._bounds.bytes:
-                self._shrink()
-        else:
+        if not retention.keeps_any:
             self._raise_floor(room, message.sequence)
             room.lost = message.sequence
             self._settle(room)
+            return
+        self._bare.pop(room.name, None)
+        self._size_bytes += _cost(message)
+        if retention.last:
+            self._keep_as_last(room, message)
+        if retention.messages:  # after that: what is too old for the history already stays as last value
+            self._keep_in_history(room, message, retention)
+        if self._size_bytes > self._bounds.bytes:
+            self._shrink()
 
     def raise_floor(self, room: str, floor: int) -> None:
         """Know that messages of a room up to `floor` may be lacking."""

@@ -146,7 +146,7 @@ class Namespace:
                 "unsubscribe from one, or use a pattern such as sites/#"
             )
 
-    def subscribe(self, session: Session, request: Subscribe) -> None:
+    def subscribe(self, session: Session, *requests: Subscribe) -> None:
         """Subscribe to rooms or patterns; `subscribed` answers for each, then comes what it lacks, then all that comes.
 
         Subscribing again is allowed, and is answered anew.
@@ -155,11 +155,12 @@ class Namespace:
             BadMessage: one is no room or pattern.
             TooManySubscriptions: the session would have more than it may.
         """
-        for room in request.rooms:
+        rooms = [room for request in requests for room in request.rooms]
+        for room in rooms:
             _check_room(check_filter, room)
-        self._check_count(len({*session.rooms, *request.rooms}))
-        self.recovery.subscribe(session, request)
-        self.attendance.subscribed(session, request.rooms)
+        self._check_count(len({*session.rooms, *rooms}))
+        self.recovery.subscribe(session, *requests)
+        self.attendance.subscribed(session, rooms)
 
     def unsubscribe(self, session: Session, room: str) -> None:
         """Take a subscription back.

@@ -57,15 +57,20 @@ class Recovery:
         """How many are out of it because they have been sent all that they may be."""
         return len(self._throttled)
 
-    def subscribe(self, session: Session, request: wire.Subscribe) -> None:
+    def subscribe(self, session: Session, *requests: wire.Subscribe) -> None:
         """Subscribe to rooms or filters: `subscribed` is said for each, then comes what they lack, then all that comes.
 
-        The request's id stands in the last `subscribed`: a request has one answer.
+        What several requests lack comes merged. A request's id stands in its last `subscribed`: it has one answer.
         """
         self._behind.add(session)
-        since = None if request.since is None else self._engine.position(request.since)
         self._fanout.settle(session)
         self._fanout.refresh(session)
+        for request in requests:
+            self._register(session, request)
+        self._advance(session)
+
+    def _register(self, session: Session, request: wire.Subscribe) -> None:
+        since = None if request.since is None else self._engine.position(request.since)
         for room in request.rooms:
             if room in session.rooms and room not in session.pending:
                 self._fanout.unsubscribe(session, room)
@@ -77,7 +82,6 @@ class Recovery:
             session.rooms[room] = self._engine.head if since is None else since
             identifier = request.id if room == request.rooms[-1] else None
             session.pending[room] = Pending(since, identifier, latest=request.sample is not None)
-        self._advance(session)
 
     def unsubscribe(self, session: Session, room: str) -> None:
         """Take a subscription back."""
@@ -211,7 +215,8 @@ class Recovery:
         if not session.can_be_told:
             return
         asked = {room: pending for room, pending in asked.items() if session.pending.get(room) is pending}
-        self._announce(session, asked, reading)
+        if not self._announce(session, asked, reading):
+            return  # it goes on from here when there is room again
         reached = self._tell(session, reading)
         for room, pending in asked.items():
             assert pending.position is not None
@@ -224,29 +229,32 @@ class Recovery:
         else:
             self._clock.call_later(0, partial(self._advance, session))
 
-    def _announce(self, session: Session, asked: dict[str, Pending], reading: Reading) -> None:
-        """Say `subscribed` where it wasn't said, or where messages are lacking.
+    def _announce(self, session: Session, asked: dict[str, Pending], reading: Reading) -> bool:
+        """Say `subscribed` where it wasn't said, or where messages are lacking; whether the client took it all.
 
         Its cursor is one for all subscriptions with the same sample: what they have still to be told comes after it.
+        As an event's id it comes only with the last one: who came back with it to all of them lacks nothing then.
         """
+        unsaid = [room for room, pending in asked.items() if room in reading.incomplete or not pending.announced]
         lowest: dict[Sample | None, int] = {}
         for room, pending in asked.items():
             if room not in reading.incomplete and pending.position is not None:
                 sample = session.samples.get(room)
                 lowest[sample] = min(pending.position, lowest.get(sample, reading.head))
-        for room, pending in asked.items():
-            sample = session.samples.get(room)
+        for room in unsaid:
+            if not session.can_be_told:
+                return False
+            pending, sample = asked[room], session.samples.get(room)
             cursor = f"{self._engine.epoch}-{lowest.get(sample, reading.head)}"
             last = reading.incomplete.get(room)
             if last is not None:
                 session.rooms[room] = pending.position = reading.head
-            elif pending.announced:
-                continue
             text = wire.encode_subscribed(
                 pending.request, room, cursor, last or (), recovered=last is None, sample=sample
             )
             pending.request, pending.announced = None, True
-            session.send("subscribed", text, cursor)
+            session.send("subscribed", text, cursor if room == unsaid[-1] else None)
+        return True
 
     def _tell(self, session: Session, reading: Reading) -> int:
         """Send messages until the client takes no more; the place up to which it was told all."""

@@ -18,5 +18,10 @@ class Retention:
     seconds: float = math.inf
     """But none of those that are older than this."""
 
+    @property
+    def keeps_any(self) -> bool:
+        """Whether anything is kept."""
+        return self.last or self.messages > 0
+
 
 NOTHING: Final = Retention(last=False)

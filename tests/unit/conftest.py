@@ -84,9 +84,11 @@ class ListSink:
     session: Session | None = None
     """Who is told that it takes no more."""
 
+    frame: Framing = plain
+
     @property
     def framing(self) -> Framing:
-        return plain
+        return self.frame
 
     def write(self, data: bytes) -> None:
         self.written.append(orjson.loads(data))

@@ -54,6 +54,15 @@ def test_messages_that_are_too_old_are_no_history() -> None:
     assert (writer.log.messages, writer.log.size_bytes) == (0, 0)
 
 
+def test_what_is_too_old_for_the_history_already_stays_as_last_value() -> None:
+    writer = Writer()
+    old = Message("a", b"1", "e", 1, writer.clock.time() - 100, "t")
+    writer.log.store(old, Retention(last=True, messages=10, seconds=60))
+    assert (writer.log.last_values, writer.log.messages) == (1, 0)
+    assert writer.log.size_bytes > MESSAGE_OVERHEAD_BYTES
+    assert writer.sequences_after("a", 0) == ([1], True)
+
+
 def test_a_last_value_is_a_history_of_one_for_each_topic() -> None:
     writer = Writer()
     for topic in ("x", "y", "x"):

@@ -79,6 +79,48 @@ def test_several_rooms_come_back_merged_in_order() -> None:
     assert told(sink) == [(True, []), (True, []), (True, []), 0, 1, 2, 3, 4, 5]
 
 
+def test_several_requests_with_cursors_of_their_own_come_back_merged_in_order() -> None:
+    world = make_world(rules=HISTORY)
+    for number in range(1, 9):
+        publish(world, f"kept/{number % 2}", number)
+    session, sink, _ = world.join()
+    requests = [Subscribe(None, (f"kept/{n}",), Cursor("epoch", since)) for n, since in ((0, 4), (1, 1))]
+    world.namespace.subscribe(session, *requests, Subscribe(None, ("kept/new",), None))
+    assert [sent["cursor"] for sent in sink.written[:3]] == ["epoch-1"] * 3
+    assert told(sink) == [(True, []), (True, []), (False, []), 3, 5, 6, 7, 8]
+
+
+def test_only_the_last_answer_of_several_says_where_to_come_back_to() -> None:
+    world = make_world(rules=HISTORY)
+    session, sink, _ = world.join()
+    cursors: list[str | None] = []
+
+    def note(kind: str, text: bytes, cursor: str | None) -> bytes:
+        cursors.append(cursor)
+        return text
+
+    sink.frame = note
+    world.namespace.subscribe(session, Subscribe(None, ("a", "b", "c"), None))
+    assert cursors == [None, None, "epoch-0"]
+
+
+def test_a_client_that_takes_no_more_in_the_midst_of_the_answers_gets_the_others_later() -> None:
+    world = make_world(rules=HISTORY)
+    for number in range(6):
+        publish(world, f"kept/{number}", number)
+    session, sink, _ = world.join()
+    sink.session, sink.full_after = session, 2
+    world.namespace.subscribe(session, Subscribe("all", tuple(f"kept/{n}" for n in range(6)), None))
+    publish(world, "kept/0", "meanwhile")
+    assert [sent["room"] for sent in sink.take()] == ["kept/0", "kept/1"]
+    sink.full_after = 10**9
+    unpause(sink, session)
+    written = sink.take()
+    assert [sent["room"] for sent in written if sent["type"] == "subscribed"] == [f"kept/{n}" for n in range(2, 6)]
+    assert [sent.get("id") for sent in written if sent["type"] == "subscribed"][-1] == "all"
+    assert [sent["data"] for sent in written if sent["type"] == "message"] == ["meanwhile"]
+
+
 def test_overlapping_subscriptions_that_come_back_one_after_the_other_bring_a_message_once() -> None:
     world = make_world(rules=HISTORY)
     publish(world, "kept/x", 1, 2, 3)

@@ -3,8 +3,9 @@
 import asyncio
 import shutil
 import sqlite3
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bridges.sqlite import SqliteEngine
-from bridges.sqlite_journal import Journal, JournalUnavailable
+from bridges.sqlite_journal import Batch, Journal, JournalUnavailable
 from gateway.core.counters import Counters
 from gateway.core.engine import MemoryEngine, Publication, Reading, Wanted
 from gateway.core.errors import EngineUnavailable, TidegateError
@@ -55,8 +56,9 @@ class Run:
 
 
 @contextmanager
-def life(path: Path, epoch: str, bounds: LogBounds | None = None) -> Iterator[Run]:
+def life(path: Path, epoch: str, bounds: LogBounds | None = None, *, later_seconds: float = 0) -> Iterator[Run]:
     clock, counters, loop = HandClock(), Counters(), asyncio.new_event_loop()
+    clock.now += later_seconds
     memory = MemoryEngine(epoch, Log(bounds or LogBounds(), clock, counters), clock, counters)
     journal = Journal(path, epoch)
     run = Run(SqliteEngine(memory, journal, counters), journal, loop, counters)
@@ -127,6 +129,42 @@ def test_a_crash_takes_only_what_nobody_has_seen(tmp_path: Path) -> None:
         assert run.after("x", 0) == ([1, 2, 3], True)
         assert len(list(run.engine.receipts.entries())) == 3
         assert run.engine.position(Cursor.parse("a-4")) is None
+
+
+def test_a_crash_before_the_delivery_doesnt_hide_that_what_is_never_kept_is_gone(tmp_path: Path) -> None:
+    with life(tmp_path / "log.db", "a") as run:
+        run.publish("kept")
+        run.settle()
+        run.publish("plain", retention=NOTHING)
+        run.publish("cleared", clears=True, retention=NOTHING)
+        run.engine._flush()
+        deadline = time.monotonic() + 10
+        while len(run.said) == 1 and run.journal._waiting and time.monotonic() < deadline:
+            time.sleep(0.001)
+        run.engine._journal.write(Batch(head=3))
+        copy = None
+        while copy is None or not _holds(copy, 3):
+            copy = crashed(tmp_path / "log.db")
+    with life(copy, "b") as run:
+        assert run.engine.head == 3
+        assert [run.after(room, 1)[1] for room in ("plain", "cleared", "kept")] == [False, False, True]
+
+
+def _holds(copy: Path, head: int) -> bool:
+    with closing(sqlite3.connect(copy)) as database:
+        return bool(database.execute("SELECT 1 FROM epochs WHERE last = ?", (head,)).fetchone())
+
+
+def test_last_values_that_outlived_their_history_survive_every_restart(tmp_path: Path) -> None:
+    kept = Retention(last=True, messages=10, seconds=60)
+    with life(tmp_path / "log.db", "a") as run:
+        run.publish("x", b"1", retention=kept)
+        run.settle()
+    for epoch in "bcd":
+        with life(tmp_path / "log.db", epoch, later_seconds=100) as run:
+            assert run.last("x") == [b"1"]
+            run.publish("elsewhere")
+            run.settle()
 
 
 def test_receipts_survive_until_they_are_acknowledged(tmp_path: Path) -> None:

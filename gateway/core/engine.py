@@ -19,6 +19,7 @@ What every engine promises; tests/unit/test_engine_contract.py holds each to it:
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice, takewhile
 from typing import Protocol, TypeAlias
 
 from gateway.core.clock import Clock
@@ -265,6 +266,10 @@ class MemoryEngine:
 
     def history(self, span: Span, done: Callable[[tuple[Message, ...], bool], None]) -> None:
         """Answer at once."""
-        found, complete = self.log.after(span.room_filter, span.after)
-        messages = sorted((m for m in found if m.sequence < span.before), key=lambda message: message.sequence)
-        done(tuple(messages[-span.limit :] if span.newest else messages[: span.limit]), complete)
+        oldest_first, complete = self.log.after(span.room_filter, span.after)
+        if span.newest:
+            newest_first = self.log.before(span.room_filter, span.before)
+            taken = list(islice(takewhile(lambda m: m.sequence > span.after, newest_first), span.limit))[::-1]
+        else:
+            taken = list(islice(takewhile(lambda m: m.sequence < span.before, oldest_first), span.limit))
+        done(tuple(taken), complete)

@@ -5,12 +5,13 @@ history goes first, then the stalest last values. For each room the log knows it
 longer has: so it can always say whether it has all that came after a position, or not.
 """
 
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import takewhile
+from heapq import merge
 from typing import Final, Protocol, TypeAlias
 
+from gateway.core.backlog import Backlog, by_sequence, each_once
 from gateway.core.clock import Clock
 from gateway.core.counters import Counters
 from gateway.core.message import Message
@@ -60,17 +61,20 @@ class _Room:
     newest: int
     lost: int
     """As `floor`, but not counting messages that gave way to newer ones of their topic."""
-    history: deque[Message] = field(default_factory=deque)
+    history: Backlog = field(default_factory=Backlog)
     last: dict[str | None, Message] = field(default_factory=dict)
     seconds: float = 0.0
     """How old its history may get."""
 
-    def after(self, position: int) -> list[Message]:
-        """What is kept of the messages after `position`, in order."""
-        newer = takewhile(lambda message: message.sequence > position, reversed(self.history))
-        found = {message.sequence: message for message in newer}
-        found.update({message.sequence: message for message in self.last.values() if message.sequence > position})
-        return [found[sequence] for sequence in sorted(found)]
+    def after(self, place: int) -> Iterator[Message]:
+        """What is kept of the messages after a place, in order."""
+        last = sorted((m for m in self.last.values() if m.sequence > place), key=by_sequence)
+        return each_once(merge(self.history.after(place), last, key=by_sequence))
+
+    def before(self, place: int) -> Iterator[Message]:
+        """What is kept of the messages before a place, the newest first."""
+        last = sorted((m for m in self.last.values() if m.sequence < place), key=by_sequence, reverse=True)
+        return each_once(merge(self.history.before(place), last, key=by_sequence, reverse=True))
 
 
 class Log:
@@ -172,7 +176,7 @@ class Log:
 
     def _expire(self, room: _Room) -> None:
         oldest = self._clock.time() - room.seconds
-        while room.history and room.history[0].time < oldest:
+        while room.history and room.history.oldest.time < oldest:
             self._drop_oldest(room)
 
     def _drop_oldest(self, room: _Room) -> None:
@@ -238,19 +242,26 @@ class Log:
         for room in self._tree.find(room_filter):
             yield from room.last.values()
 
-    def after(self, room_filter: str, position: int, *, latest: bool = False) -> tuple[list[Message], bool]:
-        """What is kept of the messages after a position, unsorted; and whether that is all there were.
+    def after(self, room_filter: str, position: int, *, latest: bool = False) -> tuple[Iterator[Message], bool]:
+        """What is kept of the messages after a position, in order; and whether that is all there were.
 
-        With `latest`, whether each topic's newest is among them.
+        With `latest`, whether each topic's newest is among them. They are found as they are taken, so at once.
         """
-        found: list[Message] = []
         complete = self._floor <= position or (not has_wildcard(room_filter) and room_filter in self._rooms)
-        for room in [room for room in self._tree.find(room_filter) if room.newest > position]:
+        rooms = [room for room in self._tree.find(room_filter) if room.newest > position]
+        for room in rooms:
             self._expire(room)
             self._settle(room)
             complete = complete and (room.lost if latest else room.floor) <= position
-            found += room.after(position)
-        return found, complete
+        return merge(*(room.after(position) for room in rooms), key=by_sequence), complete
+
+    def before(self, room_filter: str, place: int) -> Iterator[Message]:
+        """What is kept of the messages before a place, the newest first; found as they are taken, so at once."""
+        rooms = list(self._tree.find(room_filter))
+        for room in rooms:
+            self._expire(room)
+            self._settle(room)
+        return merge(*(room.before(place) for room in rooms), key=by_sequence, reverse=True)
 
 
 def _cost(message: Message) -> int:

@@ -1,8 +1,11 @@
 """What one session's subscriptions lack, read from a log: the question, the answer, and how it is found."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from heapq import merge
+from itertools import islice
 
+from gateway.core.backlog import by_sequence, each_once
 from gateway.core.log import Log
 from gateway.core.message import Message
 from gateway.core.topics import filter_matches
@@ -38,7 +41,7 @@ class Reading:
 
 def read(log: Log, head: int, wanted: Mapping[str, Wanted], limit: int) -> Reading:
     """What the log has for subscriptions, rooms or filters; what one of them has told isn't told by another."""
-    found: dict[int, Message] = {}
+    streams: list[Iterable[Message]] = []
     newest: dict[tuple[str, str | None], Message] = {}
     incomplete: dict[str, tuple[Message, ...]] = {}
     for room_filter, want in wanted.items():
@@ -51,15 +54,20 @@ def read(log: Log, head: int, wanted: Mapping[str, Wanted], limit: int) -> Readi
         if not complete:
             incomplete[room_filter] = tuple(log.last(room_filter))
             continue
-        brought = [message for message in messages if not _elsewhere(message, want.rank, wanted.items())]
+        brought = _brought(messages, want.rank, wanted.items())
         if want.latest:
-            brought.sort(key=lambda message: message.sequence)
             newest.update(((message.room, message.topic), message) for message in brought)
         else:
-            found.update((message.sequence, message) for message in brought)
-    found.update((message.sequence, message) for message in newest.values())
-    due = [found[sequence] for sequence in sorted(found)]
+            streams.append(brought)
+    streams.append(sorted(newest.values(), key=by_sequence))
+    due = list(islice(each_once(merge(*streams, key=by_sequence)), limit + 1))
     return Reading(tuple(due[:limit]), incomplete, head, len(due) > limit)
+
+
+def _brought(messages: Iterable[Message], rank: float, wanted: Collection[tuple[str, Wanted]]) -> Iterator[Message]:
+    if len(wanted) == 1:
+        return iter(messages)
+    return (message for message in messages if not _elsewhere(message, rank, wanted))
 
 
 def _elsewhere(message: Message, rank: float, wanted: Iterable[tuple[str, Wanted]]) -> bool:

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.core.backlog import Backlog
 from gateway.core.counters import Counters
 from gateway.core.log import MESSAGE_OVERHEAD_BYTES, Log, LogBounds
 from gateway.core.message import Message
@@ -163,6 +164,21 @@ def test_what_is_said_to_be_complete_is_complete(
         for m in writer.all
         if m.sequence in held
     )
+
+
+@given(st.lists(st.sampled_from(["append", "append", "append", "drop"]), max_size=300), st.integers(0, 320))
+def test_a_backlog_is_a_list_whose_front_moves(steps: list[str], place: int) -> None:
+    backlog, plain = Backlog(), list[int]()
+    for sequence, step in enumerate(steps):
+        if step == "append":
+            backlog.append(Message("a", b"", "e", sequence, 0.0))
+            plain.append(sequence)
+        elif plain:
+            assert backlog.popleft().sequence == plain.pop(0)
+    assert len(backlog) == len(plain)
+    assert not plain or backlog.oldest.sequence == plain[0]
+    assert [message.sequence for message in backlog.after(place)] == [n for n in plain if n > place]
+    assert [message.sequence for message in backlog.before(place)] == [n for n in reversed(plain) if n < place]
 
 
 @pytest.mark.parametrize("retention", [Retention(messages=5), Retention()])

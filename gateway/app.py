@@ -36,6 +36,7 @@ from gateway.endpoints import Endpoints, namespace_routes
 from gateway.engines import make_engine
 from gateway.health import Health
 from gateway.metrics import Metrics
+from gateway.response_headers import ResponseHeaders, headers_for
 from gateway.supervisor import Supervisor
 
 __all__ = ["Gateway", "create_app"]
@@ -228,17 +229,22 @@ def create_app(settings: Settings) -> Starlette:
             Route("/tidegate.js", partial(_client, client)),
             Mount("/", StaticFiles(directory=web, html=True)),
         ],
-        middleware=[
-            Middleware(
-                CORSMiddleware, allow_origins=settings.origins, allow_methods=["GET", "POST"], allow_headers=["*"]
-            )
-        ]
-        if settings.origins
-        else [],
+        middleware=_middleware(settings),
         exception_handlers={404: _no_such_endpoint, 405: _no_such_endpoint},
     )
     app.state.gateway = gateway
     return app
+
+
+def _middleware(settings: Settings) -> list[Middleware]:
+    """What stands in front of all endpoints, the outermost first."""
+    found = [Middleware(ResponseHeaders, headers=headers_for(settings.listen))]
+    if settings.origins:
+        methods = ["GET", "POST"]
+        found.append(
+            Middleware(CORSMiddleware, allow_origins=settings.origins, allow_methods=methods, allow_headers=["*"])
+        )
+    return found
 
 
 def _assets() -> tuple[Path, Path]:

@@ -15,6 +15,7 @@ import yaml
 
 from gateway.config import ConfigurationError, load_settings
 from gateway.core import wire, wire_requests
+from tests.certificates import Authority
 from tests.real import TIDEGATE, GatewayProcess, Mosquitto, Running, free_port
 
 ROOT = Path(__file__).parents[2]
@@ -81,6 +82,10 @@ def test_configurations_load(snippet: Snippet, tmp_path: Path) -> None:
     for name in re.findall(r"_file: (\S+?)[,}\s]", snippet.text):
         target = tmp_path / Path(name).name
         target.write_text("secret")
+        if name.endswith("privkey.pem"):  # the last of the two
+            issued = Authority().issue(tmp_path)
+            (tmp_path / "fullchain.pem").write_bytes(Path(issued["tls_certificate_file"]).read_bytes())
+            target.write_bytes(Path(issued["tls_key_file"]).read_bytes())
         text = (tmp_path / "config.yaml").read_text().replace(name, str(target))
         (tmp_path / "config.yaml").write_text(text)
     load_settings(tmp_path / "config.yaml", environment={})

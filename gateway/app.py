@@ -20,6 +20,7 @@ from bridges.broker import BrokerOptions, EmbeddedBroker
 from bridges.mqtt import Upstream, UpstreamOptions
 from bridges.mqtt_replies import Replies, response_topic
 from gateway.config import Settings, UpstreamSettings
+from gateway.core.addresses import TrustedProxies
 from gateway.core.clock import Clock, SystemClock
 from gateway.core.counters import Counters
 from gateway.core.errors import MethodNotAllowed, NoSuchEndpoint, ShuttingDown, TidegateError
@@ -34,6 +35,7 @@ from gateway.core.room_rules import RoomRules
 from gateway.core.routing import RoutingTable
 from gateway.endpoints import Endpoints, namespace_routes
 from gateway.engines import make_engine
+from gateway.forwarded import Forwarded
 from gateway.health import Health
 from gateway.metrics import Metrics
 from gateway.response_headers import ResponseHeaders, headers_for
@@ -238,7 +240,11 @@ def create_app(settings: Settings) -> Starlette:
 
 def _middleware(settings: Settings) -> list[Middleware]:
     """What stands in front of all endpoints, the outermost first."""
-    found = [Middleware(ResponseHeaders, headers=headers_for(settings.listen))]
+    listen = settings.listen
+    found = [Middleware(ResponseHeaders, headers=headers_for(listen))]
+    if listen.trusted_proxies:
+        standard = listen.proxy_header == "forwarded"
+        found.append(Middleware(Forwarded, proxies=TrustedProxies(listen.trusted_proxies), standard=standard))
     if settings.origins:
         methods = ["GET", "POST"]
         found.append(

@@ -24,6 +24,10 @@ class ListenSettings(Section):
     """The key of that certificate (PEM), without a passphrase."""
     hsts_seconds: values.HstsSeconds = 31_536_000
     """With TLS: how long browsers are to come over TLS only; 0 makes them forget it."""
+    trusted_proxies: tuple[values.Network, ...] = ()
+    """Addresses and networks, such as `10.0.0.0/8`, of proxies that are believed where requests come from."""
+    proxy_header: values.ProxyHeader = "x-forwarded"
+    """What they write: `x-forwarded` for `X-Forwarded-For` and `X-Forwarded-Proto`, or `forwarded` (RFC 7239)."""
 
     @field_validator("tls_certificate_file")
     @classmethod

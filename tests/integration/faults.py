@@ -48,6 +48,11 @@ def open_to_mosquitto(*paths: Path) -> None:
                 parent.chmod(0o755)
 
 
+def dynamic_security_plugin() -> Path:
+    """Where Debian has it, which is another place on each architecture."""
+    return next(Path("/usr/lib").glob("*/mosquitto_dynamic_security.so"))
+
+
 def dynamic_security(path: Path, *allowed: str) -> None:
     """Write mosquitto's rules: an administrator, and everyone else subscribes to what is allowed."""
     salt, rounds = os.urandom(12), 101

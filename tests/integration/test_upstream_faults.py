@@ -15,7 +15,16 @@ import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
 from tests.integration.conftest import Device, browser
-from tests.integration.faults import Start, allow, dynamic_security, notice, open_to_mosquitto, plant, until
+from tests.integration.faults import (
+    Start,
+    allow,
+    dynamic_security,
+    dynamic_security_plugin,
+    notice,
+    open_to_mosquitto,
+    plant,
+    until,
+)
 from tests.proxy import PUBACK, SUBACK, Proxy
 from tests.real import GatewayProcess, Mosquitto, configuration, mosquitto
 
@@ -130,8 +139,7 @@ async def test_a_refused_subscription_is_named_while_the_others_work(
     dynamic_security(rules, "raw/+", "text/+", "kept/+", "sensors/#", "tidegate/replies/#")
     open_to_mosquitto(rules)
     rules.chmod(0o666)
-    plugin = next(Path("/usr/lib").glob("*/mosquitto_dynamic_security.so"))
-    broker = Mosquitto(tmp_path, f"plugin {plugin}\nplugin_opt_config_file {rules}")
+    broker = Mosquitto(tmp_path, f"plugin {dynamic_security_plugin()}\nplugin_opt_config_file {rules}")
     broker._config.write_text(f"per_listener_settings false\n{broker._config.read_text()}")
     broker.start()
     try:

@@ -51,7 +51,7 @@ class HttpBridge:
             return Response(status_code=499)
 
     async def _take(self, request: Request) -> tuple[str, Any, bool, str]:
-        """Room, data, whether that is base64, and the sender's address; all that a request must be to be acted upon."""
+        """Room, data, whether that is base64, and the sender's network; all that a request must be to be acted upon."""
         if request.method != "POST":
             raise MethodNotAllowed(f"{request.method} is not served here: expected POST", allowed=["POST"])
         caller = Caller.of(request.scope)
@@ -61,7 +61,7 @@ class HttpBridge:
         self._counters.received_bytes["http"] += len(body)
         self._admission.budget_of(caller).spend(len(body))
         data, binary = _data_of(body, request.headers.get("content-type", ""))
-        return room, data, binary, caller.address
+        return room, data, binary, caller.network
 
     async def _publish(self, request: Request) -> Response:
         room, data, binary, _ = await self._take(request)

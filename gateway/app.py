@@ -20,6 +20,7 @@ from bridges.broker import BrokerOptions, EmbeddedBroker
 from bridges.mqtt import Upstream, UpstreamOptions
 from bridges.mqtt_replies import Replies, response_topic
 from gateway.config import Settings, UpstreamSettings
+from gateway.core.addresses import TrustedProxies
 from gateway.core.clock import Clock, SystemClock
 from gateway.core.counters import Counters
 from gateway.core.errors import MethodNotAllowed, NoSuchEndpoint, ShuttingDown, TidegateError
@@ -34,8 +35,10 @@ from gateway.core.room_rules import RoomRules
 from gateway.core.routing import RoutingTable
 from gateway.endpoints import Endpoints, namespace_routes
 from gateway.engines import make_engine
+from gateway.forwarded import Forwarded
 from gateway.health import Health
 from gateway.metrics import Metrics
+from gateway.response_headers import ResponseHeaders, headers_for
 from gateway.supervisor import Supervisor
 
 __all__ = ["Gateway", "create_app"]
@@ -230,17 +233,26 @@ def create_app(settings: Settings) -> Starlette:
             Route("/tidegate.js", partial(_client, client)),
             Mount("/", StaticFiles(directory=web, html=True)),
         ],
-        middleware=[
-            Middleware(
-                CORSMiddleware, allow_origins=settings.origins, allow_methods=["GET", "POST"], allow_headers=["*"]
-            )
-        ]
-        if settings.origins
-        else [],
+        middleware=_middleware(settings),
         exception_handlers={404: _no_such_endpoint, 405: _no_such_endpoint},
     )
     app.state.gateway = gateway
     return app
+
+
+def _middleware(settings: Settings) -> list[Middleware]:
+    """What stands in front of all endpoints, the outermost first."""
+    listen = settings.listen
+    found = [Middleware(ResponseHeaders, headers=headers_for(listen))]
+    if listen.trusted_proxies:
+        standard = listen.proxy_header == "forwarded"
+        found.append(Middleware(Forwarded, proxies=TrustedProxies(listen.trusted_proxies), standard=standard))
+    if settings.origins:
+        methods = ["GET", "POST"]
+        found.append(
+            Middleware(CORSMiddleware, allow_origins=settings.origins, allow_methods=methods, allow_headers=["*"])
+        )
+    return found
 
 
 def _assets() -> tuple[Path, Path]:

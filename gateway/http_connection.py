@@ -194,7 +194,10 @@ class HttpProtocol(HttpToolsProtocol):
         lines = [b"HTTP/1.1 %d %b" % (status, HTTPStatus(status).phrase.encode())]
         lines += [name + b": " + value for name, value in [*headers, (b"connection", b"close")]]
         self.transport.write(b"\r\n".join([*lines, b"", body]))
-        self.transport.write_eof()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        else:  # TLS closes with a message of its own, behind what was written
+            self.transport.close()
         self.loop.call_later(CLOSE_GRACE_SECONDS, self.transport.abort)
 
     def pause_writing(self) -> None:

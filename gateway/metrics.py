@@ -91,7 +91,8 @@ class Metrics(Collector):
 
     async def serve(self, request: Request) -> Response:  # noqa: ARG002 - an endpoint
         """Answer `GET /metrics`."""
-        return Response(generate_latest(self._registry), media_type="text/plain; version=0.0.4; charset=utf-8")
+        media_type = "text/plain; version=0.0.4; charset=utf-8"
+        return Response(generate_latest(self._registry), media_type=media_type, headers={"cache-control": "no-store"})
 
     def collect(self) -> Iterator[Metric]:
         """Read everything, for the registry."""

@@ -16,6 +16,7 @@ from bridges.broker import BrokerUnavailable
 from bridges.sqlite_journal import JournalUnavailable
 from gateway import __version__
 from gateway.app import Gateway, create_app
+from gateway.certificates import Certificates
 from gateway.config import Settings
 from gateway.config.addresses import host_and_port
 from gateway.core.namespace import DEFAULT_NAMESPACE
@@ -56,6 +57,7 @@ async def _serve(settings: Settings, *, demo: bool) -> None:
     except OSError as error:
         raise StartError(_explain(error, "listen", host, port, "or use --port")) from None
     with closing(listener):
+        certificates = _certificates(settings)
         try:
             app = create_app(settings)
         except JournalUnavailable as error:
@@ -70,6 +72,7 @@ async def _serve(settings: Settings, *, demo: bool) -> None:
             drain_seconds=settings.drain_seconds,
             refused=gateway.refused,
             drain=gateway.drain,
+            tls=None if certificates is None else certificates.context,
         )
         run = asyncio.current_task()
         assert run is not None
@@ -79,6 +82,8 @@ async def _serve(settings: Settings, *, demo: bool) -> None:
                 if demo and gateway.broker is not None:
                     broker = gateway.broker
                     gateway.supervisor.start("demo", lambda: run_demo(settings.broker.host, broker.port))
+                if certificates is not None:
+                    gateway.supervisor.start("certificate watch", certificates.watch)
                 typer.echo(_banner(gateway, listener.getsockname()[1], demo=demo))
                 await server.serve([listener])
         except asyncio.CancelledError:
@@ -90,6 +95,14 @@ async def _serve(settings: Settings, *, demo: bool) -> None:
             at = settings.broker
             or_else = "or name a broker of yours under `upstreams`"
             raise StartError(_explain(error.__cause__, "broker", at.host, at.port, or_else)) from None
+
+
+def _certificates(settings: Settings) -> Certificates | None:
+    files = settings.listen.tls_files
+    try:
+        return None if files is None else Certificates(files)
+    except ValueError as error:  # changed since the configuration was read
+        raise StartError(f"{error}: see `listen.tls_certificate_file`") from None
 
 
 def _allow_open_files(connections: int) -> None:
@@ -118,7 +131,8 @@ def _banner(gateway: Gateway, port: int, *, demo: bool) -> str:
     settings = gateway.settings
     host = settings.listen.host
     shown = "localhost" if host in ("127.0.0.1", "::1", "0.0.0.0", "::") else host
-    lines = [f"Tidegate {__version__}", f"  dashboard  http://{host_and_port(shown, port)}"]
+    scheme = "https" if settings.listen.tls_files else "http"
+    lines = [f"Tidegate {__version__}", f"  dashboard  {scheme}://{host_and_port(shown, port)}"]
     if gateway.broker is not None:
         lines.append(f"  MQTT       {host_and_port(settings.broker.host, gateway.broker.port)} (embedded broker)")
     lines += [f"  MQTT       {name}: {upstream.url}" for name, upstream in settings.upstreams.items()]

@@ -8,10 +8,11 @@ to clients that don't read are lost.
 import asyncio
 import signal
 import socket
+import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import uvicorn
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
@@ -26,6 +27,9 @@ from gateway.http_connection import HttpProtocol
 from gateway.pressure import Pressure
 
 __all__ = ["Server", "WebSocketProtocol", "bind"]
+
+BACKLOG: Final = 2048
+"""How many connections may wait until they are taken."""
 
 
 class WebSocketProtocol(WebSocketsSansIOProtocol):
@@ -155,6 +159,7 @@ class Server(uvicorn.Server):
         drain_seconds: float,
         refused: Callable[[TidegateError], None],
         drain: Callable[[], None],
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         super().__init__(
             uvicorn.Config(
@@ -174,6 +179,8 @@ class Server(uvicorn.Server):
             )
         )
         self._drain = drain
+        self._tls = tls
+        self._handshake_seconds = handshake_seconds
 
     def end_on_signals(self, run: asyncio.Task[Any]) -> None:
         """From now on until the process ends, let SIGINT and SIGTERM end the server, or cancel `run` as it starts."""
@@ -191,6 +198,28 @@ class Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         """Not as uvicorn does it, whose handlers are gone before all has ended, and which raises the signal again."""
         yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen. As uvicorn does it with sockets, but that handshakes of TLS have no more time than requests have."""
+
+        def connection(_loop: asyncio.AbstractEventLoop | None = None) -> asyncio.Protocol:
+            return self.config.http_protocol_class(  # type: ignore[call-arg]
+                config=self.config, server_state=self.server_state, app_state=self.lifespan.state, _loop=_loop
+            )
+
+        loop = asyncio.get_running_loop()
+        self.servers = [
+            await loop.create_server(
+                connection,
+                sock=listener,
+                backlog=BACKLOG,
+                ssl=self._tls,
+                ssl_handshake_timeout=None if self._tls is None else self._handshake_seconds,
+                ssl_shutdown_timeout=None if self._tls is None else CLOSE_GRACE_SECONDS,
+            )
+            for listener in sockets or ()
+        ]
+        self.started = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Take no more connections, say goodbye to those there are, and wait for what is under way."""
@@ -211,7 +240,7 @@ def bind(host: str, port: int) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
-        listener.listen(2048)
+        listener.listen(BACKLOG)
         listener.setblocking(False)
     except OSError:
         listener.close()

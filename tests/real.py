@@ -4,6 +4,7 @@ import os
 import random
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -171,11 +172,15 @@ class GatewayProcess(Running):
         *arguments: str,
         port: int = 0,
         plain: bool = False,
+        trust: ssl.SSLContext | None = None,
         **options: Any,
     ) -> None:
         directory.mkdir(exist_ok=True)
         path = directory / "config.yaml"
-        path.write_text(yaml.safe_dump({"listen": {"port": port}, **config}, sort_keys=False))
+        listen = {"port": port, **config.get("listen", {})}
+        path.write_text(yaml.safe_dump({**config, "listen": listen}, sort_keys=False))
+        self._tls = "s" if "tls_certificate_file" in listen else ""
+        self.trust = trust or True
         command: list[str | Path] = [TIDEGATE, "run", "--config", path, *arguments]
         if plain:
             command = [sys.executable, "-m", "tests.plain_server", path]
@@ -190,23 +195,38 @@ class GatewayProcess(Running):
     def _find_port(self) -> int:
         def announced() -> str:
             assert self.process.poll() is None, self.text
-            return self.text.partition("dashboard  http://localhost:")[2].partition("\n")[0]
+            return self.text.partition(f"dashboard  http{self._tls}://localhost:")[2].partition("\n")[0]
 
         return int(wait_until(announced, "the gateway says its port"))
 
     def wait_until_ready(self) -> None:
         """Until all upstreams are up."""
-        wait_until(lambda: httpx.get(f"{self.url}/readyz").status_code == 200, "the gateway is ready")
+        wait_until(lambda: self.get("/readyz").status_code == 200, "the gateway is ready")
+
+    def get(self, path: str) -> httpx.Response:
+        """What it answers."""
+        return httpx.get(f"{self.url}{path}", verify=self.trust)
+
+    def connect(self, receive_buffer_bytes: int | None = None) -> socket.socket:
+        """A connection, over TLS if that is what it serves."""
+        client = socket.socket()
+        if receive_buffer_bytes is not None:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
+        client.settimeout(DEADLINE_SECONDS)
+        client.connect(("127.0.0.1", self.port))
+        if isinstance(self.trust, ssl.SSLContext):
+            return self.trust.wrap_socket(client, server_hostname="localhost")
+        return client
 
     @property
     def url(self) -> str:
         """Where it serves HTTP."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"http{self._tls}://127.0.0.1:{self.port}"
 
     @property
     def ws_url(self) -> str:
         """Where it serves WebSocket."""
-        return f"ws://127.0.0.1:{self.port}/ws"
+        return f"ws{self._tls}://127.0.0.1:{self.port}/ws"
 
 
 ROUTES: list[dict[str, Any]] = [

@@ -4,6 +4,7 @@ from gateway.config.load import load_settings
 from gateway.config.problems import ConfigurationError, Problem
 from gateway.config.settings import (
     HistorySettings,
+    ListenSettings,
     NamespaceSettings,
     PresenceSettings,
     RoomSettings,
@@ -17,6 +18,7 @@ from gateway.config.settings import (
 __all__ = [
     "ConfigurationError",
     "HistorySettings",
+    "ListenSettings",
     "NamespaceSettings",
     "PresenceSettings",
     "Problem",

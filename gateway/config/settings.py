@@ -13,6 +13,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from gateway.config import values
 from gateway.config.addresses import Origin
 from gateway.config.limits import LimitsSettings
+from gateway.config.listen import ListenSettings
 from gateway.config.presence import PresenceSettings, RoutePresenceSettings
 from gateway.config.section import Section
 from gateway.config.shape import without_empty
@@ -41,15 +42,6 @@ __all__ = [
     "Settings",
     "UpstreamSettings",
 ]
-
-
-class ListenSettings(Section):
-    """Where browsers and programs find the gateway."""
-
-    host: values.Host = "127.0.0.1"
-    """The address to listen on; `0.0.0.0` stands for all of this machine's."""
-    port: values.Port = 8080
-    """The port; 0 takes a free one."""
 
 
 class BrokerSettings(Section):

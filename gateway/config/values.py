@@ -6,7 +6,7 @@ The words stand beside the rule (`Expected`), so that no message of the validati
 import re
 from dataclasses import dataclass
 from decimal import Decimal
-from ipaddress import IPv6Address
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
@@ -67,6 +67,12 @@ def _check_host(host: str) -> str:
     return host
 
 
+def _parse_network(value: object) -> IPv4Network | IPv6Network:
+    if not isinstance(value, str):
+        raise ValueError  # noqa: TRY004 - pydantic wants ValueError
+    return ip_network(value)
+
+
 def _check_text(text: str) -> str:
     if not text or "\0" in text or len(text.encode()) > MAXIMUM_TEXT_BYTES:
         raise ValueError
@@ -125,6 +131,12 @@ Port: TypeAlias = Annotated[int, Field(ge=0, le=65_535), Expected("a whole numbe
 Host: TypeAlias = Annotated[
     str, AfterValidator(_check_host), Expected("a host name or an IP address without a port, such as 127.0.0.1")
 ]
+Network: TypeAlias = Annotated[
+    IPv4Network | IPv6Network,
+    PlainValidator(_parse_network),
+    Expected("an IP address or a network such as 10.0.0.0/8 or fd00::/8"),
+]
+ProxyHeader: TypeAlias = Annotated[Literal["x-forwarded", "forwarded"], Expected("x-forwarded or forwarded")]
 Count: TypeAlias = Annotated[int, Field(ge=1, le=10**9), Expected("a whole number from 1 to 1000000000")]
 Rate: TypeAlias = Annotated[float, Field(gt=0, le=10**9), Expected("a number above 0, at most 1000000000")]
 Seconds: TypeAlias = Annotated[
@@ -142,6 +154,9 @@ SampleKeep: TypeAlias = Annotated[Keep, Expected("last, mean, min or max")]
 HistoryMessages: TypeAlias = Annotated[int, Field(ge=0, le=10**6), Expected("a whole number from 0 to 1000000")]
 DrainSeconds: TypeAlias = Annotated[float, Field(ge=0, le=3600), Expected("a number of seconds from 0 to 3600")]
 GraceSeconds: TypeAlias = DrainSeconds
+HstsSeconds: TypeAlias = Annotated[
+    int, Field(ge=0, le=10**9), Expected("a whole number of seconds from 0 to 1000000000")
+]
 KeepAliveSeconds: TypeAlias = Annotated[
     int, Field(ge=1, le=65_535), Expected("a whole number of seconds from 1 to 65535")
 ]

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Self
 
+from gateway.core.addresses import network_of
 from gateway.core.clock import Clock
 from gateway.core.counters import Counters
 from gateway.core.errors import TidegateError
@@ -21,6 +22,13 @@ class Caller:
     origin: str | None
     host: str | None
     address: str
+    encrypted: bool = False
+    """Whether it is known that TLS led here; without, a proxy that isn't trusted may have ended it."""
+
+    @property
+    def network(self) -> str:
+        """What limits per address count."""
+        return network_of(self.address)
 
     @classmethod
     def of(cls, scope: Mapping[str, Any]) -> Self:
@@ -31,6 +39,7 @@ class Caller:
             None if origin is None else origin.decode("latin-1"),
             None if host is None else host.decode("latin-1"),
             scope["client"][0] if scope.get("client") else "",
+            scope.get("scheme") in ("https", "wss"),
         )
 
 
@@ -50,7 +59,7 @@ class Admission:
             OriginRefused: from elsewhere.
         """
         with self.counted():
-            self._origins.check(caller.origin, caller.host)
+            self._origins.check(caller.origin, caller.host, encrypted=caller.encrypted)
 
     @contextmanager
     def connection(self, caller: Caller) -> Iterator[None]:
@@ -60,16 +69,17 @@ class Admission:
             OriginRefused, TooManyConnections, TooManyConnectionsFromAddress: on entry.
         """
         self.check_origin(caller)
+        network = caller.network
         with self.counted():
-            self._connections.acquire(caller.address)
+            self._connections.acquire(network)
         try:
             yield
         finally:
-            self._connections.release(caller.address)
+            self._connections.release(network)
 
     def budget_of(self, caller: Caller) -> Budget:
         """What may be sent from the caller's address without a connection."""
-        return self._budgets.of(caller.address)
+        return self._budgets.of(caller.network)
 
     @contextmanager
     def counted(self) -> Iterator[None]:

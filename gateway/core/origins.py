@@ -31,8 +31,11 @@ class Origins:
         self._hosts = frozenset(host.lower() for host in hosts)
         self._local = local
 
-    def check(self, origin: str | None, host: str | None) -> None:
-        """Check a request's `Origin` against its `Host`, without regard to the scheme, which a proxy may have ended.
+    def check(self, origin: str | None, host: str | None, *, encrypted: bool = False) -> None:
+        """Check a request's `Origin` against its `Host`.
+
+        If TLS is known to have led here, the page must have come over TLS too: one that didn't may be anybody's on the
+        way. Otherwise the scheme says nothing, since a proxy may have ended TLS.
 
         Raises:
             OriginRefused: the page comes from elsewhere.
@@ -42,6 +45,7 @@ class Origins:
         try:
             page = urlsplit(origin)
             own = bool(host) and page.netloc.lower() == (host or "").lower() and self._is_own(page.hostname or "")
+            own = own and (page.scheme == "https" or not encrypted)
         except ValueError:
             own = False
         if not own:

@@ -23,6 +23,15 @@ ARGUMENTS = [
 ]
 
 
+def wait_for(page: Page, expression: str, arg: Any = None) -> None:
+    """Wait until an expression is true. Playwright's own way evaluates text within the page, which the pages forbid."""
+    for _ in range(400):
+        if page.evaluate(expression, arg):
+            return
+        page.wait_for_timeout(50)
+    raise AssertionError(f"waited in vain: {expression}")
+
+
 @pytest.fixture(scope="package")
 def chromium() -> Iterator[Browser]:
     """Debian's Chromium."""
@@ -44,6 +53,7 @@ def open_page(chromium: Browser) -> Iterator[Callable[..., Page]]:
         contexts.append(context)
         page = context.new_page()
         page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("console", lambda said: errors.append(said.text) if "Content Security Policy" in said.text else None)
         page.goto(url)
         return page
 

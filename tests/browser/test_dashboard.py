@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import ARTEFACTS
+from tests.browser.conftest import ARTEFACTS, wait_for
 from tests.real import GatewayProcess, configuration, mosquitto
 
 TILE = "[data-testid=tile]"
@@ -19,7 +19,8 @@ def points(page: Page, metric: str) -> int:
 
 
 def wait_for_points(page: Page, metric: str, at_least: int) -> None:
-    page.wait_for_function(
+    wait_for(
+        page,
         "([metric, least]) => Number(document.querySelector(`[data-testid=chart][data-metric=${metric}]`)"
         "?.dataset.points) >= least",
         arg=[metric, at_least],
@@ -40,7 +41,7 @@ def test_tiles_show_values_charts_move_and_the_switch_reaches_the_device(
     expect(value).not_to_have_text(before or "")
     expect(page.locator("[data-testid=chart]")).to_have_count(4)
     wait_for_points(page, "power", points(page, "power") + 3)
-    page.wait_for_function("Number(document.querySelector('[data-testid=rate]').textContent) > 20")
+    wait_for(page, "Number(document.querySelector('[data-testid=rate]').textContent) > 20")
 
     switch = page.locator(f"{DEVICE} [data-testid=switch]")
     expect(switch).to_have_attribute("aria-checked", "true")
@@ -48,8 +49,9 @@ def test_tiles_show_values_charts_move_and_the_switch_reaches_the_device(
     expect(switch).to_have_attribute("aria-checked", "false")
     expect(switch).not_to_have_attribute("data-pending", "")  # the device has said so itself
     expect(switch).to_have_text("off")
-    page.wait_for_function(  # the device obeys: its power falls
-        f"Number.parseFloat(document.querySelector('{DEVICE} [data-metric=power]').textContent) < 100"
+    wait_for(
+        page,  # the device obeys: its power falls
+        f"Number.parseFloat(document.querySelector('{DEVICE} [data-metric=power]').textContent) < 100",
     )
     switch.click()
     expect(switch).to_have_text("on")
@@ -78,7 +80,7 @@ def test_it_says_that_it_reconnects_and_recovers_when_the_gateway_restarts(
     expect(switch).to_contain_text("no connection" if transport == "websocket" else "connection")
     with GatewayProcess(tmp_path / "second", demo_config, "--demo", port=port):
         expect(page.locator("[data-testid=connection]")).to_have_text("live")
-        page.wait_for_function("Number(document.querySelector('[data-testid=rate]').textContent) > 20")
+        wait_for(page, "Number(document.querySelector('[data-testid=rate]').textContent) > 20")
         wait_for_points(page, "power", points(page, "power") + 3)
 
 

@@ -38,7 +38,7 @@ def load(page: Page, url: str) -> None:
 def test_the_snippet_shows_who_is_there_and_a_reload_changes_nothing(
     gateway: GatewayProcess, chromium: Browser
 ) -> None:
-    page, said = chromium.new_page(), list[str]()
+    page, said = chromium.new_page(bypass_csp=True), list[str]()
     page.on("console", lambda message: said.append(message.text) if message.type == "log" else None)
     load(page, gateway.url)
     member = page.evaluate("sessionStorage.member")

@@ -22,7 +22,7 @@ def test_the_readmes_page_shows_a_value(
 ) -> None:
     (html,) = snippets("README.md", "html")
     publish("sensors/oslo/boiler-1/temperature", '{"value": 68.5}')
-    page = chromium.new_page()
+    page = chromium.new_page(bypass_csp=True)  # a page of the reader's own
     page.goto(f"{broker_only.url}/healthz")
     page.set_content(html)
     expect(page.locator("#value")).to_have_text("68.5")
@@ -39,7 +39,7 @@ def test_the_clients_snippets_work(
 ) -> None:
     script = snippets("docs/javascript-client.md", "js")[number]
     html = f"<!doctype html><script type=module>{script}</script>"
-    page = chromium.new_page()
+    page = chromium.new_page(bypass_csp=True)  # a page of the reader's own
     said: list[str] = []
     page.on("console", lambda message: said.append(message.text))
     page.goto(f"{broker_only.url}/healthz")
@@ -60,7 +60,7 @@ def test_a_device_answers_the_clients_request(demo: GatewayProcess, chromium: Br
     )
     readings = f"{demo.url}/last?room=sites/oslo/fan-4/power"
     wait_until(lambda: httpx.get(readings).json()["last"], "the simulated fan is there")
-    page = chromium.new_page()
+    page = chromium.new_page(bypass_csp=True)  # a page of the reader's own
     page.goto(f"{demo.url}/healthz")
     with page.expect_console_message(lambda message: message.text == "the fan is on"):
         page.set_content(f"<!doctype html><script type=module>{script}</script>")

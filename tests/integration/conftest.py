@@ -1,4 +1,5 @@
 import asyncio
+import ssl
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -133,6 +134,8 @@ class Browser:
 async def browser(gateway: GatewayProcess, **options: Any) -> AsyncIterator[Browser]:
     """A connected client that has been welcomed."""
     options.setdefault("subprotocols", [Subprotocol("tidegate.v1.json")])
+    if isinstance(gateway.trust, ssl.SSLContext):
+        options.setdefault("ssl", gateway.trust)
     async with connect(gateway.ws_url, **options) as connection:
         client = Browser(connection)
         welcome = await client.hear()

@@ -15,7 +15,9 @@ import yaml
 
 from gateway.config import ConfigurationError, load_settings
 from gateway.core import wire, wire_requests
-from tests.real import TIDEGATE, GatewayProcess, Mosquitto, Running, free_port
+from tests.certificates import Authority
+from tests.nginx import nginx
+from tests.real import TIDEGATE, GatewayProcess, Mosquitto, free_port
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -81,6 +83,10 @@ def test_configurations_load(snippet: Snippet, tmp_path: Path) -> None:
     for name in re.findall(r"_file: (\S+?)[,}\s]", snippet.text):
         target = tmp_path / Path(name).name
         target.write_text("secret")
+        if name.endswith("privkey.pem"):  # the last of the two
+            issued = Authority().issue(tmp_path)
+            (tmp_path / "fullchain.pem").write_bytes(Path(issued["tls_certificate_file"]).read_bytes())
+            target.write_bytes(Path(issued["tls_key_file"]).read_bytes())
         text = (tmp_path / "config.yaml").read_text().replace(name, str(target))
         (tmp_path / "config.yaml").write_text(text)
     load_settings(tmp_path / "config.yaml", environment={})
@@ -146,19 +152,9 @@ def test_nginx_takes_the_snippet_and_passes_every_transport_on(
     import httpx
     from websockets.sync.client import connect
 
-    from tests.real import listens, wait_until
-
     (snippet,) = snippets("nginx")
-    port = free_port()
     location = snippet.text.replace("127.0.0.1:8080", f"127.0.0.1:{demo[0].port}")
-    (tmp_path / "nginx.conf").write_text(
-        f"daemon off; pid {tmp_path}/nginx.pid; error_log stderr;\nevents {{}}\nhttp {{ access_log off;\n"
-        + "".join(f"{kind}_temp_path {tmp_path}/{kind};\n" for kind in ("client_body", "proxy"))
-        + 'map $http_upgrade $connection_upgrade { default upgrade; "" ""; }\n'
-        + f"server {{ listen 127.0.0.1:{port};\n{location}\n}} }}\n"
-    )
-    with Running(["/usr/sbin/nginx", "-c", tmp_path / "nginx.conf", "-p", tmp_path], tmp_path / "nginx.log") as nginx:
-        wait_until(lambda: listens(port), f"nginx listens: {nginx.text}")
+    with nginx(tmp_path, location) as port:
         origin = f"http://127.0.0.1:{port}"
         with httpx.stream("GET", f"{origin}/sse?room=sites/%23", headers={"Origin": origin}, timeout=10) as stream:
             lines = stream.iter_lines()

@@ -33,7 +33,7 @@ GENEROUS = {
 
 def metric(gateway: GatewayProcess, line: str) -> float:
     """One figure of `/metrics`, of the default namespace; 0 if it isn't there yet."""
-    for text in httpx.get(f"{gateway.url}/metrics").text.splitlines():
+    for text in gateway.get("/metrics").text.splitlines():
         name, _, value = text.rpartition(" ")
         if re.sub(r',?namespace="default",?', "", name) == line:
             return float(value)
@@ -202,11 +202,7 @@ async def test_a_session_ends_whatever_way_it_ends(gateway: GatewayProcess) -> N
 
 def raw_client(gateway: GatewayProcess, *rooms: str, receive_buffer_bytes: int | None = None) -> socket.socket:
     """A client without a library, for what none would do."""
-    client = socket.socket()
-    if receive_buffer_bytes is not None:
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
-    client.settimeout(20)
-    client.connect(("127.0.0.1", gateway.port))
+    client = gateway.connect(receive_buffer_bytes)
     client.sendall(
         b"GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
@@ -222,11 +218,7 @@ def raw_client(gateway: GatewayProcess, *rooms: str, receive_buffer_bytes: int |
 
 def raw_stream(gateway: GatewayProcess, room: str, receive_buffer_bytes: int | None = None) -> socket.socket:
     """An event stream's client without a library."""
-    client = socket.socket()
-    if receive_buffer_bytes is not None:
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
-    client.settimeout(20)
-    client.connect(("127.0.0.1", gateway.port))
+    client = gateway.connect(receive_buffer_bytes)
     client.sendall(f"GET /sse?room={room} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
     return client
 

@@ -36,7 +36,8 @@ def problems(text: str) -> list[str]:
         ("listen: {prot: 1}", "1:10: listen.prot: unknown key `prot`: did you mean `port`?"),
         ("listn: {}", "1:1: listn: unknown key `listn`: did you mean `listen`?"),
         ("listen:\n  PORT: 1", "2:3: listen.PORT: unknown key `PORT`: did you mean `port`?"),
-        ("listen: {colour: 1}", "1:10: listen.colour: unknown key `colour`: expected one of host, port"),
+        ("listen: {colour: 1}", "1:10: listen.colour: unknown key `colour`: expected one of host, port, "
+             "tls_certificate_file, tls_key_file, hsts_seconds, trusted_proxies, proxy_header"),
         ("_env_file: x\n", "1:1: _env_file: unknown key `_env_file`: expected one of listen, broker, upstreams, "
          "engine, origins, hosts, limits, heartbeat, presence, logging, drain_seconds, rooms, routes, namespaces"),
         ("broker: {port: 8080}", "1:10: broker.port: expected another port than `listen.port`, found 8080 for both"),

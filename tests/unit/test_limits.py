@@ -161,6 +161,21 @@ def test_a_page_is_the_gateways_own_only_under_a_name_of_the_gateways(
             origins.check(f"http://{name}", name)
 
 
+@pytest.mark.parametrize(
+    ("scheme", "encrypted", "own"), [("http", True, False), ("https", True, True), ("https", False, True)]
+)
+def test_where_tls_leads_here_a_page_without_it_is_not_the_gateways_own(
+    scheme: str, encrypted: bool, own: bool
+) -> None:
+    origins = Origins(["http://listed.example"])
+    origins.check("http://listed.example", "gate.example", encrypted=encrypted)
+    if own:
+        origins.check(f"{scheme}://gate.example", "gate.example", encrypted=encrypted)
+    else:
+        with pytest.raises(OriginRefused):
+            origins.check(f"{scheme}://gate.example", "gate.example", encrypted=encrypted)
+
+
 def test_every_error_has_a_code_of_its_own_and_a_meaning() -> None:
     errors = TidegateError.__subclasses__()
     assert len({error.code for error in errors}) == len(errors)

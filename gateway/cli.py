@@ -14,6 +14,7 @@ import typer
 
 from gateway import __version__, client
 from gateway.config import ConfigurationError, Settings, load_settings
+from gateway.config.show import show
 from gateway.core.namespace import DEFAULT_NAMESPACE
 from gateway.core.routing import Explanation, RoutingTable
 from gateway.core.topics import InvalidName, check_topic
@@ -91,10 +92,13 @@ def run(
 
 
 @app.command()
-def check(config: Annotated[Path, typer.Argument(help="The configuration file.")] = DEFAULT_CONFIG) -> None:
+def check(
+    config: Annotated[Path, typer.Argument(help="The configuration file.")] = DEFAULT_CONFIG,
+    shown: Annotated[bool, typer.Option("--show", help="Print all that takes effect, without secrets.")] = False,
+) -> None:
     """Say what is wrong with a configuration, all at once, or `ok`."""
-    _load(config)
-    typer.echo("ok")
+    settings = _load(config)
+    typer.echo(show(settings) if shown else "ok", nl=not shown)
 
 
 @routes.command()

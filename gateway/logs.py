@@ -2,10 +2,25 @@
 
 import logging
 import sys
+from typing import Any
 
 import structlog
 
 __all__ = ["configure_logging"]
+
+
+def _tame(logger: Any, method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:  # noqa: ARG001
+    """Escape what clients, devices and brokers could forge lines with, or steer a terminal; JSON does so by itself."""
+    event["event"] = _printable(str(event["event"]))
+    if "exception" in event:
+        event["exception"] = "\n    ".join(map(_printable, event["exception"].split("\n")))
+    return event
+
+
+def _printable(text: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)
 
 
 def configure_logging(level: str, style: str) -> None:
@@ -22,11 +37,17 @@ def configure_logging(level: str, style: str) -> None:
         structlog.processors.TimeStamper(fmt="%H:%M:%S" if readable else "iso", utc=not readable),
     ]
     renderer: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=0)
+        structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(),
+            pad_event_to=0,
+            exception_formatter=structlog.dev.plain_traceback,  # the usual one shows variables, and so passwords
+        )
         if readable
         else structlog.processors.JSONRenderer()
     )
-    faults = [] if readable else [structlog.processors.format_exc_info]
+    faults: list[structlog.typing.Processor] = [structlog.processors.format_exc_info]
+    if readable:
+        faults.append(_tame)
     handler = logging.StreamHandler()
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(

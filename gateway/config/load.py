@@ -63,7 +63,8 @@ def _anchored(tree: Node, folder: Path) -> Node:
             return value
         if keys == ("engine", "url") and value.startswith("sqlite:"):
             return f"sqlite:{folder / value.removeprefix('sqlite:')}"
-        return str(folder / value) if str(keys[-1]).endswith("_file") else value
+        is_file = str(keys[-1]).endswith("_file") or (keys[-3:-2], keys[-1]) == (("routes",), "schema")
+        return str(folder / value) if is_file else value
 
     return tree.rewritten(anchor)
 
@@ -138,8 +139,9 @@ def _specs(routes: list[Node], wrong: list[Keys]) -> dict[int, RouteSpec]:
             wrong_keys.setdefault(keys[1], set()).add(keys[2] if len(keys) > 2 else None)
     specs = {}
     for index, route in enumerate(routes):
-        left_out = wrong_keys.get(index, set())
+        left_out = set(wrong_keys.get(index, ()))
         if not left_out & {None, "topic", "room", "direction", "upstream"}:
+            left_out.add("schema")  # it is no matter of the table, and not to be compiled again
             data = {key: value for key, value in route.plain().items() if key not in left_out}
             specs[index] = RouteSettings.model_validate(data).spec()
     return specs

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
-__all__ = ["ConfigurationError", "Keys", "Place", "Problem", "dotted", "is_unicode", "shown"]
+__all__ = ["ConfigurationError", "Keys", "Place", "Problem", "dotted", "is_unicode", "shown", "without_user_info"]
 
 Keys: TypeAlias = tuple[str | int, ...]
 """The way to a value: keys of mappings and places in lists."""
@@ -78,6 +78,11 @@ def _shown_key(key: str) -> str:
     return key if len(key) <= SHOWN_CHARACTERS and _PLAIN_KEY.fullmatch(key) else shown(key)
 
 
+def without_user_info(text: str) -> str:
+    """Text without the user and password that a URL in it has."""
+    return _USER_INFO.sub("…@", text)
+
+
 def shown(value: Any) -> str:
     """A value that was found, as its writer may know it: short, on one line, without a URL's user and password."""
     match value:
@@ -88,7 +93,7 @@ def shown(value: Any) -> str:
         case str() if len(value) <= SHOWN_CHARACTERS and _NUMBER.fullmatch(value):
             return value
         case str():
-            text = _USER_INFO.sub("…@", value)
+            text = without_user_info(value)
             return repr(text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + "…")
         case int() | float():
             return str(value)

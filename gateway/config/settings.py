@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from gateway.config import values
@@ -15,6 +15,7 @@ from gateway.config.addresses import Origin
 from gateway.config.limits import LimitsSettings
 from gateway.config.listen import ListenSettings
 from gateway.config.presence import PresenceSettings, RoutePresenceSettings
+from gateway.config.schema_file import SchemaFile, SchemaFromFile
 from gateway.config.section import Section
 from gateway.config.shape import without_empty
 from gateway.config.upstreams import UpstreamSettings
@@ -150,12 +151,25 @@ class RouteSettings(Section):
     """Whether it is known who is in its rooms: `true`, or a section that says how devices tell that they are there."""
     sample: SampleSettings = SampleSettings()
     """How few of a topic's messages are let through, for all clients."""
+    accepts: SchemaFromFile | None = Field(None, alias="schema")
+    """A file with a JSON Schema of what browsers may send to the device."""
+
+    @field_validator("accepts")
+    @classmethod
+    def _check_schema(cls, value: SchemaFile | None, info: ValidationInfo) -> SchemaFile | None:
+        if value is not None and info.data.get("direction") is Direction.TO_BROWSER:
+            raise ValueError("found in a route to browsers: expected it beside `direction: to_device` or `both`")
+        if value is not None and info.data.get("payload") is PayloadKind.BYTES:
+            raise ValueError("expected another payload than `bytes` beside it: bytes have no schema")
+        return value
 
     def spec(self) -> RouteSpec:
         """As the routing table takes it."""
         history = self.history.retention(last=self.last) if self.history.messages else None
         sample, presence = self.sample.sample(), self.presence.spec()
-        return RouteSpec(**{**dict(self), "history": history, "presence": presence, "sample": sample})
+        accepts = None if self.accepts is None else self.accepts.accepts
+        own = {"history": history, "presence": presence, "sample": sample, "accepts": accepts}
+        return RouteSpec(**{**dict(self), **own})
 
 
 class NamespaceSettings(Section):

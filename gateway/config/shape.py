@@ -14,14 +14,16 @@ Model = type[BaseModel]
 
 def fields_of(kind: Any) -> Mapping[str, FieldInfo]:
     """The keys that are known in a value of this type; none for a mapping with names of the user's choice."""
-    return kind.model_fields if isinstance(kind, type) and issubclass(kind, BaseModel) else {}
+    if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
+        return {}
+    return {field.alias or name: field for name, field in kind.model_fields.items()}
 
 
 def without_empty(kind: Model, data: Any) -> Any:
     """The keys of a section but for the empty ones: one whose own keys are all commented out is null in YAML."""
     if not isinstance(data, dict):
         return data
-    return {key: value for key, value in data.items() if value is not None or key not in kind.model_fields}
+    return {key: value for key, value in data.items() if value is not None or key not in fields_of(kind)}
 
 
 def is_mapping(kind: Any) -> bool:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from gateway.core.acceptance import encode_accepted
 from gateway.core.clock import Clock
 from gateway.core.counters import Counters
 from gateway.core.engine import Engine, Publication
@@ -86,7 +87,7 @@ class Publishing:
             raise BadMessage(
                 f"to, echo, volatile: expected only in rooms without a route; {sending.room!r} leads to a device"
             )
-        payloads = [encode(route.spec.payload, sending.data, binary=sending.binary) for route, _ in matches]
+        payloads = [encode_accepted(route.spec, sending.data, binary=sending.binary) for route, _ in matches]
         collected = _Collected(len(matches), done)
         for (route, topic), payload in zip(matches, payloads, strict=True):
             upstream = self._upstreams[route.upstreams[0]]

@@ -9,6 +9,7 @@ from functools import partial
 from random import Random
 from typing import Any, Final
 
+from gateway.core.acceptance import encode_accepted
 from gateway.core.clock import Clock
 from gateway.core.counters import Counters
 from gateway.core.errors import (
@@ -20,7 +21,7 @@ from gateway.core.errors import (
     UpstreamUnavailable,
 )
 from gateway.core.limits import Limits
-from gateway.core.payload import Payload, PayloadError, decode, encode
+from gateway.core.payload import Payload, PayloadError, decode
 from gateway.core.pending import Answered, Pending, Place
 from gateway.core.routes import Route, is_reserved
 from gateway.core.routing import RoutingTable
@@ -74,7 +75,7 @@ class Requests:
         route, topic = self._route_of(room)
         upstream = self._upstreams[route.upstreams[0]]
         reply_topic = _reply_topic(route, room, upstream)
-        payload = encode(route.spec.payload, data, binary=binary)
+        payload = encode_accepted(route.spec, data, binary=binary)
         self._pending.check(owner, route.upstreams[0], reply_topic)
         place = self._pending.add(
             owner,

@@ -3,9 +3,10 @@
 The table of all routes is in `routing`, what makes a table unfit in `route_checks`.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final, TypeAlias
 
 from gateway.core.device_status import DeviceStatus
 from gateway.core.retention import Retention
@@ -14,6 +15,7 @@ from gateway.core.topics import Pattern, Translation
 
 __all__ = [
     "RESERVED_TOPICS",
+    "Accepts",
     "Direction",
     "PayloadKind",
     "Route",
@@ -25,6 +27,10 @@ __all__ = [
 
 RESERVED_TOPICS: Final = "tidegate/replies"
 """Below it are the topics on which gateways wait for devices' answers: no route leads there or from there."""
+
+
+Accepts: TypeAlias = Callable[[Any], str | None]
+"""Says what is wrong with a browser's data, such as `data.switch: expected boolean, found 1`; None for nothing."""
 
 
 def is_reserved(topic: str) -> bool:
@@ -73,6 +79,8 @@ class RouteSpec:
     """Whether it is known, and told, who is in its rooms; or how to tell from its payloads which devices are."""
     sample: Sample | None = None
     """How few of a topic's messages are let through, for everybody."""
+    accepts: Accepts | None = None
+    """What browsers may send to the device; None for anything."""
 
 
 @dataclass(frozen=True, slots=True)

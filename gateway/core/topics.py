@@ -53,6 +53,9 @@ def all_capturable(name: str) -> bool:
     return _NOT_CAPTURABLE.search(name) is None
 
 
+_UNFIT = re.compile("[\x01-\x1f\x7f-\x9f\ufdd0-\ufdef\ufffe\uffff\U0010fffe\U0010ffff]")
+
+
 def check_name(name: str) -> None:
     """Check a topic or room that stands for itself.
 
@@ -65,6 +68,8 @@ def check_name(name: str) -> None:
         raise InvalidName(f"{name!r} has a wildcard: expected one name without + or #")
     if not all_capturable(name):
         raise InvalidName(f"{name!r} is no name: expected levels between /, none empty, none starting with $, no NUL")
+    if _UNFIT.search(name):  # a broker may end the connection, and so for everybody (MQTT 5 §1.5.4)
+        raise InvalidName(f"{name!r} is no name: expected no control characters and no non-characters of Unicode")
 
 
 def check_topic(name: str) -> None:

@@ -89,6 +89,10 @@ def test_configurations_load(snippet: Snippet, tmp_path: Path) -> None:
             target.write_bytes(Path(issued["tls_key_file"]).read_bytes())
         text = (tmp_path / "config.yaml").read_text().replace(name, str(target))
         (tmp_path / "config.yaml").write_text(text)
+    for name in re.findall(r" schema: (\S+)", snippet.text):
+        (schema,) = (other.text for other in snippets("json") if other.document == snippet.document)
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text(schema)
     load_settings(tmp_path / "config.yaml", environment={})
 
 

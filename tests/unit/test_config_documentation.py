@@ -22,6 +22,7 @@ from gateway.config import (
     UpstreamSettings,
     load_settings,
 )
+from gateway.config.shape import fields_of
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text()
 SECTIONS: dict[str, type[BaseModel]] = {
@@ -37,9 +38,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
 
 
 def table(model: type[BaseModel]) -> str:
-    rows = [
-        f"| `{name}` | {default(name, field)} | {field.description} |" for name, field in model.model_fields.items()
-    ]
+    rows = [f"| `{name}` | {default(name, field)} | {field.description} |" for name, field in fields_of(model).items()]
     return "\n".join(["| key | default | what |", "|---|---|---|", *rows])
 
 

@@ -239,7 +239,7 @@ EVERY_KEY = [
     *((key,) for key in Settings.model_fields),
     *((key, inner) for key in Settings.model_fields for inner in fields_of(inside(Settings, key))),
     *(("upstreams", "plant", key) for key in UpstreamSettings.model_fields),
-    *(("routes", 0, key) for key in RouteSettings.model_fields),
+    *(("routes", 0, key) for key in fields_of(RouteSettings)),
     *(("namespaces", "factory-b", key) for key in NamespaceSettings.model_fields),
 ]
 
@@ -286,5 +286,5 @@ def test_a_route_is_checked_even_if_other_keys_of_it_are_wrong() -> None:
         "config.yaml:2:22: routes[0].room: {d} is not in the topic 'a/{b}': expected only captures that it has ({b})",
         "config.yaml:2:37: routes[0].qos: expected 0, 1 or 2, found 3",
         "config.yaml:2:45: routes[0].colour: unknown key `colour`: expected one of topic, room, direction, payload, "
-        "qos, retain, last, history, upstream, reply, presence, sample",
+        "qos, retain, last, history, upstream, reply, presence, sample, schema",
     ]

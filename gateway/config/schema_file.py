@@ -1,0 +1,39 @@
+"""A route's `schema`: a file with a JSON Schema, read and compiled once, when the configuration is loaded."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Final, TypeAlias
+
+from pydantic import PlainValidator
+
+from gateway.config.files import read_bounded
+from gateway.config.problems import shown
+from gateway.core.routes import Accepts
+
+__all__ = ["MAXIMUM_SCHEMA_BYTES", "SchemaFile", "SchemaFromFile"]
+
+MAXIMUM_SCHEMA_BYTES: Final = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaFile:
+    """A file, and the checker that was made of it."""
+
+    path: Path
+    accepts: Accepts
+
+
+def _read_schema(value: object) -> SchemaFile:
+    if not isinstance(value, str):
+        raise ValueError(f"expected a file's name, found {shown(value)}")  # noqa: TRY004 - pydantic wants ValueError
+    from gateway.config.json_schema import UnfitSchema, compile_schema  # slow to import, and most need none
+
+    path = Path(value)
+    text = read_bounded(path, MAXIMUM_SCHEMA_BYTES)
+    try:
+        return SchemaFile(path, compile_schema(text))
+    except UnfitSchema as error:
+        raise ValueError(f"{error} (in {shown(path.name)})") from None
+
+
+SchemaFromFile: TypeAlias = Annotated[SchemaFile, PlainValidator(_read_schema)]

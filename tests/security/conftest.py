@@ -1,0 +1,3 @@
+from tests.integration.conftest import broker, device, start_gateway
+
+__all__ = ["broker", "device", "start_gateway"]

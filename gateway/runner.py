@@ -11,6 +11,7 @@ from typing import Final
 
 import typer
 import uvloop
+from starlette.applications import Starlette
 
 from bridges.broker import BrokerUnavailable
 from bridges.sqlite_journal import JournalUnavailable
@@ -63,17 +64,7 @@ async def _serve(settings: Settings, *, demo: bool) -> None:
         except JournalUnavailable as error:
             raise StartError(f"{error}: see `engine.url`") from None
         gateway: Gateway = app.state.gateway
-        server = Server(
-            app,
-            message_bytes=gateway.largest_message_bytes,
-            heartbeat_seconds=settings.heartbeat.interval_seconds,
-            heartbeat_timeout_seconds=settings.heartbeat.timeout_seconds,
-            handshake_seconds=gateway.handshake_seconds,
-            drain_seconds=settings.drain_seconds,
-            refused=gateway.refused,
-            drain=gateway.drain,
-            tls=None if certificates is None else certificates.context,
-        )
+        server = _server(gateway, app, certificates)
         run = asyncio.current_task()
         assert run is not None
         server.end_on_signals(run)
@@ -95,6 +86,21 @@ async def _serve(settings: Settings, *, demo: bool) -> None:
             at = settings.broker
             or_else = "or name a broker of yours under `upstreams`"
             raise StartError(_explain(error.__cause__, "broker", at.host, at.port, or_else)) from None
+
+
+def _server(gateway: Gateway, app: Starlette, certificates: Certificates | None) -> Server:
+    settings = gateway.settings
+    return Server(
+        app,
+        message_bytes=gateway.largest_message_bytes,
+        heartbeat_seconds=settings.heartbeat.interval_seconds,
+        heartbeat_timeout_seconds=settings.heartbeat.timeout_seconds,
+        handshake_seconds=gateway.handshake_seconds,
+        drain_seconds=settings.drain_seconds,
+        refused=gateway.refused,
+        drain=gateway.drain,
+        tls=None if certificates is None else certificates.context,
+    )
 
 
 def _certificates(settings: Settings) -> Certificates | None:

@@ -64,10 +64,16 @@ class Grants:
 
     __slots__ = ("_tries", "identity")
 
-    def __init__(self, identity: Identity, tries: Mapping[Action, FilterTrie[Decision]] | None) -> None:
+    def __init__(self, identity: Identity | None, tries: Mapping[Action, FilterTrie[Decision]] | None) -> None:
         self.identity = identity
+        """None for a client that has still to say who it is."""
         self._tries = tries
         """None where all is open."""
+
+    @property
+    def user(self) -> str | None:
+        """The user's name, if there is one."""
+        return None if self.identity is None else self.identity.user
 
     def allows(self, action: Action, room: str) -> bool:
         """Whether a room, or all that a pattern could match, is allowed."""
@@ -80,7 +86,7 @@ class Grants:
             Forbidden: it isn't.
         """
         if not self.allows(action, room):
-            who = "anonymous clients" if self.identity.user is None else repr(self.identity.user)
+            who = "anonymous clients" if self.user is None else repr(self.user)
             raise Forbidden(f"{action} {room[:200]!r} is not allowed to {who}: no access rule covers all of it")
 
     def decisions(self, action: Action, room: str) -> list[Decision]:
@@ -104,7 +110,7 @@ class Access:
     def of(self, identity: Identity | None) -> Grants:
         """What somebody may do; one who hasn't said who it is, where that is asked, may do nothing."""
         if self._rules is None:
-            return Grants(identity or ANONYMOUS, None)
+            return Grants(identity, None)
         tries: dict[Action, FilterTrie[Decision]] = {action: FilterTrie() for action in Action}
         for index, rule in enumerate(self._rules):
             if identity is not None and rule.concerns(identity):
@@ -112,7 +118,7 @@ class Access:
                     for text in filters:
                         for room_filter in _expand(text, identity):
                             tries[action].add(room_filter, Decision(index, text))
-        return Grants(identity or ANONYMOUS, tries)
+        return Grants(identity, tries)
 
 
 def check_rule_filter(text: str) -> str:

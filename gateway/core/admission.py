@@ -2,12 +2,15 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
+from urllib.parse import parse_qs
 
+from gateway.core.authentication import Authentication
 from gateway.core.clock import Clock
 from gateway.core.counters import Counters
-from gateway.core.errors import TidegateError
+from gateway.core.errors import TidegateError, Unauthenticated
+from gateway.core.identity import Identity
 from gateway.core.limits import AddressBudgets, Budget, ConnectionLimiter, Limits
 from gateway.core.origins import Origins
 
@@ -21,6 +24,10 @@ class Caller:
     origin: str | None
     host: str | None
     address: str
+    bearer: str | None = field(default=None, repr=False)
+    """The token in `Authorization: Bearer …` (RFC 6750 §2.1)."""
+    ticket: str | None = field(default=None, repr=False)
+    """`?ticket=…`, where there is one and no more."""
 
     @classmethod
     def of(cls, scope: Mapping[str, Any]) -> Self:
@@ -31,13 +38,28 @@ class Caller:
             None if origin is None else origin.decode("latin-1"),
             None if host is None else host.decode("latin-1"),
             scope["client"][0] if scope.get("client") else "",
+            _bearer(headers.get(b"authorization", b"").decode("latin-1")),
+            _ticket(scope["query_string"]),
         )
 
 
-class Admission:
-    """Origin, number of connections, and what may be asked without one."""
+def _bearer(authorization: str) -> str | None:
+    scheme, _, token = authorization.strip().partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else None
 
-    def __init__(self, origins: Origins, limits: Limits, clock: Clock, counters: Counters) -> None:
+
+def _ticket(query: bytes) -> str | None:
+    tickets = parse_qs(query.decode("latin-1")).get("ticket", [])
+    return None if not tickets else tickets[0] if len(tickets) == 1 else ""
+
+
+class Admission:
+    """Origin, number of connections, who one is, and what may be asked without a connection."""
+
+    def __init__(
+        self, origins: Origins, limits: Limits, clock: Clock, counters: Counters, authentication: Authentication
+    ) -> None:
+        self.authentication = authentication
         self._origins = origins
         self._connections = ConnectionLimiter(limits)
         self._budgets = AddressBudgets(limits, clock)
@@ -51,6 +73,27 @@ class Admission:
         """
         with self.counted():
             self._origins.check(caller.origin, caller.host)
+
+    def identify(self, caller: Caller) -> Identity | None:
+        """Who the caller is; None if it shows nothing, and has to say who it is.
+
+        Raises:
+            Unauthenticated: what it shows is wrong.
+        """
+        with self.counted():
+            return self.authentication.of(caller.bearer, caller.ticket)
+
+    def require(self, caller: Caller) -> Identity:
+        """Who the caller is.
+
+        Raises:
+            Unauthenticated: it doesn't show that.
+        """
+        identity = self.identify(caller)
+        if identity is None:
+            with self.counted():
+                raise Unauthenticated("expected `Authorization: Bearer` with a token, or `?ticket=` with a ticket")
+        return identity
 
     @contextmanager
     def connection(self, caller: Caller) -> Iterator[None]:

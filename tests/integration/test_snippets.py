@@ -80,7 +80,7 @@ def test_configurations_load(snippet: Snippet, tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text(snippet.text)
     for name in re.findall(r"_file: (\S+?)[,}\s]", snippet.text):
         target = tmp_path / Path(name).name
-        target.write_text("secret")
+        target.write_text("secret" * 11)
         text = (tmp_path / "config.yaml").read_text().replace(name, str(target))
         (tmp_path / "config.yaml").write_text(text)
     load_settings(tmp_path / "config.yaml", environment={})

@@ -208,7 +208,7 @@ async def test_a_header_opens_a_websocket_too(guarded: GatewayProcess) -> None:
 async def test_a_live_connection_ends_when_its_token_does_unless_there_is_a_newer_one(guarded: GatewayProcess) -> None:
     async with connect(guarded.ws_url) as ends, connect(guarded.ws_url) as stays:
         for connection in (ends, stays):
-            answer = await Browser(connection).ask(type="auth", token=token("ann", "operator", 1.5))
+            answer = await Browser(connection).ask(type="auth", token=token("ann", "operator", 4))
             assert answer["identity"]["user"] == "ann"
         assert (await Browser(stays).ask(type="auth", token=token("ann", "operator")))["type"] == "ack"
         bye = await Browser(ends).hear()
@@ -220,7 +220,7 @@ async def test_a_live_connection_ends_when_its_token_does_unless_there_is_a_newe
 
 
 def test_a_stream_ends_when_its_token_does(guarded: GatewayProcess) -> None:
-    headers = {"authorization": f"Bearer {token('ann', 'operator', 1.5)}"}
+    headers = {"authorization": f"Bearer {token('ann', 'operator', 4)}"}
     with (
         httpx.Client() as client,
         connect_sse(client, "GET", f"{guarded.url}/sse?room=open/a", headers=headers) as source,

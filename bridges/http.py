@@ -6,6 +6,7 @@ The body is the data. Errors are problem details (RFC 9457).
 import asyncio
 from base64 import b64encode
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -14,9 +15,10 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from gateway.core import wire
+from gateway.core.access import Action, Grants
 from gateway.core.admission import Admission, Caller
 from gateway.core.counters import Counters
-from gateway.core.errors import BadMessage, MessageTooLarge, MethodNotAllowed, TidegateError
+from gateway.core.errors import BadMessage, MessageTooLarge, MethodNotAllowed, TidegateError, Unauthenticated
 from gateway.core.history import DEFAULT_LIMIT, History, HistoryQuery
 from gateway.core.message import Message
 from gateway.core.namespace import Namespace
@@ -50,24 +52,46 @@ class HttpBridge:
         except ClientDisconnect:
             return Response(status_code=499)
 
-    async def _take(self, request: Request) -> tuple[str, Any, bool, str]:
-        """Room, data, whether that is base64, and the sender's network; all that a request must be to be acted upon."""
+    async def _take(self, request: Request, action: Action) -> tuple[str, Any, bool, Grants]:
+        """Room, data, whether that is base64, and what the sender may; all that a request must be to be acted upon."""
         if request.method != "POST":
             raise MethodNotAllowed(f"{request.method} is not served here: expected POST", allowed=["POST"])
         caller = Caller.of(request.scope)
         self._admission.check_origin(caller)
+        grants = self._grants(caller)
         room = _room_of(request)
+        grants.check(action, room)
         body = await self._read(request)
         self._counters.received_bytes["http"] += len(body)
         self._admission.budget_of(caller).spend(len(body))
         data, binary = _data_of(body, request.headers.get("content-type", ""))
-        return room, data, binary, caller.network
+        return room, data, binary, grants
+
+    def _grants(self, caller: Caller) -> Grants:
+        return self._namespace.access.of(self._admission.require(caller))
+
+    async def ticket(self, request: Request) -> Response:
+        """A ticket for who shows a token in a header: for WebSocket and EventSource, where browsers can't send one."""
+        try:
+            with self._admission.counted():
+                if request.method != "POST":
+                    raise MethodNotAllowed(f"{request.method} is not served here: expected POST", allowed=["POST"])
+                caller = replace(Caller.of(request.scope), ticket=None)  # a ticket's time isn't to be prolonged
+                self._admission.check_origin(caller)
+                self._admission.budget_of(caller).spend(0)
+                identity = self._admission.require(caller)
+                if identity.user is None:
+                    raise Unauthenticated("expected `Authorization: Bearer` with a token that this gateway knows")
+                tickets = self._admission.authentication.tickets
+                return _json(orjson.dumps({"ticket": tickets.issue(identity), "expires_in_seconds": tickets.seconds}))
+        except TidegateError as error:
+            return _refusal(error)
 
     async def _publish(self, request: Request) -> Response:
-        room, data, binary, _ = await self._take(request)
+        room, data, binary, grants = await self._take(request, Action.PUBLISH)
         answer: asyncio.Future[TidegateError | None] = asyncio.get_running_loop().create_future()
-        sending = Sending(room, data, binary, key=_key_of(request))
-        self._namespace.publish(sending, partial(_resolve, answer))
+        sending = Sending(room, data, binary, user=grants.user, key=_key_of(request))
+        self._namespace.publish(sending, partial(_resolve, answer), grants)
         self._counters.published["http"] += 1
         error = await answer
         if error is not None:
@@ -85,11 +109,17 @@ class HttpBridge:
             return Response(status_code=499)
 
     async def _request(self, request: Request) -> Response:
-        room, data, binary, address = await self._take(request)
+        room, data, binary, _ = await self._take(request, Action.REQUEST)
+        network = Caller.of(request.scope).network
         timeout_seconds = _timeout_of(request)
         answer: asyncio.Future[Payload | TidegateError] = asyncio.get_running_loop().create_future()
         cancel = self._namespace.requests.send(
-            address, room, data, partial(_resolve, answer), timeout_seconds=timeout_seconds, binary=binary
+            network,
+            room,
+            data,
+            partial(_resolve, answer),
+            timeout_seconds=timeout_seconds,
+            binary=binary,
         )
         self._counters.published["http"] += 1
         leaving = asyncio.ensure_future(_left(request))
@@ -108,10 +138,10 @@ class HttpBridge:
     async def last(self, request: Request) -> Response:
         """The last values of a room or pattern."""
 
-        async def answer() -> Response:
+        async def answer(grants: Grants) -> Response:
             room = _room_of(request)
             found: asyncio.Future[tuple[str, Sequence[Message]]] = asyncio.get_running_loop().create_future()
-            self._namespace.last(room, lambda cursor, values: _resolve(found, (cursor, values)))
+            self._namespace.last(room, lambda cursor, values: _resolve(found, (cursor, values)), grants)
             cursor, values = await found
             return _json(orjson.dumps({"room": room, "cursor": cursor, "last": _fragments(values)}))
 
@@ -120,10 +150,10 @@ class HttpBridge:
     async def history(self, request: Request) -> Response:
         """What is kept of the messages of a room or pattern."""
 
-        async def answer() -> Response:
+        async def answer(grants: Grants) -> Response:
             query = _history_query(request)
             found: asyncio.Future[History] = asyncio.get_running_loop().create_future()
-            self._namespace.history(query, partial(_resolve, found))
+            self._namespace.history(query, partial(_resolve, found), grants)
             history = await found
             return _json(
                 orjson.dumps(
@@ -142,19 +172,20 @@ class HttpBridge:
     async def presence(self, request: Request) -> Response:
         """Who is in a room."""
 
-        async def answer() -> Response:
+        async def answer(grants: Grants) -> Response:
             room = _room_of(request)
             found: asyncio.Future[Attendees] = asyncio.get_running_loop().create_future()
-            self._namespace.attendance.members(room, partial(_resolve, found))
+            self._namespace.attendance.members(room, partial(_resolve, found), grants)
             return _json(orjson.dumps({"room": room, **attendees_fields(await found)}))
 
         return await self._read_only(request, answer)
 
-    async def _read_only(self, request: Request, answer: Callable[[], Awaitable[Response]]) -> Response:
+    async def _read_only(self, request: Request, answer: Callable[[Grants], Awaitable[Response]]) -> Response:
         try:
             with self._admission.counted():
-                self._admission.check_origin(Caller.of(request.scope))
-                return await answer()
+                caller = Caller.of(request.scope)
+                self._admission.check_origin(caller)
+                return await answer(self._grants(caller))
         except TidegateError as error:
             return _refusal(error)
 

@@ -23,8 +23,8 @@ __all__ = ["Batch", "Journal", "JournalUnavailable", "Kept", "Recorded"]
 
 logger = logging.getLogger(__name__)
 
-VERSION: Final = 1
-"""Of the tables; a file with another one is refused."""
+VERSION: Final = 2
+"""Of the tables; a file with an earlier one is brought up to it, one with a later one refused."""
 EPOCHS: Final = 1000
 """How many earlier starts' cursors are known."""
 RETRY_SECONDS: Final = 0.5
@@ -33,7 +33,8 @@ CREATE TABLE IF NOT EXISTS epochs (epoch TEXT PRIMARY KEY, number INTEGER NOT NU
 CREATE TABLE IF NOT EXISTS messages (
     sequence INTEGER PRIMARY KEY, room TEXT NOT NULL, topic TEXT, data BLOB NOT NULL, time REAL NOT NULL, sender TEXT,
     retained INTEGER NOT NULL, binary INTEGER NOT NULL,
-    keep_last INTEGER NOT NULL, keep_messages INTEGER NOT NULL, keep_seconds REAL NOT NULL);
+    keep_last INTEGER NOT NULL, keep_messages INTEGER NOT NULL, keep_seconds REAL NOT NULL,
+    user TEXT);
 CREATE TABLE IF NOT EXISTS floors (room TEXT PRIMARY KEY, floor INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS receipts (
     upstream TEXT, packet_id INTEGER, digest BLOB NOT NULL, PRIMARY KEY (upstream, packet_id)) WITHOUT ROWID;
@@ -117,10 +118,12 @@ class Journal:
         database.execute("PRAGMA journal_mode=WAL")
         database.execute("PRAGMA synchronous=NORMAL")
         (version,) = database.execute("PRAGMA user_version").fetchone()
-        if version not in (0, VERSION):
+        if version not in (0, 1, VERSION):
             raise JournalUnavailable(f"{self.path} is of version {version}: expected {VERSION}, or another file")
         with database:
             database.execute("BEGIN EXCLUSIVE")
+            if version == 1:
+                database.execute("ALTER TABLE messages ADD COLUMN user TEXT")
             for statement in SCHEMA.split(";"):
                 database.execute(statement)
             database.execute(f"PRAGMA user_version={VERSION}")
@@ -201,7 +204,7 @@ class Journal:
             database.execute("UPDATE epochs SET last = ? WHERE epoch = ?", (batches[-1].head, self._epoch))
 
     def _write(self, database: sqlite3.Connection, batch: Batch) -> None:
-        database.executemany("INSERT INTO messages VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", _rows(batch.messages))
+        database.executemany("INSERT INTO messages VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", _rows(batch.messages))
         unlast = "UPDATE messages SET keep_last = 0 WHERE room = ? AND topic IS ? AND sequence < ?"
         database.executemany(unlast, batch.cleared)
         database.executemany("DELETE FROM messages WHERE sequence = ?", ((sequence,) for sequence in batch.dropped))
@@ -221,12 +224,14 @@ def _rows(kept: Iterable[Kept]) -> Iterator[tuple[object, ...]]:
         yield (
             *(message.sequence, message.room, message.topic, message.data, message.time, message.sender),
             *(message.retained, message.binary, retention.last, retention.messages, retention.seconds),
+            message.user,
         )
 
 
 def _kept(row: tuple[object, ...], epoch: str) -> Kept:
-    sequence, room, topic, data, time, sender, retained, binary, last, messages, seconds = row
-    message = Message(room, data, epoch, sequence, time, topic, sender, bool(retained), bool(binary))  # type: ignore[arg-type]
+    sequence, room, topic, data, time, sender, retained, binary, last, messages, seconds, user = row
+    given = (room, data, epoch, sequence, time, topic, sender, bool(retained), bool(binary))
+    message = Message(*given, user=user)  # type: ignore[arg-type]
     return Kept(message, Retention(bool(last), messages, seconds))  # type: ignore[arg-type]
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import parse_qs
 
+from gateway.core.access import Grants
 from gateway.core.admission import Admission, Caller
 from gateway.core.conversation import Conversation
 from gateway.core.counters import Counters
@@ -59,6 +60,7 @@ class _Asked:
     """The finest first, since that holds where they overlap."""
     bytes_per_second: float | None
     member: str | None
+    grants: Grants
 
 
 class SseBridge:
@@ -79,8 +81,10 @@ class SseBridge:
         try:
             if scope["method"] != "GET":
                 raise MethodNotAllowed(f"{scope['method']} is not served here: expected GET", allowed=["GET"])
-            asked = self._asked(scope)
-            with self._admission.connection(Caller.of(scope)):
+            caller = Caller.of(scope)
+            self._admission.check_origin(caller)
+            asked = self._asked(scope, self._namespace.access.of(self._admission.require(caller)))
+            with self._admission.connection(caller):
                 await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
                 transport: Transport | None = (scope.get("extensions") or {}).get("tidegate")
                 if transport is not None:
@@ -92,7 +96,7 @@ class SseBridge:
             await send({"type": "http.response.start", "status": status, "headers": headers})
             await send({"type": "http.response.body", "body": body})
 
-    def _asked(self, scope: Any) -> _Asked:
+    def _asked(self, scope: Any, grants: Grants) -> _Asked:
         """What the stream is to be subscribed to, from where on, and what its client calls itself.
 
         A browser that comes back by itself says where it was, in `Last-Event-ID`. Who can't set headers says it by
@@ -106,25 +110,25 @@ class SseBridge:
                 raise BadMessage("room: expected at least one, as in /sse?room=sites/oslo/boiler-1/temperature")
             if len(places) not in (0, 1, len(rooms)):
                 raise BadMessage(f"since: expected one, or one for each of {len(rooms)} rooms, found {len(places)}")
-            self._namespace.check_rooms(rooms)
+            self._namespace.check_rooms(rooms, grants)
             groups: dict[tuple[Cursor | None, Sample | None], list[str]] = {}
             for room, place, sample in zip(rooms, _for_each(places, rooms), _samples_of(query, rooms), strict=True):
                 since = _later(read_cursor("since", place or None), read_cursor("Last-Event-ID", seen or None))
                 groups.setdefault((since, sample), []).append(room)
             requests = [Subscribe(None, tuple(dict.fromkeys(group)), *how) for how, group in groups.items()]
             requests.sort(key=lambda request: 0.0 if request.sample is None else request.sample.rank)
-            return _Asked(requests, _bandwidth_of(query), read_member_query(query))
+            return _Asked(requests, _bandwidth_of(query), read_member_query(query), grants)
 
     async def _serve(self, transport: Transport, asked: _Asked, receive: Any) -> None:
         sink = TransportSink(transport, chunk)
-        session = self._namespace.open("sse", sink, member=asked.member)
+        session = self._namespace.open("sse", sink, asked.grants, member=asked.member)
         transport.watch(self._namespace.limits.write_buffer_bytes, session)
         sink.write(_chunked(b"retry: %d\n" % RETRY_MILLISECONDS))
         await self._stream(session, _chunked(b":\n"), asked, receive)
 
     async def _serve_buffered(self, asked: _Asked, receive: Any, send: Any) -> None:
         sink = BufferSink(event, self._namespace.limits.write_buffer_bytes)
-        session = self._namespace.open("sse", sink, member=asked.member)
+        session = self._namespace.open("sse", sink, asked.grants, member=asked.member)
         sink.watch(session)
         sink.write(b"retry: %d\n" % RETRY_MILLISECONDS)
         try:

@@ -9,6 +9,7 @@ import struct
 from typing import Any
 from urllib.parse import parse_qs
 
+from gateway.core.access import Grants
 from gateway.core.admission import Admission, Caller
 from gateway.core.conversation import Conversation
 from gateway.core.counters import Counters
@@ -53,27 +54,29 @@ class WebSocketBridge:
         """Serve one connection from handshake to close."""
         await receive()  # websocket.connect
         try:
-            with self._admission.connection(Caller.of(scope)):
+            caller = Caller.of(scope)
+            with self._admission.connection(caller):
+                grants = self._namespace.access.of(self._admission.identify(caller))
                 subprotocol = _choose(scope["subprotocols"])
                 query = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)
                 member = read_member_query(query)
                 await send({"type": "websocket.accept", "subprotocol": subprotocol})
                 transport: Transport | None = scope.get("extensions", {}).get("tidegate")
                 if transport is not None:
-                    await self._serve(transport, receive, member)
+                    await self._serve(transport, receive, grants, member)
                 else:
-                    await self._serve_buffered(receive, send, member)
+                    await self._serve_buffered(receive, send, grants, member)
         except TidegateError as error:
             await deny(scope, send, error)
 
-    async def _serve(self, transport: Transport, receive: Any, member: str | None) -> None:
-        session = self._namespace.open("websocket", TransportSink(transport, text_frame), member=member)
+    async def _serve(self, transport: Transport, receive: Any, grants: Grants, member: str | None) -> None:
+        session = self._namespace.open("websocket", TransportSink(transport, text_frame), grants, member=member)
         transport.watch(self._namespace.limits.write_buffer_bytes, session)
         await self._converse(session, receive)
 
-    async def _serve_buffered(self, receive: Any, send: Any, member: str | None) -> None:
+    async def _serve_buffered(self, receive: Any, send: Any, grants: Grants, member: str | None) -> None:
         sink = BufferSink(plain_text, self._namespace.limits.write_buffer_bytes)
-        session = self._namespace.open("websocket", sink, member=member)
+        session = self._namespace.open("websocket", sink, grants, member=member)
         sink.watch(session)
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -84,7 +87,7 @@ class WebSocketBridge:
             pass  # it doesn't read; the server ends the connection as this returns
 
     async def _converse(self, session: Session, receive: Any) -> None:
-        conversation = Conversation(session, self._namespace, self._counters)
+        conversation = Conversation(session, self._namespace, self._counters, self._admission.authentication)
         try:
             conversation.greet(self._heartbeat_seconds)
             while (event := await receive())["type"] != "websocket.disconnect":

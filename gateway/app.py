@@ -33,6 +33,7 @@ from gateway.core.presence_memory import MemoryPresence
 from gateway.core.problem import problem
 from gateway.core.room_rules import RoomRules
 from gateway.core.routing import RoutingTable
+from gateway.doors import make_authentication
 from gateway.endpoints import Endpoints, namespace_routes
 from gateway.engines import make_engine
 from gateway.forwarded import Forwarded
@@ -70,8 +71,10 @@ class Gateway:
         self.metrics = Metrics(self.intake, self.namespaces, self.upstreams, self.supervisor, clock)
         origins = Origins(settings.origins, settings.hosts, local=is_loopback(settings.listen.host))
         heartbeat_seconds = settings.heartbeat.interval_seconds
+        authentication = make_authentication(settings.identity, clock, random)
         self.endpoints = {
-            name: Endpoints(namespace, origins, clock, heartbeat_seconds) for name, namespace in self.namespaces.items()
+            name: Endpoints(namespace, origins, clock, heartbeat_seconds, authentication)
+            for name, namespace in self.namespaces.items()
         }
 
     @property
@@ -177,7 +180,8 @@ def _namespace(name: str, settings: Settings, clock: Clock, random: Random) -> N
     engine = make_engine(settings.engine.path, name, log_bounds, clock, random, counters)
     bounds = PresenceBounds(settings.presence.grace_seconds, limits.presence_members_told, limits.presence_members)
     presence = MemoryPresence(Roster(bounds, clock, counters), clock)
-    return Namespace(name, routing, rules, engine, limits, clock, random, counters, presence)
+    access = settings.access_of(name)
+    return Namespace(name, routing, rules, engine, limits, clock, random, counters, presence, access)
 
 
 def _upstream_options(name: str, upstream: UpstreamSettings) -> UpstreamOptions:

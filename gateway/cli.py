@@ -1,4 +1,7 @@
-"""The command line: `tidegate run|check|routes|sub|pub|demo`. A user's mistake is one sentence, never a traceback."""
+"""The command line: `tidegate run|check|routes|access|token|sub|pub|demo`.
+
+A user's mistake is one sentence, never a traceback.
+"""
 
 import asyncio
 import contextlib
@@ -7,6 +10,7 @@ import signal
 import sys
 from collections.abc import Coroutine
 from pathlib import Path
+from random import SystemRandom
 from typing import Annotated, Any, Final, NoReturn
 
 import orjson
@@ -15,10 +19,13 @@ import typer
 from gateway import __version__, client
 from gateway.config import ConfigurationError, Settings, load_settings
 from gateway.config.show import show
+from gateway.core.authentication import hash_token, make_token
+from gateway.core.identity import Identity
 from gateway.core.namespace import DEFAULT_NAMESPACE
 from gateway.core.routing import Explanation, RoutingTable
-from gateway.core.topics import InvalidName, check_topic
+from gateway.core.topics import InvalidName, check_filter, check_topic
 from gateway.demo import run_demo
+from gateway.explain import explain_access
 from gateway.logs import configure_logging
 
 __all__ = ["main"]
@@ -32,6 +39,8 @@ app = typer.Typer(
 )
 routes = typer.Typer(help="Ask the routing table.", no_args_is_help=True)
 app.add_typer(routes, name="routes")
+access = typer.Typer(help="Ask the rules of access.", no_args_is_help=True)
+app.add_typer(access, name="access")
 
 Config = Annotated[Path, typer.Option("--config", "-c", help="The configuration file.")]
 Url = Annotated[str, typer.Option("--url", "-u", help="Where the gateway listens.")]
@@ -113,14 +122,52 @@ def explain(
         check_topic(name)
     except InvalidName as error:
         _fail(f"tidegate: {error}")
-    if namespace not in settings.namespace_names():
-        _fail(f"tidegate: no namespace is called {namespace!r}: expected {' or '.join(settings.namespace_names())}")
+    _check_namespace(settings, namespace)
     found = RoutingTable(settings.route_specs(namespace), settings.upstream_names()).explain(name)
     where = "" if namespace == DEFAULT_NAMESPACE else f"namespaces.{namespace}."
     for explanation in found:
         typer.echo(_describe(explanation, where))
     if not found:
         _fail(f"no route takes {name}")
+
+
+def _check_namespace(settings: Settings, namespace: str) -> None:
+    if namespace not in settings.namespace_names():
+        _fail(f"tidegate: no namespace is called {namespace!r}: expected {' or '.join(settings.namespace_names())}")
+
+
+@access.command("explain")
+def explain_rules(
+    room: Annotated[str, typer.Argument(help="A room, or a pattern such as sites/#.")],
+    user: Annotated[str | None, typer.Option(help="The user's name; left out for anonymous clients.")] = None,
+    role: Annotated[list[str] | None, typer.Option(help="A role; may be given several times.")] = None,
+    claim: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="A claim of the token.")] = None,
+    config: Config = DEFAULT_CONFIG,
+    namespace: Annotated[str, typer.Option("--namespace", help="Whose rules to ask.")] = DEFAULT_NAMESPACE,
+) -> None:
+    """Say what somebody may do in a room, and which rule decides."""
+    settings = _load(config)
+    try:
+        check_filter(room)
+    except InvalidName as error:
+        _fail(f"tidegate: {error}")
+    _check_namespace(settings, namespace)
+    claims = dict(text.partition("=")[::2] for text in claim or ())
+    for line in explain_access(settings, namespace, Identity(user, frozenset(role or ()), claims), room):
+        typer.echo(line)
+
+
+@app.command()
+def token(
+    name: Annotated[str, typer.Argument(help="The program's name.")] = "program",
+    role: Annotated[list[str] | None, typer.Option(help="A role; may be given several times.")] = None,
+) -> None:
+    """Make an API token; print it, and what the configuration has to say of it."""
+    made = make_token(SystemRandom())
+    entry = {"name": name, "sha256": hash_token(made), "roles": role or []}
+    typer.echo(
+        f"{made}\n\nIt isn't kept anywhere. Put this into `identity.tokens`:\n\n  - {orjson.dumps(entry).decode()}"
+    )
 
 
 def _describe(explanation: Explanation, where: str) -> str:

@@ -13,6 +13,7 @@ from bridges.http import HttpBridge
 from bridges.sse import SseBridge
 from bridges.websocket import WebSocketBridge, deny
 from gateway.core.admission import Admission
+from gateway.core.authentication import Authentication
 from gateway.core.clock import Clock
 from gateway.core.errors import NoSuchEndpoint
 from gateway.core.namespace import DEFAULT_NAMESPACE, Namespace
@@ -28,9 +29,16 @@ ANY_METHOD: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
 class Endpoints:
     """One namespace with its admission and bridges."""
 
-    def __init__(self, namespace: Namespace, origins: Origins, clock: Clock, heartbeat_seconds: float) -> None:
+    def __init__(
+        self,
+        namespace: Namespace,
+        origins: Origins,
+        clock: Clock,
+        heartbeat_seconds: float,
+        authentication: Authentication,
+    ) -> None:
         counters = namespace.counters
-        admission = Admission(origins, namespace.limits, clock, counters)
+        admission = Admission(origins, namespace.limits, clock, counters, authentication)
         self.websocket = WebSocketBridge(namespace, admission, counters, heartbeat_seconds)
         self.sse = SseBridge(namespace, admission, counters, heartbeat_seconds)
         self.http = HttpBridge(namespace, admission, counters)
@@ -40,6 +48,7 @@ class Endpoints:
         return [
             WebSocketRoute("/ws", self.websocket),
             Route("/sse", self.sse),
+            Route("/ticket", self.http.ticket, methods=ANY_METHOD),
             Route("/publish", self.http.publish, methods=ANY_METHOD),
             Route("/request", self.http.request, methods=ANY_METHOD),
             Route("/last", self.http.last),

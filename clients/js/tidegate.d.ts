@@ -11,6 +11,11 @@ export interface Options {
   transport?: "websocket" | "sse";
   /** What this client calls itself in rooms with presence, so that after a reload it is the same member. */
   member?: string;
+  /**
+   * Who this is: a token, or how to get one that is new, again before it expires. It goes in headers only; WebSocket and
+   * EventSource get a ticket for it, which can be used once.
+   */
+  token?: string | (() => string | Promise<string>);
   /** How many bytes a second to be sent at most; beyond, only the newest message of each topic comes. */
   bytesPerSecond?: number;
   /** What to use instead of the platform's own, outside browsers and in tests. */
@@ -29,7 +34,7 @@ export interface Message {
   cursor: string;
   /** Seconds since 1970. */
   time: number;
-  from?: { session: string };
+  from?: { session?: string; user?: string };
   retained?: boolean;
   binary?: boolean;
 }

@@ -34,6 +34,30 @@ function endpoint(name, { url, member }) {
   return found;
 }
 
+/** Whether another token can be had when one expires or is refused. */
+const renews = ({ token }) => typeof token === "function";
+
+/** The headers that say who this is, with a token that is new if it can be. */
+async function credentials({ token }) {
+  if (token === undefined) return {};
+  return { authorization: `Bearer ${typeof token === "function" ? await token() : token}` };
+}
+
+/** A ticket for an address, since browsers send no header with WebSocket and EventSource; it can be used once. */
+async function ticketFor(options) {
+  const request = { method: "POST", headers: await credentials(options), signal: AbortSignal.timeout(ANSWER_SECONDS * 1000) };
+  const response = await options.fetch(new URL("ticket", options.url).href, request);
+  const answer = await response.json().catch(() => null);
+  if (response.ok && typeof answer?.ticket === "string") return answer.ticket;
+  if (typeof answer?.code === "string") throw errorFrom(answer);
+  throw new TidegateError("unexpected", `expected a ticket, got another answer with status ${response.status}`);
+}
+
+/** Whether a refused ticket may be had later; what is wrong with a fixed token stays wrong. */
+function mayRetry(error, options) {
+  return renews(options) || !(error.code === "unauthenticated" || error.code === "forbidden");
+}
+
 /** Whether a room is one that `pattern` (with `+` and `#`) stands for. */
 export function matches(pattern, room) {
   const wanted = pattern.split("/");
@@ -317,6 +341,8 @@ class Socket {
   #again = true;
   #heard = true;
   #watch = null;
+  #renewal = null;
+  #gone = false;
 
   constructor(options, wanted, states, on) {
     this.#options = options;
@@ -326,7 +352,19 @@ class Socket {
   }
 
   open() {
+    if (this.#options.token === undefined) return this.#dial(null);
+    ticketFor(this.#options).then(
+      (ticket) => this.#gone || this.#dial(ticket),
+      (error) => {
+        this.#on.hear({ type: "error", code: error.code ?? "disconnected", message: error.message });
+        this.#on.lost(mayRetry(error, this.#options));
+      },
+    );
+  }
+
+  #dial(ticket) {
     const url = endpoint("ws", this.#options);
+    if (ticket !== null) url.searchParams.set("ticket", ticket);
     url.protocol = url.protocol.replace("http", "ws");
     this.#socket = new this.#options.WebSocket(url.href, SUBPROTOCOL);
     this.#socket.onmessage = (event) => this.#hear(JSON.parse(event.data));
@@ -359,7 +397,24 @@ class Socket {
 
   close() {
     this.#again = false;
-    this.#socket.close(1000);
+    this.#gone = true;
+    clearTimeout(this.#renewal);
+    this.#socket?.close(1000);
+  }
+
+  /** Shows a new token before the one that holds now expires; if that fails, there will be a new connection. */
+  #renewBefore(expiresAt) {
+    clearTimeout(this.#renewal);
+    if (!renews(this.#options) || !expiresAt) return;
+    const wait = Math.min(Math.max(1000, (expiresAt * 1000 - Date.now()) * 0.8), 2 ** 31 - 1);
+    this.#renewal = setTimeout(async () => {
+      try {
+        const { identity } = await this.#ask({ type: "auth", token: await this.#options.token() });
+        this.#renewBefore(identity.expires_at);
+      } catch (error) {
+        this.#on.hear({ type: "error", code: error.code ?? "disconnected", message: error.message });
+      }
+    }, wait);
   }
 
   /** Asks whether the gateway is there. */
@@ -396,6 +451,7 @@ class Socket {
     }
     if (object.type === "welcome") {
       this.#watch = setInterval(() => this.#watchOver(), object.heartbeat_seconds * 1000);
+      this.#renewBefore(object.identity?.expires_at);
       const most = this.#options.bytesPerSecond;
       if (most) this.#send({ type: "bandwidth", bytes_per_second: most });
       for (const { rooms, since, sample } of this.#wanted()) this.subscribe(rooms, since, sample);
@@ -419,12 +475,14 @@ class Socket {
 
   #closed(code) {
     clearInterval(this.#watch);
+    clearTimeout(this.#renewal);
+    const expired = code === 4401 && renews(this.#options) && !this.#gone;
     for (const { reject, timer } of this.#answers.values()) {
       clearTimeout(timer);
       reject(new TidegateError("disconnected", "the connection was lost before the answer"));
     }
     this.#answers.clear();
-    this.#on.lost(this.#again && !GONE_FOR_GOOD.has(code));
+    this.#on.lost(expired || (this.#again && !GONE_FOR_GOOD.has(code)));
   }
 }
 
@@ -435,6 +493,7 @@ class EventStream {
   #on;
   #source = null;
   #change = null;
+  #turn = 0;
   #again = true;
 
   constructor(options, wanted, states, on) {
@@ -456,6 +515,7 @@ class EventStream {
   }
 
   close() {
+    this.#turn += 1;
     clearTimeout(this.#change);
     this.#source?.close();
   }
@@ -491,7 +551,8 @@ class EventStream {
     const signal = AbortSignal.timeout(patienceSeconds * 1000);
     let response;
     try {
-      response = await this.#options.fetch(url.href, { ...request, signal });
+      const headers = { ...request.headers, ...(await credentials(this.#options)) };
+      response = await this.#options.fetch(url.href, { ...request, headers, signal });
     } catch (error) {
       throw new TidegateError(signal.aborted ? "timeout" : "disconnected", `the gateway did not answer: ${error.message}`);
     }
@@ -523,12 +584,29 @@ class EventStream {
         if (samples) url.searchParams.append("sample_keep", sample?.keep ?? "");
       }
     }
+    if (this.#options.token === undefined) return this.#listen(url);
+    const turn = (this.#turn += 1);
+    ticketFor(this.#options).then(
+      (ticket) => {
+        if (turn !== this.#turn) return;
+        url.searchParams.set("ticket", ticket);
+        this.#listen(url);
+      },
+      (error) => {
+        if (turn !== this.#turn) return;
+        this.#on.hear({ type: "error", code: error.code ?? "disconnected", message: error.message });
+        this.#on.lost(mayRetry(error, this.#options));
+      },
+    );
+  }
+
+  #listen(url) {
     const source = new this.#options.EventSource(url.href);
     this.#source = source;
     const hear = (event) => {
       const object = JSON.parse(event.data);
       if (object.type === "welcome") this.#on.open();
-      else if (object.type === "bye") this.#again = object.retry;
+      else if (object.type === "bye") this.#again = object.retry || (object.code === "unauthenticated" && renews(this.#options));
       this.#on.hear(object);
     };
     source.onmessage = hear;

@@ -1,5 +1,12 @@
 """The configuration: what can be set, and how it is loaded from a YAML file, the environment and the command line."""
 
+from gateway.config.identity import (
+    AccessRuleSettings,
+    AnonymousSettings,
+    ApiTokenSettings,
+    IdentitySettings,
+    JwtSettings,
+)
 from gateway.config.load import load_settings
 from gateway.config.problems import ConfigurationError, Problem
 from gateway.config.settings import (
@@ -16,8 +23,13 @@ from gateway.config.settings import (
 )
 
 __all__ = [
+    "AccessRuleSettings",
+    "AnonymousSettings",
+    "ApiTokenSettings",
     "ConfigurationError",
     "HistorySettings",
+    "IdentitySettings",
+    "JwtSettings",
     "ListenSettings",
     "NamespaceSettings",
     "PresenceSettings",

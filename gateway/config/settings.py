@@ -12,6 +12,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from gateway.config import values
 from gateway.config.addresses import Origin
+from gateway.config.identity import AccessRuleSettings, IdentitySettings
 from gateway.config.limits import LimitsSettings
 from gateway.config.listen import ListenSettings
 from gateway.config.presence import PresenceSettings, RoutePresenceSettings
@@ -19,6 +20,7 @@ from gateway.config.schema_file import SchemaFile, SchemaFromFile
 from gateway.config.section import Section
 from gateway.config.shape import without_empty
 from gateway.config.upstreams import UpstreamSettings
+from gateway.core.access import Access
 from gateway.core.limits import Limits
 from gateway.core.namespace import DEFAULT_NAMESPACE
 from gateway.core.retention import Retention
@@ -179,6 +181,8 @@ class NamespaceSettings(Section):
     """Its routing table: a list, as at the top. Upstreams are shared by all namespaces."""
     rooms: tuple[RoomSettings, ...] = ()
     """What holds of its rooms: a list of rules, as at the top."""
+    access: tuple[AccessRuleSettings, ...] = ()
+    """What its clients may do: a list of rules, as at the top; those at the top don't hold here."""
     limits: LimitsSettings = LimitsSettings()
     """How much its clients may use; a key that is left out is as in the `limits` at the top."""
 
@@ -207,6 +211,10 @@ class Settings(BaseSettings):
     """Origins such as `https://dashboard.example` whose pages may connect, besides the gateway's own."""
     hosts: tuple[values.Host, ...] = ()
     """Names that the gateway's own pages may have; none stands for any, on the loopback for the loopback's."""
+    identity: IdentitySettings = IdentitySettings()
+    """How clients say who they are."""
+    access: tuple[AccessRuleSettings, ...] = ()
+    """What clients may do: a list of rules. With none, and no `identity`, everybody may do everything."""
     limits: LimitsSettings = LimitsSettings()
     """How much clients may use."""
     heartbeat: HeartbeatSettings = HeartbeatSettings()
@@ -255,6 +263,11 @@ class Settings(BaseSettings):
             RoomRule(rule.room, rule.history.retention(last=rule.last), rule.presence)
             for rule in self._of(namespace).rooms
         ]
+
+    def access_of(self, namespace: str = DEFAULT_NAMESPACE) -> Access:
+        """What clients may do in a namespace: all is open only if nothing at all says who may do what."""
+        said = self.identity.is_configured or any(self._of(name).access for name in self.namespace_names())
+        return Access([rule.rule() for rule in self._of(namespace).access] if said else None)
 
     def upstream_names(self) -> tuple[str, ...]:
         """The names that routes may use."""

@@ -15,6 +15,7 @@ from pydantic_core import CoreSchema, core_schema
 
 from gateway.config.files import UnreadableFile, check_readable, read_bounded
 from gateway.config.problems import shown
+from gateway.core.access import check_rule_filter
 from gateway.core.namespace import DEFAULT_NAMESPACE
 from gateway.core.routes import Direction, PayloadKind
 from gateway.core.sample import MAXIMUM_SECONDS, MINIMUM_SECONDS, Keep
@@ -186,6 +187,22 @@ RoomFilter: TypeAlias = Annotated[str, Expected("a room, or a filter over rooms"
 Password: TypeAlias = Annotated[SecretStr, Expected("text", secret=True)]
 PasswordFromFile: TypeAlias = Annotated[PasswordFile, PlainValidator(_read_password_file)]
 ReadableFile: TypeAlias = Annotated[Path, Expected("a file's name"), AfterValidator(check_readable)]
+SecretFromFile: TypeAlias = PasswordFromFile
+Sha256: TypeAlias = Annotated[
+    str, Field(pattern=r"\A[0-9a-f]{64}\z"), Expected("64 hexadecimal digits in lower case", secret=True)
+]
+Role: TypeAlias = Annotated[
+    str,
+    Field(pattern=r"\A(\*|[A-Za-z0-9][A-Za-z0-9_.:@/-]{0,63})\z"),
+    Expected("a role of letters, digits and `_.:@/-`, at most 64, or `*`"),
+]
+AccessFilter: TypeAlias = Annotated[str, Expected("a room, or a filter over rooms"), AfterValidator(check_rule_filter)]
+JwtAlgorithm: TypeAlias = Annotated[
+    Literal["HS256", "HS384", "HS512", "RS256", "ES256", "EdDSA"],
+    Expected("HS256, HS384, HS512, RS256, ES256 or EdDSA"),
+]
+LeewaySeconds: TypeAlias = Annotated[float, Field(ge=0, le=300), Expected("a number of seconds from 0 to 300")]
+TicketSeconds: TypeAlias = Annotated[float, Field(gt=0, le=300), Expected("a number of seconds above 0, at most 300")]
 StatusTopic: TypeAlias = Annotated[str, Expected("a topic"), AfterValidator(_check_status_topic)]
 UpstreamName: TypeAlias = Annotated[
     str,

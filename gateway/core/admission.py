@@ -2,13 +2,16 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
+from urllib.parse import parse_qs
 
 from gateway.core.addresses import network_of
+from gateway.core.authentication import Authentication
 from gateway.core.clock import Clock
 from gateway.core.counters import Counters
-from gateway.core.errors import TidegateError
+from gateway.core.errors import TidegateError, Unauthenticated
+from gateway.core.identity import Identity
 from gateway.core.limits import AddressBudgets, Budget, ConnectionLimiter, Limits
 from gateway.core.origins import Origins
 
@@ -24,6 +27,10 @@ class Caller:
     address: str
     encrypted: bool = False
     """Whether it is known that TLS led here; without, a proxy that isn't trusted may have ended it."""
+    bearer: str | None = field(default=None, repr=False)
+    """The token in `Authorization: Bearer …` (RFC 6750 §2.1)."""
+    ticket: str | None = field(default=None, repr=False)
+    """`?ticket=…`, where there is one and no more."""
 
     @property
     def network(self) -> str:
@@ -40,13 +47,28 @@ class Caller:
             None if host is None else host.decode("latin-1"),
             scope["client"][0] if scope.get("client") else "",
             scope.get("scheme") in ("https", "wss"),
+            _bearer(headers.get(b"authorization", b"").decode("latin-1")),
+            _ticket(scope["query_string"]),
         )
 
 
-class Admission:
-    """Origin, number of connections, and what may be asked without one."""
+def _bearer(authorization: str) -> str | None:
+    scheme, _, token = authorization.strip().partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else None
 
-    def __init__(self, origins: Origins, limits: Limits, clock: Clock, counters: Counters) -> None:
+
+def _ticket(query: bytes) -> str | None:
+    tickets = parse_qs(query.decode("latin-1")).get("ticket", [])
+    return None if not tickets else tickets[0] if len(tickets) == 1 else ""
+
+
+class Admission:
+    """Origin, number of connections, who one is, and what may be asked without a connection."""
+
+    def __init__(
+        self, origins: Origins, limits: Limits, clock: Clock, counters: Counters, authentication: Authentication
+    ) -> None:
+        self.authentication = authentication
         self._origins = origins
         self._connections = ConnectionLimiter(limits)
         self._budgets = AddressBudgets(limits, clock)
@@ -60,6 +82,27 @@ class Admission:
         """
         with self.counted():
             self._origins.check(caller.origin, caller.host, encrypted=caller.encrypted)
+
+    def identify(self, caller: Caller) -> Identity | None:
+        """Who the caller is; None if it shows nothing, and has to say who it is.
+
+        Raises:
+            Unauthenticated: what it shows is wrong.
+        """
+        with self.counted():
+            return self.authentication.of(caller.bearer, caller.ticket)
+
+    def require(self, caller: Caller) -> Identity:
+        """Who the caller is.
+
+        Raises:
+            Unauthenticated: it doesn't show that.
+        """
+        identity = self.identify(caller)
+        if identity is None:
+            with self.counted():
+                raise Unauthenticated("expected `Authorization: Bearer` with a token, or `?ticket=` with a ticket")
+        return identity
 
     @contextmanager
     def connection(self, caller: Caller) -> Iterator[None]:

@@ -13,6 +13,7 @@ from typing import Any, Final
 import orjson
 
 from gateway.core import wire
+from gateway.core.access import Action, Grants
 from gateway.core.counters import Counters
 from gateway.core.delivery import Delivery
 from gateway.core.errors import BadMessage, NoPresence, PresenceFull, SlowConsumer
@@ -72,7 +73,7 @@ class Attendance:
         """A session has subscribed to rooms or patterns. If there is no place for it, it is told so once."""
         full: PresenceFull | None = None
         for room in rooms:
-            if not has_wildcard(room) and self.has(room):
+            if not has_wildcard(room) and self.has(room) and session.grants.allows(Action.PRESENCE, room):
                 try:
                     self._enter(session, room)
                 except PresenceFull as error:
@@ -137,10 +138,12 @@ class Attendance:
         """Take what a client says of itself, then answer who is in the room.
 
         Raises:
+            Forbidden: it isn't allowed to its client.
             BadMessage: that is no room, the state is too large or its client not in the room, or it has another key.
             NoPresence: the room has none.
             PresenceFull: there is no place for the client.
         """
+        session.grants.check(Action.PRESENCE, request.room)
         self.check(request.room)
         if request.has_state and request.room not in session.rooms:
             raise BadMessage("room: expected one that this session is subscribed to by its name, to have a state there")
@@ -169,6 +172,14 @@ class Attendance:
             )
         return text
 
+    def identified(self, session: Session) -> None:
+        """It has shown who it is: so it may be somebody else, at once, and in other rooms."""
+        for room, who in tuple(self._entered.get(session, {}).items()):
+            if who != _who(session) or not session.grants.allows(Action.PRESENCE, room):
+                self._forget(session, room)
+                self.presence.leave(room, who, session.id, at_once=True)
+        self.subscribed(session, session.rooms)
+
     def _rename(self, session: Session) -> None:
         """It has given itself a key: so it is somebody else in the rooms where it is, at once."""
         for room, who in tuple(self._entered.get(session, {}).items()):
@@ -176,13 +187,15 @@ class Attendance:
             self.presence.leave(room, who, session.id, at_once=True)
             self._enter(session, room)
 
-    def members(self, room: str, done: Callable[[Attendees], None]) -> None:
+    def members(self, room: str, done: Callable[[Attendees], None], grants: Grants) -> None:
         """Who is in a room.
 
         Raises:
+            Forbidden: that isn't allowed to who asks.
             BadMessage: that is no room.
             NoPresence: it has none.
         """
+        grants.check(Action.PRESENCE, room)
         self.check(room)
         self.presence.ask(room, done)
 
@@ -204,6 +217,8 @@ class Attendance:
         kind, text = encode_change(change)
         frames: dict[Framing, bytes] = {}
         for session in tuple(self._listeners(change.room)):
+            if not session.grants.allows(Action.PRESENCE, change.room):
+                continue
             if session.sink.paused:
                 self._miss(session, change.room)
                 continue

@@ -7,6 +7,8 @@ answer; without, errors only. No frame that a client can send makes it raise.
 import logging
 
 from gateway.core import wire
+from gateway.core.access import Action
+from gateway.core.authentication import Authentication
 from gateway.core.bandwidth import bytes_per_second_out
 from gateway.core.counters import Counters
 from gateway.core.errors import (
@@ -16,7 +18,9 @@ from gateway.core.errors import (
     RateLimited,
     TidegateError,
     TooManySubscriptions,
+    Unauthenticated,
 )
+from gateway.core.identity import ANONYMOUS
 from gateway.core.namespace import Namespace
 from gateway.core.payload import Payload
 from gateway.core.presence import Attendees
@@ -32,20 +36,32 @@ logger = logging.getLogger(__name__)
 class Conversation:
     """One session's talk with the gateway."""
 
-    __slots__ = ("_counters", "_namespace", "_session")
+    __slots__ = ("_authentication", "_counters", "_heartbeat_seconds", "_namespace", "_session")
 
-    def __init__(self, session: Session, namespace: Namespace, counters: Counters) -> None:
+    def __init__(
+        self,
+        session: Session,
+        namespace: Namespace,
+        counters: Counters,
+        authentication: Authentication | None = None,
+    ) -> None:
+        self._authentication = authentication
+        self._heartbeat_seconds = 0.0
         self._session = session
         self._namespace = namespace
         self._counters = counters
 
     def greet(self, heartbeat_seconds: float) -> None:
-        """Say `welcome`, and which upstreams are away."""
+        """Say `welcome`, and which upstreams are away; or nothing yet to a client that has to say first who it is."""
+        self._heartbeat_seconds = heartbeat_seconds
+        identity = self._session.identity
+        if identity is None:
+            return
         limits = self._namespace.limits
         welcome = wire.encode(
             "welcome",
             session=self._session.id,
-            identity=None,
+            identity=None if identity == ANONYMOUS else identity.fields(),
             namespace=self._namespace.name,
             heartbeat_seconds=heartbeat_seconds,
             limits={
@@ -86,13 +102,17 @@ class Conversation:
         """Tell the client of an error; close the connection if it keeps going over a limit."""
         self._counters.refusals[error.code] += 1
         self._session.send("error", wire.encode_error(identifier, error))
-        if isinstance(error, MessageTooLarge):
-            self._session.end(error)
+        if isinstance(error, MessageTooLarge) or self._session.identity is None:
+            self._session.end(error if error.close_code is not None else Unauthenticated(error.message))
         elif isinstance(error, (RateLimited, TooManySubscriptions)) and self._session.budget.refuse():
             self._session.end(RateLimited(f"too many messages over the limits, at last: {error.message}"))
 
     def _act(self, request: wire.Request) -> None:
+        if self._session.identity is None and not isinstance(request, wire.Authenticate):
+            raise Unauthenticated("expected `auth` with a token before all else")
         match request:
+            case wire.Authenticate():
+                self._authenticate(request)
             case wire.Subscribe():
                 self._namespace.subscribe(self._session, request)
             case wire.Unsubscribe():
@@ -110,6 +130,17 @@ class Conversation:
             case wire.Ping():
                 self._session.send("pong", wire.encode("pong", request.id))
 
+    def _authenticate(self, request: wire.Authenticate) -> None:
+        if self._authentication is None or not self._authentication.knows_tokens:
+            raise Unauthenticated("this gateway knows no tokens: expected none")
+        identity = self._authentication.identify(request.token)
+        first = self._session.identity is None
+        self._namespace.identify(self._session, identity)
+        if first:
+            self.greet(self._heartbeat_seconds)
+        if request.id is not None:
+            self._session.send("ack", wire.encode("ack", request.id, identity=identity.fields()))
+
     def _publish(self, request: wire.Publish) -> None:
         def done(error: TidegateError | None) -> None:
             if self._session.ended:
@@ -126,9 +157,10 @@ class Conversation:
             self._session.id,
             request.audience,
             request.volatile,
+            self._session.user,
             request.key,
         )
-        self._namespace.publish(sending, done)
+        self._namespace.publish(sending, done, self._session.grants)
         self._counters.published[self._session.transport] += 1
 
     def _request(self, request: wire.DeviceRequest) -> None:
@@ -138,6 +170,7 @@ class Conversation:
             else:
                 self._session.send("reply", wire.encode_reply(request.id, answer))
 
+        self._session.grants.check(Action.REQUEST, request.room)
         self._namespace.requests.send(
             self._session.id,
             request.room,

@@ -57,6 +57,9 @@ class Publication:
     """It is for those who can take it now, and never kept."""
     audience: Audience = EVERYONE
 
+    user: str | None = None
+    """The user who sends it, if that is known."""
+
     @property
     def is_fleeting(self) -> bool:
         """Whether it has no place in the log."""
@@ -231,6 +234,7 @@ class MemoryEngine:
             publication.payload.binary,
             publication.audience,
             not publication.is_fleeting,
+            publication.user,
         )
 
     def apply(self, message: Message, publication: Publication) -> None:

@@ -11,6 +11,7 @@ __all__ = [
     "BadMessage",
     "BadReply",
     "EngineUnavailable",
+    "Forbidden",
     "HandshakeTimeout",
     "HeadersTooLarge",
     "InternalError",
@@ -32,6 +33,7 @@ __all__ = [
     "TooManyConnectionsFromAddress",
     "TooManyRequests",
     "TooManySubscriptions",
+    "Unauthenticated",
     "UpstreamRefused",
     "UpstreamTimeout",
     "UpstreamUnavailable",
@@ -82,6 +84,21 @@ class WrongSubprotocol(TidegateError):
 
     code = "wrong_subprotocol"
     http_status = 400
+
+
+class Unauthenticated(TidegateError):
+    """Who asks didn't say who it is, or what should prove it is wrong, used up or expired."""
+
+    code = "unauthenticated"
+    http_status = 401
+    close_code = 4401
+
+
+class Forbidden(TidegateError):
+    """No access rule allows that to who asks; of a pattern, not all that it could match."""
+
+    code = "forbidden"
+    http_status = 403
 
 
 class OriginRefused(TidegateError):

@@ -75,6 +75,8 @@ class Message:
     audience: Audience = EVERYONE
     kept: bool = True
     """Whether it has a place of its own in the log; else it is for those who can take it now."""
+    user: str | None = None
+    """The user who sent it, if that is known."""
 
     @property
     def cursor(self) -> str:

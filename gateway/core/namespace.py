@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from random import Random
 from typing import Final
 
+from gateway.core.access import Access, Action, Grants
 from gateway.core.attendance import Attendance
 from gateway.core.clock import Clock
 from gateway.core.counters import Counters
@@ -20,10 +21,12 @@ from gateway.core.errors import (
 )
 from gateway.core.history import History, HistoryQuery, ask_history
 from gateway.core.hub import Hub
+from gateway.core.identity import ANONYMOUS, Identity
 from gateway.core.ingest import Ingest
 from gateway.core.limits import Budget, Limits
 from gateway.core.message import Message
 from gateway.core.presence_memory import Presence
+from gateway.core.proofs import Proofs
 from gateway.core.publishing import Publishing, Sending
 from gateway.core.recovery import Recovery
 from gateway.core.requests import Requests
@@ -57,8 +60,11 @@ class Namespace:
         random: Random,
         counters: Counters,
         presence: Presence,
+        access: Access | None = None,
     ) -> None:
         self.name = name
+        self.access = access or Access()
+        self._proofs = Proofs(self.access, limits.handshake_seconds, clock, counters)
         self.routing = routing
         self.limits = limits
         self.sessions: dict[str, Session] = {}
@@ -88,14 +94,25 @@ class Namespace:
         self.requests.connect(upstreams)
 
     def open(
-        self, transport: TransportName, sink: Sink, user: str | None = None, *, member: str | None = None
+        self, transport: TransportName, sink: Sink, grants: Grants | None = None, *, member: str | None = None
     ) -> Session:
-        """A new session. Whoever opens it ends it, whatever happens."""
+        """A new session, without grants that of anybody. Whoever opens it ends it, whatever happens."""
+        grants = grants or self.access.of(ANONYMOUS)
         identifier = f"{self._random.getrandbits(96):024x}"
-        session = Session(identifier, transport, sink, Budget(self.limits, self._clock), self, user, member)
+        session = Session(identifier, transport, sink, Budget(self.limits, self._clock), self, grants, member)
         self.recovery.limit_bandwidth(session, None)
         self.sessions[identifier] = session
+        self._proofs.hold(session)
         return session
+
+    def identify(self, session: Session, identity: Identity) -> None:
+        """A session has shown who it is, first or anew.
+
+        Raises:
+            Forbidden: it is somebody else than before.
+        """
+        self._proofs.renew(session, identity, self.unsubscribe)
+        self.attendance.identified(session)
 
     def paused(self, session: Session) -> None:
         """A session's client doesn't take any more for now."""
@@ -112,6 +129,7 @@ class Namespace:
 
     def ended(self, session: Session, error: TidegateError | None) -> None:
         """A session has ended."""
+        self._proofs.forget(session)
         self.recovery.leave(session)
         self.requests.cancel_all(session.id)
         self.attendance.ended(session)
@@ -129,14 +147,15 @@ class Namespace:
         if not message.kept:
             self.recovery.missed(message)
 
-    def check_rooms(self, rooms: Sequence[str]) -> None:
+    def check_rooms(self, rooms: Sequence[str], grants: Grants) -> None:
         """Check, before there is a session, what it is going to subscribe to.
 
         Raises:
-            BadMessage, TooManySubscriptions: as `subscribe`.
+            BadMessage, Forbidden, TooManySubscriptions: as `subscribe`.
         """
         for room in rooms:
             _check_room(check_filter, room)
+            grants.check(Action.SUBSCRIBE, room)
         self._check_count(len(rooms))
 
     def _check_count(self, subscriptions: int) -> None:
@@ -153,11 +172,13 @@ class Namespace:
 
         Raises:
             BadMessage: one is no room or pattern.
+            Forbidden: one isn't allowed.
             TooManySubscriptions: the session would have more than it may.
         """
         rooms = [room for request in requests for room in request.rooms]
         for room in rooms:
             _check_room(check_filter, room)
+            session.grants.check(Action.SUBSCRIBE, room)
         self._check_count(len({*session.rooms, *rooms}))
         self.recovery.subscribe(session, *requests)
         self.attendance.subscribed(session, rooms)
@@ -173,30 +194,42 @@ class Namespace:
         self.recovery.unsubscribe(session, room)
         self.attendance.unsubscribed(session, room)
 
-    def last(self, room: str, done: Callable[[str, Sequence[Message]], None]) -> None:
+    def last(self, room: str, done: Callable[[str, Sequence[Message]], None], grants: Grants | None = None) -> None:
         """The position that the log has reached, and the last values of a room or pattern.
 
         Raises:
             BadMessage: that is no room or pattern.
+            Forbidden: it isn't allowed to who asks; without grants, to anybody.
         """
         _check_room(check_filter, room)
+        self._granted(grants).check(Action.HISTORY, room)
         self.engine.last(room, lambda head, values: done(self.cursor(head), values))
 
-    def history(self, query: HistoryQuery, done: Callable[[History], None]) -> None:
+    def history(self, query: HistoryQuery, done: Callable[[History], None], grants: Grants | None = None) -> None:
         """What is kept of a room's messages, or of all that a pattern matches.
 
         Raises:
-            BadMessage: that is no room or pattern.
+            BadMessage, Forbidden: as `last`.
         """
         _check_room(check_filter, query.room)
+        self._granted(grants).check(Action.HISTORY, query.room)
         ask_history(self.engine, query, done)
 
     def cursor(self, position: int) -> str:
         """A place in the sequence, as clients get it."""
         return f"{self.engine.epoch}-{position}"
 
-    def publish(self, sending: Sending, done: Done) -> None:
-        """Send a client's data to devices, or into a room that has no route. See `Publishing.publish`."""
+    def _granted(self, grants: Grants | None) -> Grants:
+        """What was granted; where a caller says nothing of that, only what all is open to everybody grants."""
+        return grants or self.access.of(None)
+
+    def publish(self, sending: Sending, done: Done, grants: Grants | None = None) -> None:
+        """Send a client's data to devices, or into a room that has no route. See `Publishing.publish`.
+
+        Raises:
+            Forbidden: it isn't allowed to who sends; without grants, to anybody.
+        """
+        self._granted(grants).check(Action.PUBLISH, sending.room)
         self._publishing.publish(sending, done)
 
 

@@ -4,7 +4,7 @@ import math
 
 import orjson
 
-from gateway.core.errors import MethodNotAllowed, TidegateError
+from gateway.core.errors import MethodNotAllowed, TidegateError, Unauthenticated
 
 __all__ = ["problem"]
 
@@ -22,6 +22,8 @@ def problem(error: TidegateError) -> tuple[int, list[tuple[bytes, bytes]], bytes
     if error.retry_after_seconds is not None:
         details["retry_after_seconds"] = error.retry_after_seconds
         headers.append((b"retry-after", str(math.ceil(error.retry_after_seconds)).encode()))
+    if isinstance(error, Unauthenticated):
+        headers.append((b"www-authenticate", b"Bearer"))  # RFC 9110 §15.5.2
     if isinstance(error, MethodNotAllowed):
         headers.append((b"allow", ", ".join(error.allowed).encode()))
     body = orjson.dumps(details)

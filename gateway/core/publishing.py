@@ -34,6 +34,8 @@ class Sending:
     """The session that sends it, if it is one."""
     audience: Audience = EVERYONE
     volatile: bool = False
+    user: str | None = None
+    """The user who sends it, if that is known."""
     key: str | None = None
     """What is sent again under the same key goes out once."""
 
@@ -104,6 +106,7 @@ class Publishing:
             sender=sending.sender,
             audience=sending.audience,
             volatile=sending.volatile,
+            user=sending.user,
         )
         self._engine.publish([publication], done)
 

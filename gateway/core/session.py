@@ -4,7 +4,9 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from gateway.core import wire
+from gateway.core.access import OPEN, Grants
 from gateway.core.errors import RateLimited, SlowConsumer, TidegateError
+from gateway.core.identity import Identity
 from gateway.core.limits import Budget
 from gateway.core.sample import Sample
 from gateway.core.sink import Sink
@@ -55,6 +57,7 @@ class Session:
         "_keeper",
         "budget",
         "ended",
+        "grants",
         "id",
         "member",
         "pending",
@@ -63,7 +66,6 @@ class Session:
         "sink",
         "throttled",
         "transport",
-        "user",
     )
 
     def __init__(
@@ -73,14 +75,15 @@ class Session:
         sink: Sink,
         budget: Budget,
         keeper: Keeper,
-        user: str | None = None,
+        grants: Grants = OPEN,
         member: str | None = None,
     ) -> None:
         self.id = identifier
         self.transport = transport
         self.sink = sink
         self.budget = budget
-        self.user = user
+        self.grants = grants
+        """Who it is, and so what it may do."""
         self.member = member
         """What the client calls itself, in rooms with presence: its own word."""
         self.rooms: dict[str, int] = {}
@@ -93,6 +96,16 @@ class Session:
         """Whether it has been sent all that it may be for now."""
         self.ended = False
         self._keeper = keeper
+
+    @property
+    def identity(self) -> Identity | None:
+        """Who it is; None while it has still to say so."""
+        return self.grants.identity
+
+    @property
+    def user(self) -> str | None:
+        """The user's name, if it has one."""
+        return self.grants.user
 
     def send(self, kind: str, text: bytes, cursor: str | None = None) -> int:
         """Send one object of the wire protocol, already JSON; how many bytes that made."""

@@ -30,7 +30,8 @@ class UpstreamStates:
             self._away[name] = None
         notice = _notice(name, up)
         for session in tuple(self._sessions.values()):
-            session.send("upstream", notice)
+            if session.identity is not None:
+                session.send("upstream", notice)
 
     def tell(self, session: Session) -> None:
         """Tell a session that has just been welcomed which upstreams are away."""

@@ -14,6 +14,7 @@ from gateway.core.message import Message
 from gateway.core.payload import Payload
 from gateway.core.sample import Sample
 from gateway.core.wire_requests import (
+    Authenticate,
     Bandwidth,
     DeviceRequest,
     Ping,
@@ -33,6 +34,7 @@ from gateway.core.wire_requests import (
 
 __all__ = [
     "SUBPROTOCOL",
+    "Authenticate",
     "Bandwidth",
     "DeviceRequest",
     "Ping",
@@ -72,8 +74,9 @@ def encode_message(message: Message) -> bytes:
     fields["data"] = orjson.Fragment(message.data)
     fields["cursor"] = message.cursor
     fields["time"] = message.time
-    if message.sender is not None:
-        fields["from"] = {"session": message.sender}
+    if message.sender is not None or message.user is not None:
+        sender = {"session": message.sender, "user": message.user}
+        fields["from"] = {name: value for name, value in sender.items() if value is not None}
     if message.retained:
         fields["retained"] = True
     if message.binary:

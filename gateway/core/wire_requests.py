@@ -10,12 +10,14 @@ from typing import Any, Final
 
 import orjson
 
+from gateway.core.auth_wire import Authenticate, read_auth
 from gateway.core.errors import BadMessage
 from gateway.core.message import EVERYONE, Audience, Cursor
 from gateway.core.presence_wire import PresenceRequest, read_presence
 from gateway.core.sample import Sample, read_sample
 
 __all__ = [
+    "Authenticate",
     "Bandwidth",
     "DeviceRequest",
     "Ping",
@@ -98,9 +100,10 @@ class Ping:
     id: RequestId
 
 
-Request = Subscribe | Unsubscribe | Publish | DeviceRequest | PresenceRequest | Bandwidth | Ping
+Request = Authenticate | Subscribe | Unsubscribe | Publish | DeviceRequest | PresenceRequest | Bandwidth | Ping
 
 _FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
+    "auth": ("id", "token"),
     "subscribe": ("id", "room", "since", "sample"),
     "unsubscribe": ("id", "room"),
     "publish": ("id", "room", "data", "binary", "to", "echo", "volatile", "key"),
@@ -271,6 +274,7 @@ def _nearest(name: object, known: Iterable[str]) -> str:
 
 
 _READERS: Final[Mapping[str, Callable[[RequestId, Mapping[str, Any]], Request]]] = {
+    "auth": read_auth,
     "subscribe": lambda i, v: Subscribe(i, _rooms(v), _since(v), read_sample(v.get("sample"))),
     "unsubscribe": lambda i, v: Unsubscribe(i, _room(v)),
     "publish": _read_publish,

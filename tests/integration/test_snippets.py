@@ -82,7 +82,7 @@ def test_configurations_load(snippet: Snippet, tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text(snippet.text)
     for name in re.findall(r"_file: (\S+?)[,}\s]", snippet.text):
         target = tmp_path / Path(name).name
-        target.write_text("secret")
+        target.write_text("secret" * 11)
         if name.endswith("privkey.pem"):  # the last of the two
             issued = Authority().issue(tmp_path)
             (tmp_path / "fullchain.pem").write_bytes(Path(issued["tls_certificate_file"]).read_bytes())

@@ -5,10 +5,12 @@ from typing import Any
 import orjson
 import pytest
 
+from gateway.core.access import OPEN, Access
 from gateway.core.conversation import Conversation
 from gateway.core.delivery import Receipt
 from gateway.core.device_status import DeviceStatus
 from gateway.core.errors import BadMessage, NoPresence
+from gateway.core.identity import Identity
 from gateway.core.limits import Limits
 from gateway.core.presence import Attendees, Who
 from gateway.core.presence_wire import attendees_fields
@@ -38,7 +40,7 @@ class Client:
     def __init__(self, world: World, *rooms: str, member: str | None = None, user: str | None = None) -> None:
         self.world = world
         self.sink = ListSink()
-        self.session = world.namespace.open("websocket", self.sink, user, member=member)
+        self.session = world.namespace.open("websocket", self.sink, Access().of(Identity(user)), member=member)
         self.conversation = Conversation(self.session, world.namespace, world.counters)
         for room in rooms:
             world.subscribe(self.session, room)
@@ -62,7 +64,7 @@ class Client:
 
 def members(world: World, room: str) -> Any:
     found: list[Attendees] = []
-    world.namespace.attendance.members(room, found.append)
+    world.namespace.attendance.members(room, found.append, OPEN)
     return [orjson.loads(orjson.dumps(member)) for member in attendees_fields(found[0])["members"]]
 
 
@@ -378,9 +380,9 @@ def test_no_one_is_said_to_have_left_when_the_gateway_goes() -> None:
 def test_asking_from_outside_needs_a_room_with_presence() -> None:
     attendance = make().namespace.attendance
     with pytest.raises(NoPresence, match="`presence: true`"):
-        attendance.members("sensors/oslo", lambda _: None)
+        attendance.members("sensors/oslo", lambda _: None, OPEN)
     with pytest.raises(BadMessage, match="room: "):
-        attendance.members("chat/#", lambda _: None)
+        attendance.members("chat/#", lambda _: None, OPEN)
 
 
 def test_hundreds_of_sessions_leave_nothing_behind() -> None:

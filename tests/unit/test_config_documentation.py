@@ -11,8 +11,12 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from gateway.config import (
+    AccessRuleSettings,
+    AnonymousSettings,
+    ApiTokenSettings,
     ConfigurationError,
     HistorySettings,
+    JwtSettings,
     NamespaceSettings,
     RoomSettings,
     RoutePresenceSettings,
@@ -27,6 +31,10 @@ from gateway.config.shape import fields_of
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text()
 SECTIONS: dict[str, type[BaseModel]] = {
     **{name: type(value) for name, value in Settings() if isinstance(value, BaseModel)},
+    "identity.anonymous": AnonymousSettings,
+    "identity.jwt": JwtSettings,
+    "identity.tokens": ApiTokenSettings,
+    "access": AccessRuleSettings,
     "upstreams": UpstreamSettings,
     "rooms": RoomSettings,
     "routes": RouteSettings,
@@ -75,6 +83,7 @@ def blocks(kind: str) -> Iterator[str]:
 
 def test_every_example_is_valid(tmp_path: Path) -> None:
     (tmp_path / "mqtt-password").write_text("s3cret")
+    (tmp_path / "jwt.key").write_text("s3cret" * 8)
     examples = list(blocks("yaml"))
     for example in examples:
         path = tmp_path / "config.yaml"

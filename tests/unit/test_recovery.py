@@ -8,6 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.core import recovery as recoveries
+from gateway.core.access import Access
+from gateway.core.identity import Identity
 from gateway.core.limits import Limits
 from gateway.core.message import Cursor
 from gateway.core.publishing import Sending
@@ -232,7 +234,8 @@ def test_what_is_never_kept_is_dropped_for_a_busy_client_and_counted() -> None:
 
 def test_the_audience_is_everyone_all_but_the_sender_one_session_or_one_user() -> None:
     world = make_world(rules=HISTORY)
-    ann, ann_tab, bob = (world.namespace.open("websocket", ListSink(), user) for user in ("ann", "ann", "bob"))
+    users = [Access().of(Identity(user)) for user in ("ann", "ann", "bob")]
+    ann, ann_tab, bob = (world.namespace.open("websocket", ListSink(), user) for user in users)
     everyone = (ann, ann_tab, bob)
     for session in everyone:
         world.subscribe(session, "kept/+")

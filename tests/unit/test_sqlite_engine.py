@@ -289,3 +289,24 @@ def test_reading_is_that_of_the_engine_in_memory(tmp_path: Path) -> None:
         found: list[Reading] = []
         run.engine.read({"x": Wanted(1, 1)}, 10, found.append)
         assert [message.sequence for message in found[0].messages] == [2, 3]
+
+
+def test_a_file_of_before_users_were_kept_is_brought_up_to_date(tmp_path: Path) -> None:
+    with life(tmp_path / "log.db", "a") as run:
+        run.publish("x", b"old")
+        run.settle()
+    with sqlite3.connect(tmp_path / "log.db") as before:
+        before.execute("ALTER TABLE messages DROP COLUMN user")
+        before.execute("PRAGMA user_version=1")
+    before.close()
+    for epoch in ("b", "c"):
+        with life(tmp_path / "log.db", epoch) as run:
+            run.publish("x", b"new", user="ann")
+            run.settle()
+    with life(tmp_path / "log.db", "d") as run:
+        messages, _ = run.engine._memory.log.after("x", 0)
+        assert sorted((message.data, message.user or "") for message in messages) == [
+            (b"new", "ann"),
+            (b"new", "ann"),
+            (b"old", ""),
+        ]

@@ -56,8 +56,8 @@ def test_request_is_read(text: str, expected: wire.Request) -> None:
         ("{", "expected a JSON object"),
         (
             "{}",
-            'type: expected "subscribe", "unsubscribe", "publish", "request", "presence", "bandwidth" or "ping", '
-            "found null",
+            'type: expected "auth", "subscribe", "unsubscribe", "publish", "request", "presence", "bandwidth" '
+            'or "ping", found null',
         ),
         ('{"type":"subscrib"}', 'did you mean "subscribe"?'),
         ('{"type":["ping"]}', "found a list"),

@@ -702,3 +702,89 @@ test("a state that was set is set again after a reconnection, until the room is 
   FakeSocket.all[2].welcome();
   assert.deepEqual(FakeSocket.all[2].sent, []);
 });
+
+/** A gateway's `/ticket`, and what was asked of it. */
+function ticketOffice(answer = () => ({ ok: true, json: async () => ({ ticket: "t1", expires_in_seconds: 30 }) })) {
+  const asked = [];
+  const fetch = async (url, { headers }) => {
+    asked.push([new URL(url).pathname, headers.authorization]);
+    return answer();
+  };
+  return { asked, fetch };
+}
+
+const settled = () => new Promise((resolve) => setImmediate(resolve));
+
+test("a token is shown for a ticket, and only the ticket stands in an address", async () => {
+  FakeSocket.all = [];
+  const office = ticketOffice();
+  const options = { url: "http://gateway/n/b/", WebSocket: FakeSocket, fetch: office.fetch, token: async () => "secret" };
+  const gate = connect(options);
+  await settled();
+  assert.deepEqual(office.asked, [["/n/b/ticket", "Bearer secret"]]);
+  assert.equal(FakeSocket.all[0].url, "ws://gateway/n/b/ws?ticket=t1");
+  gate.close();
+});
+
+test("a refused token ends it, unless another one can be had", async () => {
+  FakeSocket.all = [];
+  const refused = () => ({ ok: false, status: 401, json: async () => ({ code: "unauthenticated", detail: "no" }) });
+  for (const [token, state] of [["fixed", "closed"], [() => "new", "reconnecting"]]) {
+    const gate = connect({ url: "http://gateway/", WebSocket: FakeSocket, fetch: ticketOffice(refused).fetch, token });
+    const errors = [];
+    gate.addEventListener("error", ({ detail }) => errors.push(detail.code));
+    await settled();
+    assert.deepEqual([gate.state, errors], [state, ["unauthenticated"]]);
+    gate.close();
+  }
+  assert.equal(FakeSocket.all.length, 0);
+});
+
+test("a newer token is shown before the one that holds expires", async (t) => {
+  FakeSocket.all = [];
+  const clock = new HandClock().install(t);
+  let number = 0;
+  const token = () => `secret ${(number += 1)}`;
+  const gate = connect({ url: "http://gateway/", WebSocket: FakeSocket, fetch: ticketOffice().fetch, token });
+  await settled();
+  const [socket] = FakeSocket.all;
+  socket.readyState = 1;
+  const identity = { user: "ann", roles: [], expires_at: Date.now() / 1000 + 100 };
+  socket.say({ type: "welcome", session: "s", identity, heartbeat_seconds: 2500, limits: {} });
+  clock.tick(81_000);
+  await settled();
+  const said = socket.sent.find(({ type }) => type === "auth");
+  assert.equal(said.token, "secret 2");
+  socket.say({ type: "ack", id: said.id, identity });
+  socket.drop(4401);
+  assert.equal(gate.state, "reconnecting");
+  gate.close();
+});
+
+test("each stream has a ticket of its own, and what is sent by POST has the token in a header", async (t) => {
+  const clock = new HandClock().install(t);
+  const sources = [];
+  class Source {
+    constructor(url) {
+      this.url = new URL(url);
+      sources.push(this);
+    }
+    addEventListener() {}
+    close() {}
+  }
+  const office = ticketOffice();
+  const options = { url: "http://gateway/", transport: "sse", EventSource: Source, fetch: office.fetch, token: "secret" };
+  const gate = connect(options);
+  gate.subscribe("a", () => {});
+  clock.tick(1);
+  await settled();
+  gate.subscribe("b", () => {});
+  clock.tick(1);
+  await settled();
+  assert.deepEqual(sources.map(({ url }) => [url.searchParams.get("ticket"), url.searchParams.getAll("room").length]), [["t1", 1], ["t1", 2]]);
+  assert.equal(office.asked.filter(([path]) => path === "/ticket").length, 2);
+  sources[1].onmessage({ data: JSON.stringify({ type: "welcome" }) });
+  await gate.publish("a", 1);
+  assert.deepEqual(office.asked.at(-1), ["/publish", "Bearer secret"]);
+  gate.close();
+});

@@ -1,0 +1,145 @@
+"""Who clients are and what they may do: the keys of `identity` and `access`."""
+
+from pathlib import Path
+from typing import Final, Self
+
+from pydantic import model_validator
+
+from gateway.config import values
+from gateway.config.section import Section
+from gateway.core.access import AccessRule, Action
+
+__all__ = ["AccessRuleSettings", "AnonymousSettings", "ApiTokenSettings", "IdentitySettings", "JwtSettings"]
+
+SECRET_BYTES: Final = {"HS256": 32, "HS384": 48, "HS512": 64}
+"""The shortest secret for each algorithm (RFC 7518 §3.2)."""
+
+
+class AnonymousSettings(Section):
+    """Those who show nothing that says who they are."""
+
+    roles: tuple[values.Role, ...] = ()
+    """Their roles. With none, they are turned away as soon as `jwt` or `tokens` are there."""
+
+
+class JwtSettings(Section):
+    """JSON Web Tokens (RFC 7519) that somebody else makes, and signs with a key that the gateway knows."""
+
+    algorithms: tuple[values.JwtAlgorithm, ...] = ()
+    """The algorithms that are accepted, no others: `HS256`, `HS384`, `HS512`; or `RS256`, `ES256`, `EdDSA`."""
+    secret_file: values.SecretFromFile | None = None
+    """For `HS…`: a file with the secret; one newline at its end is left out."""
+    public_key_file: values.SecretFromFile | None = None
+    """For the others: a file with the public key (PEM)."""
+    audience: values.Text | None = None
+    """What `aud` must name; with none, tokens with an `aud` are refused."""
+    issuer: values.Text | None = None
+    """What `iss` must be; with none, anything."""
+    leeway_seconds: values.LeewaySeconds = 0
+    """By how much clocks may differ, for `exp` and `nbf`. `exp` is required."""
+    user_claim: values.Text = "sub"
+    """The claim that is the user's name."""
+    roles_claim: values.Text = "roles"
+    """The claim that lists the roles."""
+
+    @model_validator(mode="after")
+    def _check_key(self) -> Self:
+        shared = [algorithm for algorithm in self.algorithms if algorithm in SECRET_BYTES]
+        if shared and len(shared) < len(self.algorithms):
+            raise ValueError("algorithms: expected either HS… with a secret, or others with a public key, found both")
+        secret, public = self.secret_file is not None, self.public_key_file is not None
+        if self.algorithms and (secret, public) != (bool(shared), not shared):
+            wanted, other = ("secret_file", "public_key_file") if shared else ("public_key_file", "secret_file")
+            raise ValueError(f"expected `{wanted}`, and no `{other}`, for {self.algorithms[0]}")
+        if not self.algorithms and (secret or public):
+            raise ValueError("algorithms: missing: expected such as `algorithms: [HS256]`")
+        least = max((SECRET_BYTES[algorithm] for algorithm in shared), default=0)
+        if len(self.key()) < least:
+            raise ValueError(f"secret_file: expected at least {least} bytes for {shared[0]} (RFC 7518 §3.2)")
+        if public:
+            self._check_public_key()
+        return self
+
+    def _check_public_key(self) -> None:
+        from bridges.jwt import UnfitKey, check_public_key  # slow to import, and most configurations don't need it
+
+        try:
+            check_public_key(self.key(), self.algorithms)
+        except UnfitKey as error:
+            raise ValueError(f"public_key_file: {error}") from None
+
+    def key(self) -> bytes:
+        """The secret or the public key; the file was read when the configuration was."""
+        file = self.secret_file or self.public_key_file
+        return b"" if file is None else file.password.get_secret_value().encode()
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files that it was read from."""
+        return tuple(file.path for file in (self.secret_file, self.public_key_file) if file is not None)
+
+
+class ApiTokenSettings(Section):
+    """A token for a program, as `tidegate token` makes them. The gateway knows only its hash."""
+
+    name: values.Text
+    """The program's name: its user."""
+    sha256: values.Sha256
+    """The token's SHA-256, in hexadecimal digits."""
+    roles: tuple[values.Role, ...] = ()
+    """Its roles."""
+
+
+class IdentitySettings(Section):
+    """How clients say who they are. Without any of it, everybody is anonymous."""
+
+    anonymous: AnonymousSettings = AnonymousSettings()
+    """Those who show nothing."""
+    jwt: JwtSettings = JwtSettings()
+    """JSON Web Tokens."""
+    tokens: tuple[ApiTokenSettings, ...] = ()
+    """API tokens: a list."""
+    ticket_seconds: values.TicketSeconds = 30
+    """How long a ticket of `POST /ticket` may be used, once."""
+
+    @model_validator(mode="after")
+    def _check_tokens(self) -> Self:
+        for what in ("name", "sha256"):
+            found = [getattr(token, what) for token in self.tokens]
+            if len(found) > len(set(found)):
+                raise ValueError(f"tokens: expected each `{what}` once")
+        return self
+
+    @property
+    def asks(self) -> bool:
+        """Whether clients can show who they are."""
+        return bool(self.jwt.algorithms or self.tokens)
+
+    @property
+    def is_configured(self) -> bool:
+        """Whether there is anything of it."""
+        return self.asks or bool(self.anonymous.roles)
+
+
+class AccessRuleSettings(Section):
+    """A rule; what any rule allows is allowed. Filters are rooms with `+`, `#`, `{user}` and `{claims.name}`."""
+
+    roles: tuple[values.Role, ...]
+    """Whom it is about: who has one of these roles; `*` stands for everybody who is let in."""
+    subscribe: tuple[values.AccessFilter, ...] = ()
+    """Rooms whose messages they may get, with what they missed."""
+    publish: tuple[values.AccessFilter, ...] = ()
+    """Rooms that they may send into."""
+    request: tuple[values.AccessFilter, ...] = ()
+    """Rooms whose devices they may ask."""
+    presence: tuple[values.AccessFilter, ...] = ()
+    """Rooms of which they may know who is there, and be shown there."""
+    history: tuple[values.AccessFilter, ...] | None = None
+    """Rooms of which they may ask for `/history` and `/last`; with none, those of `subscribe`."""
+
+    def rule(self) -> AccessRule:
+        """As the core takes it."""
+        allows = {action: getattr(self, action.value) for action in Action}
+        if self.history is None:
+            allows[Action.HISTORY] = self.subscribe
+        return AccessRule(frozenset(self.roles), allows)

@@ -1,0 +1,163 @@
+"""What an identity may do: rules by role over rooms, allowed if any rule allows.
+
+Rules are filters over rooms, with `{user}` and `{claims.x}` in their levels. What these stand for is put in once for
+each identity, as text of one level or part of one: a value that has more to it (`/`, `+`, `#`, NUL, a leading `$`, or
+nothing at all) makes its filter grant nothing. A pattern is allowed only where one filter covers every room that it
+could match. That is never too much; where only several filters together would cover it, it is refused.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import product
+from typing import Any, Final
+
+from gateway.core.errors import Forbidden
+from gateway.core.identity import ANONYMOUS, Identity
+from gateway.core.topics import InvalidName, all_capturable, check_filter
+from gateway.core.trie import FilterTrie
+
+__all__ = ["OPEN", "Access", "AccessRule", "Action", "Decision", "Grants", "check_rule_filter"]
+
+EVERYBODY: Final = "*"
+"""The role that all have who are let in."""
+MAXIMUM_EXPANSIONS: Final = 1000
+"""How many filters one of a rule may stand for, where claims are lists; one that would be more grants nothing."""
+
+_VARIABLE = re.compile(r"\{(user|claims\.[A-Za-z_][A-Za-z0-9_-]*)\}")
+
+
+class Action(StrEnum):
+    """What can be allowed."""
+
+    SUBSCRIBE = "subscribe"
+    PUBLISH = "publish"
+    REQUEST = "request"
+    PRESENCE = "presence"
+    HISTORY = "history"
+
+
+@dataclass(frozen=True, slots=True)
+class AccessRule:
+    """Allows those who have one of its roles what its filters say."""
+
+    roles: frozenset[str]
+    allows: Mapping[Action, tuple[str, ...]]
+
+    def concerns(self, identity: Identity) -> bool:
+        """Whether it is about somebody."""
+        return EVERYBODY in self.roles or not self.roles.isdisjoint(identity.roles)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A filter of a rule that allows something, by the rule's place in the list."""
+
+    rule: int
+    filter: str
+    """As it stands in the rule."""
+
+
+class Grants:
+    """What one identity may do in one namespace."""
+
+    __slots__ = ("_tries", "identity")
+
+    def __init__(self, identity: Identity | None, tries: Mapping[Action, FilterTrie[Decision]] | None) -> None:
+        self.identity = identity
+        """None for a client that has still to say who it is."""
+        self._tries = tries
+        """None where all is open."""
+
+    @property
+    def user(self) -> str | None:
+        """The user's name, if there is one."""
+        return None if self.identity is None else self.identity.user
+
+    def allows(self, action: Action, room: str) -> bool:
+        """Whether a room, or all that a pattern could match, is allowed."""
+        return self._tries is None or bool(self._tries[action].covering(room))
+
+    def check(self, action: Action, room: str) -> None:
+        """Check that it is allowed.
+
+        Raises:
+            Forbidden: it isn't.
+        """
+        if not self.allows(action, room):
+            who = "anonymous clients" if self.user is None else repr(self.user)
+            raise Forbidden(f"{action} {room[:200]!r} is not allowed to {who}: no access rule covers all of it")
+
+    def decisions(self, action: Action, room: str) -> list[Decision]:
+        """Which filters allow it, in the order of the rules; none where it is forbidden, or where all is open."""
+        found = [] if self._tries is None else self._tries[action].covering(room)
+        return sorted(found, key=lambda decision: decision.rule)
+
+
+OPEN: Final = Grants(ANONYMOUS, None)
+"""All is allowed to anybody."""
+
+
+class Access:
+    """The rules of a namespace; None for none, where all is open."""
+
+    __slots__ = ("_rules",)
+
+    def __init__(self, rules: Sequence[AccessRule] | None = None) -> None:
+        self._rules = None if rules is None else tuple(rules)
+
+    def of(self, identity: Identity | None) -> Grants:
+        """What somebody may do; one who hasn't said who it is, where that is asked, may do nothing."""
+        if self._rules is None:
+            return Grants(identity, None)
+        tries: dict[Action, FilterTrie[Decision]] = {action: FilterTrie() for action in Action}
+        for index, rule in enumerate(self._rules):
+            if identity is not None and rule.concerns(identity):
+                for action, filters in rule.allows.items():
+                    for text in filters:
+                        for room_filter in _expand(text, identity):
+                            tries[action].add(room_filter, Decision(index, text))
+        return Grants(identity, tries)
+
+
+def check_rule_filter(text: str) -> str:
+    """The filter itself, if it is one over rooms, perhaps with `{user}` and `{claims.x}`.
+
+    Raises:
+        InvalidName: it isn't.
+    """
+    plain = _VARIABLE.sub("x", text)
+    if "{" in plain or "}" in plain:
+        raise InvalidName(f"{text!r}: expected no braces but {{user}} and {{claims.name}}")
+    check_filter(plain)
+    return text
+
+
+def _expand(text: str, identity: Identity) -> list[str]:
+    """The filters that one of a rule stands for; a claim that is a list gives one for each of its values."""
+    names = list(dict.fromkeys(_VARIABLE.findall(text)))
+    values = [_values(name, identity) for name in names]
+    count = 1
+    for found in values:
+        count *= len(found)
+    if not 0 < count <= MAXIMUM_EXPANSIONS:
+        return []
+    filters = []
+    for chosen in product(*values):
+        put_in = dict(zip(names, chosen, strict=True))
+        levels = [_VARIABLE.sub(lambda match: put_in[match[1]], level) for level in text.split("/")]  # noqa: B023
+        if all(level in ("+", "#") or all_capturable(level) for level in levels):
+            filters.append("/".join(levels))
+    return filters
+
+
+def _values(name: str, identity: Identity) -> list[str]:
+    """The texts that a variable stands for, as far as each may be part of a level."""
+    value: Any = identity.user if name == "user" else identity.claims.get(name.removeprefix("claims."))
+    texts = [_text(item) for item in (value if isinstance(value, list | tuple) else [value])]
+    return list(dict.fromkeys(text for text in texts if text and "/" not in text and all_capturable(text)))
+
+
+def _text(value: Any) -> str | None:
+    return str(value) if isinstance(value, str | int) and not isinstance(value, bool) else None

@@ -1,0 +1,158 @@
+"""From what a client shows to who it is: API tokens by their hashes, other tokens by a `Verifier`, one-time tickets.
+
+API tokens are kept as plain SHA-256: they are 256 bits of randomness, which nobody guesses however fast the hash is; a
+slow hash, as passwords need, would let anybody keep the gateway busy. To find one by its hash tells an attacker nothing
+by the time that takes. What is wrong is never taken for nothing: who shows a bad token isn't anonymous.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from random import Random
+from typing import Final, Protocol
+
+from gateway.core.clock import Clock
+from gateway.core.errors import RateLimited, Unauthenticated
+from gateway.core.identity import ANONYMOUS, Identity
+
+__all__ = ["Authentication", "Tickets", "Verifier", "hash_token", "make_token"]
+
+PREFIX: Final = "tg_"
+"""What API tokens begin with, so that scanners for leaked secrets can know them."""
+MAXIMUM_TICKETS: Final = 10_000
+"""How many may wait to be used."""
+
+
+class Verifier(Protocol):
+    """Reads tokens that prove by themselves who somebody is."""
+
+    def identify(self, token: str) -> Identity:
+        """The identity that a token proves.
+
+        Raises:
+            Unauthenticated: it proves none.
+        """
+        ...
+
+
+def make_token(random: Random) -> str:
+    """A new API token: 256 bits, in hexadecimal digits."""
+    return f"{PREFIX}{random.getrandbits(256):064x}"
+
+
+def hash_token(token: str) -> str:
+    """What the configuration keeps of an API token."""
+    return sha256(token.encode(errors="surrogateescape")).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class _Ticket:
+    identity: Identity
+    due: float
+
+
+class Tickets:
+    """Tickets that let in who shows them first, for a few seconds.
+
+    For browsers, which can't send headers with WebSocket and EventSource: a token in an address would be logged.
+    """
+
+    def __init__(self, seconds: float, clock: Clock, random: Random) -> None:
+        self.seconds = seconds
+        self._clock = clock
+        self._random = random
+        self._tickets: dict[str, _Ticket] = {}
+        """In the order in which they expire."""
+
+    def __len__(self) -> int:
+        """How many are kept."""
+        return len(self._tickets)
+
+    def issue(self, identity: Identity) -> str:
+        """A ticket for somebody.
+
+        Raises:
+            RateLimited: too many wait to be used.
+        """
+        self._forget_expired()
+        if len(self._tickets) >= MAXIMUM_TICKETS:
+            raise RateLimited("too many tickets wait to be used", retry_after_seconds=self.seconds)
+        ticket = f"{self._random.getrandbits(192):048x}"
+        self._tickets[ticket] = _Ticket(identity, self._clock.monotonic() + self.seconds)
+        return ticket
+
+    def redeem(self, ticket: str) -> Identity:
+        """Whose ticket it is; it can't be used again.
+
+        Raises:
+            Unauthenticated: nobody's, or no more.
+        """
+        self._forget_expired()
+        found = self._tickets.pop(ticket, None)
+        if found is None:
+            raise Unauthenticated(f"the ticket is refused: expected a new one, used once within {self.seconds:g} s")
+        return found.identity
+
+    def _forget_expired(self) -> None:
+        now = self._clock.monotonic()
+        while self._tickets and next(iter(self._tickets.values())).due <= now:
+            del self._tickets[next(iter(self._tickets))]
+
+
+class Authentication:
+    """Who may come in, and as whom.
+
+    Args:
+        tokens: Identities of programs, by the hashes of their tokens.
+        verifier: Reads other tokens.
+        anonymous: Who shows nothing; None if everybody has to show something.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        tickets: Tickets,
+        tokens: Mapping[str, Identity] | None = None,
+        verifier: Verifier | None = None,
+        anonymous: Identity | None = ANONYMOUS,
+    ) -> None:
+        self.tickets = tickets
+        self.anonymous = anonymous
+        self._clock = clock
+        self._tokens = dict(tokens or {})
+        self._verifier = verifier
+
+    @property
+    def knows_tokens(self) -> bool:
+        """Whether there is a token that lets in."""
+        return bool(self._tokens) or self._verifier is not None
+
+    def identify(self, token: str) -> Identity:
+        """Whose token it is.
+
+        Raises:
+            Unauthenticated: nobody's.
+        """
+        identity = self._tokens.get(hash_token(token))
+        if identity is not None:
+            return identity
+        if token.startswith(PREFIX) or self._verifier is None:
+            raise Unauthenticated("the token is refused: expected one that this gateway knows")
+        return self._unexpired(self._verifier.identify(token))
+
+    def of(self, bearer: str | None, ticket: str | None) -> Identity | None:
+        """Who shows these; None if that is nothing, and something is asked for.
+
+        Raises:
+            Unauthenticated: what is shown is wrong.
+        """
+        if self.knows_tokens and bearer is not None:
+            return self.identify(bearer)
+        if self.knows_tokens and ticket is not None:
+            return self._unexpired(self.tickets.redeem(ticket))
+        return self.anonymous
+
+    def _unexpired(self, identity: Identity) -> Identity:
+        if identity.is_expired(self._clock.time()):
+            raise Unauthenticated("the token is refused: it has expired")
+        return identity

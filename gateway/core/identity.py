@@ -1,0 +1,32 @@
+"""Who a client is: values only. How that is found out is in `authentication`, what it may do in `access`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Final
+
+__all__ = ["ANONYMOUS", "Identity"]
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A user with roles and claims; without a name, anybody."""
+
+    user: str | None = None
+    roles: frozenset[str] = frozenset()
+    claims: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}), repr=False, hash=False)
+    """What the token says besides; rules name them as `{claims.site}`."""
+    expires_at: float | None = None
+    """When what proves it expires, in seconds since the Unix epoch."""
+
+    def is_expired(self, now: float) -> bool:
+        """Whether it holds no more at `now` (RFC 7519 §4.1.4: on or after that moment)."""
+        return self.expires_at is not None and now >= self.expires_at
+
+    def fields(self) -> dict[str, Any]:
+        """What `welcome.identity` says of it: no claims, which may be others' business."""
+        known: dict[str, Any] = {"user": self.user, "roles": sorted(self.roles)}
+        return known if self.expires_at is None else {**known, "expires_at": self.expires_at}
+
+
+ANONYMOUS: Final = Identity()

@@ -1,0 +1,257 @@
+from random import Random
+from typing import Any
+
+import orjson
+import pytest
+
+from gateway.core.access import Access, AccessRule, Action
+from gateway.core.authentication import MAXIMUM_TICKETS, Authentication, Tickets, hash_token, make_token
+from gateway.core.conversation import Conversation
+from gateway.core.errors import RateLimited, Unauthenticated
+from gateway.core.identity import ANONYMOUS, Identity
+from gateway.core.proofs import Proofs
+from gateway.core.retention import Retention
+from gateway.core.room_rules import RoomRule
+from gateway.core.session import Session
+from tests.unit.conftest import HandClock, ListSink, World, make_world
+
+ANN = Identity("ann", frozenset(["operator"]))
+
+
+class Signed:
+    """Takes `user role expires_at` for a token."""
+
+    def identify(self, token: str) -> Identity:
+        if token.count(" ") != 2:
+            raise Unauthenticated("the token is refused")
+        user, role, expires_at = token.split()
+        return Identity(user, frozenset([role]), expires_at=float(expires_at))
+
+
+def tickets(clock: HandClock) -> Tickets:
+    return Tickets(30, clock, Random(1))
+
+
+def test_an_api_token_is_known_by_its_hash(clock: HandClock) -> None:
+    token, other = make_token(Random(1)), make_token(Random(2))
+    authentication = Authentication(clock, tickets(clock), {hash_token(token): ANN}, Signed())
+
+    assert authentication.of(token, None) is ANN
+    for wrong in (other, hash_token(token), "", token[:-1], "forged"):
+        with pytest.raises(Unauthenticated):
+            authentication.of(wrong, None)
+
+
+def test_who_shows_nothing_is_anonymous_and_who_shows_what_is_wrong_is_not(clock: HandClock) -> None:
+    authentication = Authentication(clock, tickets(clock), verifier=Signed())
+
+    assert authentication.of(None, None) is ANONYMOUS
+    with pytest.raises(Unauthenticated):
+        authentication.of("forged", None)
+    with pytest.raises(Unauthenticated):
+        authentication.of(None, "forged")
+    assert Authentication(clock, tickets(clock), verifier=Signed(), anonymous=None).of(None, None) is None
+
+
+def test_an_expired_token_is_refused_whatever_its_verifier_says(clock: HandClock) -> None:
+    authentication = Authentication(clock, tickets(clock), verifier=Signed())
+
+    assert authentication.identify(f"ann operator {clock.time() + 1}").user == "ann"
+    with pytest.raises(Unauthenticated, match="expired"):
+        authentication.identify(f"ann operator {clock.time()}")
+
+
+def test_a_ticket_lets_in_once(clock: HandClock) -> None:
+    some = tickets(clock)
+    ticket = some.issue(ANN)
+
+    assert some.redeem(ticket) is ANN
+    with pytest.raises(Unauthenticated, match="expected a new one"):
+        some.redeem(ticket)
+
+
+def test_a_ticket_lives_for_seconds_and_is_forgotten_then(clock: HandClock) -> None:
+    some = tickets(clock)
+    early, late = some.issue(ANN), some.issue(ANN)
+    clock.advance(29.9)
+    assert some.redeem(early) is ANN
+    clock.advance(0.1)
+
+    with pytest.raises(Unauthenticated):
+        some.redeem(late)
+    assert len(some) == 0
+
+
+def test_a_ticket_of_a_token_that_expired_meanwhile_is_refused(clock: HandClock) -> None:
+    authentication = Authentication(clock, tickets(clock), verifier=Signed())
+    ticket = authentication.tickets.issue(Identity("ann", expires_at=clock.time() + 10))
+    clock.advance(10)
+
+    with pytest.raises(Unauthenticated, match="expired"):
+        authentication.of(None, ticket)
+
+
+def test_so_many_tickets_wait_and_no_more(clock: HandClock) -> None:
+    some = tickets(clock)
+    for _ in range(MAXIMUM_TICKETS):
+        some.issue(ANN)
+    with pytest.raises(RateLimited):
+        some.issue(ANN)
+    clock.advance(30)
+    some.issue(ANN)
+    assert len(some) == 1
+
+
+RULES = [
+    AccessRule(frozenset(["operator"]), {Action.SUBSCRIBE: ("#",), Action.PRESENCE: ("chat/#",)}),
+    AccessRule(
+        frozenset(["*"]),
+        {Action.SUBSCRIBE: ("users/{user}/#",), Action.PUBLISH: ("chat/+",), Action.PRESENCE: ("chat/open",)},
+    ),
+]
+
+
+class Client:
+    """A session whose client may say who it is."""
+
+    def __init__(self, identity: Identity | None) -> None:
+        self.world: World = make_world(rules=[RoomRule("chat/#", Retention(True, 0, 0), presence=True)])
+        namespace, clock = self.world.namespace, self.world.clock
+        namespace.access = Access(RULES)
+        namespace._proofs = Proofs(namespace.access, 10, clock, namespace.counters)
+        self.sink = ListSink()
+        self.session: Session = namespace.open("websocket", self.sink, namespace.access.of(identity))
+        authentication = Authentication(clock, tickets(clock), verifier=Signed())
+        self.conversation = Conversation(self.session, namespace, namespace.counters, authentication)
+        self.conversation.greet(25)
+
+    def say(self, **fields: Any) -> list[dict[str, Any]]:
+        self.sink.take()
+        self.conversation.receive(orjson.dumps(fields).decode())
+        return self.sink.take()
+
+    def token(self, user: str, role: str, seconds: float) -> str:
+        return f"{user} {role} {self.world.clock.time() + seconds}"
+
+
+def test_welcome_says_who_one_is() -> None:
+    ann = Client(Identity("ann", frozenset(["b", "a"]), {"secret": 1}, 1e10))
+    assert ann.sink.take()[0]["identity"] == {"user": "ann", "roles": ["a", "b"], "expires_at": 1e10}
+    assert Client(ANONYMOUS).sink.take()[0]["identity"] is None
+
+
+def test_one_who_has_to_say_who_it_is_hears_nothing_before() -> None:
+    client = Client(None)
+    client.world.namespace.upstream_states.changed("plant", up=False)
+    assert client.sink.take() == []
+
+    said = client.say(type="auth", token=client.token("ann", "operator", 60), id=1)
+
+    assert [each["type"] for each in said] == ["welcome", "upstream", "ack"]
+    assert said[0]["identity"]["user"] == said[2]["identity"]["user"] == "ann"
+    client.world.clock.advance(59)
+    assert not client.session.ended
+
+
+@pytest.mark.parametrize("said", [{"type": "ping"}, {"type": "subscribe", "room": "chat/a"}, {"type": "nonsense"}])
+def test_one_who_says_something_else_first_is_disconnected(said: dict[str, Any]) -> None:
+    client = Client(None)
+
+    told = client.say(**said)
+
+    assert [each["type"] for each in told] == ["error", "bye"]
+    assert client.sink.closed == (4401, "unauthenticated")
+
+
+def test_one_who_says_nothing_or_what_is_wrong_is_disconnected() -> None:
+    silent, wrong = Client(None), Client(None)
+    silent.world.clock.advance(10)
+    wrong.say(type="auth", token="forged")
+
+    assert silent.sink.closed == wrong.sink.closed == (4401, "unauthenticated")
+    assert silent.world.clock.waiting == wrong.world.clock.waiting == 0
+
+
+def test_a_session_ends_when_its_token_does() -> None:
+    client = Client(None)
+    client.say(type="auth", token=client.token("ann", "operator", 60))
+    client.world.clock.advance(60)
+
+    assert client.sink.take()[-1] == {
+        "type": "bye",
+        "code": "unauthenticated",
+        "reason": "the token has expired: come back with a new one",
+        "retry": False,
+    }
+    assert client.sink.closed == (4401, "unauthenticated")
+
+
+def test_a_newer_token_prolongs_a_session_and_a_wrong_one_does_it_no_harm() -> None:
+    client = Client(None)
+    client.say(type="auth", token=client.token("ann", "operator", 60))
+    client.world.clock.advance(50)
+    assert client.say(type="auth", token=client.token("ann", "operator", 60), id=1)[0]["type"] == "ack"
+    assert client.say(type="auth", token="forged", id=2)[0]["code"] == "unauthenticated"
+    client.world.clock.advance(59)
+    assert not client.session.ended
+    client.world.clock.advance(1)
+    assert client.session.ended
+    assert client.world.clock.waiting == 0
+
+
+def test_nobody_becomes_somebody_else() -> None:
+    client = Client(ANN)
+
+    assert client.say(type="auth", token=client.token("bob", "operator", 60))[0]["code"] == "forbidden"
+    assert client.session.user == "ann"
+
+
+def test_subscriptions_that_a_newer_token_does_not_allow_end_with_an_error() -> None:
+    client = Client(ANN)
+    client.say(type="subscribe", room=["chat/hall", "users/ann/inbox"])
+    assert client.session.rooms.keys() == {"chat/hall", "users/ann/inbox"}
+
+    told = client.say(type="auth", token=client.token("ann", "guest", 60))
+
+    assert client.session.rooms.keys() == {"users/ann/inbox"}
+    assert [(each["code"], "chat/hall" in each["message"]) for each in told] == [("forbidden", True)]
+
+
+def test_presence_is_for_those_who_may_have_it() -> None:
+    client = Client(Identity("ann", frozenset(["operator"])))
+    world = client.world
+    client.say(type="subscribe", room="chat/hall")
+    sink = ListSink()
+    deaf = world.namespace.open(
+        "websocket",
+        sink,
+        Access([AccessRule(frozenset("*"), {Action.SUBSCRIBE: ("chat/#",)})]).of(Identity("bob")),
+    )
+    world.subscribe(deaf, "chat/hall")
+    sink.take()
+
+    client.say(type="presence", room="chat/hall", state=1)
+
+    assert sink.take() == []
+    assert client.say(type="presence", room="chat/hall", id=1)[-1]["data"]["members"] == [{"user": "ann", "state": 1}]
+
+
+def test_what_a_client_publishes_says_whose_it_is_and_no_other_name() -> None:
+    client = Client(ANN)
+    client.say(type="subscribe", room="chat/hall")
+
+    said = client.say(type="publish", room="chat/hall", data={"user": "bob"})
+
+    assert said[0]["from"] == {"session": client.session.id, "user": "ann"}
+    assert client.say(type="publish", room="sites/oslo", data=1)[0]["code"] == "forbidden"
+
+
+def test_a_caller_that_says_nothing_of_grants_has_none() -> None:
+    client = Client(ANN)
+    from gateway.core.errors import Forbidden
+    from gateway.core.publishing import Sending
+
+    with pytest.raises(Forbidden):
+        client.world.namespace.publish(Sending("chat/hall", 1), lambda _: None)
+    with pytest.raises(Forbidden):
+        client.world.namespace.last("chat/hall", lambda *_: None)

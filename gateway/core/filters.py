@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 
 from gateway.core.trie import FilterTrie
 
-__all__ = ["disjoint_cover", "minimal_cover"]
+__all__ = ["disjoint_cover", "minimal_cover", "overlap"]
 
 
 def minimal_cover(filters: Mapping[str, int]) -> dict[str, int]:
@@ -45,6 +45,11 @@ def disjoint_cover(filters: Mapping[str, int]) -> dict[str, int]:
         cover[wider] = qos
         waiting.append(wider)
     return cover
+
+
+def overlap(one: str, other: str) -> bool:
+    """Whether some name matches both filters."""
+    return bool(_trie_of((one,)).intersecting(other))
 
 
 def _widen(one: str, other: str) -> str:

@@ -21,6 +21,9 @@ __all__ = ["Hub"]
 REMEMBERED_ROOMS: Final = 65_536
 """How many rooms' audiences are remembered; then all are forgotten and gathered anew."""
 
+REMEMBERED_WRITES: Final = 1_000_000
+"""How many ways to sessions all remembered audiences together may have, about."""
+
 Writes: TypeAlias = tuple[tuple[str, Framing, tuple[Callable[[bytes], None], ...]], ...]
 """For each transport: its name, its framing, and how to write to each of its sessions."""
 
@@ -33,6 +36,7 @@ class Hub:
         self._rooms: dict[str, dict[Session, None]] = {}
         self._patterns: FilterTrie[Session] = FilterTrie()
         self._audiences: dict[str, Writes] = {}
+        self._remembered = 0
 
     def subscribe(self, session: Session, room: str) -> None:
         """Deliver the messages of a room, or of all that a pattern matches, to `session` from now on."""
@@ -104,8 +108,10 @@ class Hub:
         for session in sessions:
             groups.setdefault((session.transport, session.sink.framing), []).append(session.sink.write)
         audience = tuple((transport, framing, tuple(writes)) for (transport, framing), writes in groups.items())
-        if len(self._audiences) >= REMEMBERED_ROOMS:
+        self._remembered += len(sessions)
+        if len(self._audiences) >= REMEMBERED_ROOMS or self._remembered > REMEMBERED_WRITES:
             self._audiences.clear()
+            self._remembered = len(sessions)
         self._audiences[room] = audience
         return audience
 

@@ -8,6 +8,7 @@ namespace, a fault included, is nothing to the others.
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
+from operator import itemgetter
 
 from gateway.core.counters import Counters
 from gateway.core.delivery import Delivery
@@ -82,8 +83,14 @@ class Intake:
         return any(namespace.routing.needs_response_topic(upstream) for namespace in self._namespaces)
 
     def take_answer(self, upstream: str, topic: str, raw: bytes, correlation: bytes | None) -> bool:
-        """Offer what may be a device's answer to every namespace; whether it is one, and no room wants it besides."""
-        taken = [each.requests.receive(upstream, topic, raw, correlation) for each in self._namespaces]
+        """Offer what may be a device's answer to whoever asked; whether it is one, and no room wants it besides.
+
+        Of several namespaces that wait for answers on one topic, the one whose request was sent first.
+        """
+        asked = [(each.requests.asked_at(upstream, topic, correlation), each) for each in self._namespaces]
+        waiting = [(at, each) for at, each in asked if at is not None]
+        offered = [min(waiting, key=itemgetter(0))[1]] if waiting else self._namespaces
+        taken = [each.requests.receive(upstream, topic, raw, correlation) for each in offered]
         if not any(taken) or any(each.routing.rooms_for(upstream, topic) for each in self._namespaces):
             return False
         self.counters.device_messages[upstream] += 1

@@ -33,7 +33,7 @@ class LogBounds:
 
     last_values: int = 100_000
     bytes: int = 64 * 1024 * 1024
-    rooms: int = 65_536
+    rooms: int = 20_000
     """Rooms of which nothing is kept but their floor."""
 
 

@@ -43,8 +43,10 @@ class Place:
     timeout_seconds: float
     answered: Answered | None
     """None once nobody waits."""
+    asked: float
+    """When it was sent, on the monotonic clock."""
     due: float
-    """When the timer goes off, on the monotonic clock."""
+    """When the timer goes off."""
     timer: Timer
     sent: bool = False
     """Whether the upstream took it: if not, no answer can come."""
@@ -108,9 +110,10 @@ class Pending:
     ) -> Place:
         """Let one more request wait; `in_line` if its answer may come without correlation data."""
         correlation = self._random.randbytes(CORRELATION_BYTES)
-        due = self._clock.monotonic() + timeout_seconds
+        now = self._clock.monotonic()
+        due = now + timeout_seconds
         timer = self._clock.call_later(timeout_seconds, lambda: self._time_out(place))
-        place = Place(correlation, upstream, topic, kind, owner, timeout_seconds, answered, due, timer)
+        place = Place(correlation, upstream, topic, kind, owner, timeout_seconds, answered, now, due, timer)
         self._places[correlation] = place
         self._by_owner.setdefault(owner, {})[correlation] = place
         if in_line:

@@ -17,6 +17,7 @@ from gateway.core.clock import Clock, Timer
 from gateway.core.counters import Counters
 from gateway.core.engine import Engine, Reading, Wanted
 from gateway.core.errors import SlowConsumer
+from gateway.core.filters import overlap
 from gateway.core.limits import Limits
 from gateway.core.message import Message
 from gateway.core.sample import Sample
@@ -94,7 +95,7 @@ class Recovery:
         session.samples.pop(room, None)
         self._unwatch(room)
         if pending is not None and session.samples:
-            self._hand_over(session, pending)
+            self._hand_over(session, room, pending)
 
     def _watch(self, room: str) -> None:
         """Let the engine know what this node wants, once however many sessions want it."""
@@ -108,9 +109,9 @@ class Recovery:
             del self._watched[room]
             self._engine.unwatch(room)
 
-    def _hand_over(self, session: Session, pending: Pending) -> None:
-        """Let sampled subscriptions tell what one that held in their place leaves untold."""
-        for room in [room for room in session.samples if room not in session.pending]:
+    def _hand_over(self, session: Session, removed: str, pending: Pending) -> None:
+        """Let the sampled subscriptions that overlap with one that held in their place tell what it leaves untold."""
+        for room in [room for room in session.samples if room not in session.pending and overlap(room, removed)]:
             self._fanout.unsubscribe(session, room)
             session.pending[room] = Pending(pending.position, announced=pending.position is not None, latest=True)
         self._advance(session)

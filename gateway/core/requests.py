@@ -111,6 +111,11 @@ class Requests:
             self._counters.drops["unmatched_reply"] += 1
         return True
 
+    def asked_at(self, upstream: str, topic: str, correlation: bytes | None) -> float | None:
+        """When the request was sent that an answer would be taken for, by the clock; None if there is none."""
+        place = self._pending.find(upstream, topic, correlation)
+        return None if place is None else place.asked
+
     def lost(self, upstream: str) -> None:
         """Fail all that is under way by an upstream whose connection is gone."""
         error = UpstreamUnavailable(f"upstream {upstream} was lost before the device answered")

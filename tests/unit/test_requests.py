@@ -296,6 +296,21 @@ def test_answers_may_be_for_rooms_too() -> None:
     assert (world.counters.drops, intake.counters.device_messages) == ({}, {})
 
 
+def test_an_answer_goes_to_the_namespace_that_asked_first_and_to_no_other() -> None:
+    first, second = make_world(routes=ROUTES), make_world(routes=ROUTES)
+    sinks = []
+    for world in (second, first):
+        _, sink, talk = world.join()
+        ask(talk)
+        second.clock.now, first.clock.now = second.clock.now + 1, first.clock.now + 1
+        sinks.append(sink)
+    intake = Intake([first.namespace, second.namespace], Counters())
+    for number, sink in enumerate(sinks):
+        assert intake.take_answer("embedded", LINE, b"%d" % number, None)
+        assert take_one(sink)["data"] == number
+        assert all(other.take() == [] for other in sinks)
+
+
 def test_an_answer_that_no_room_wants_counts_as_a_devices_message_and_goes_no_further() -> None:
     world = make_world(routes=ROUTES)
     _, sink, talk = world.join()

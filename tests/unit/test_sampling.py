@@ -491,3 +491,14 @@ def test_an_engine_gives_the_newest_of_each_topic_to_who_wants_no_more(world: Wo
             {**wanted, **finer}, 10, lambda reading: found.append([message.sequence for message in reading.messages])
         )
     assert found == [[2, 3], [2]]
+
+
+def test_a_subscription_that_ends_in_its_replay_leaves_sampled_ones_elsewhere_alone() -> None:
+    world = make_world(rules=[RoomRule("#", Retention(messages=10_000))])
+    publish(world, "other/z", *range(600))
+    session, sink = join(world, "mine/#")
+    publish(world, "mine/x", "once")
+    subscribe(world, session, "other/z", sample=None, since="epoch-0")
+    world.namespace.unsubscribe(session, "other/z")
+    world.clock.advance(5)
+    assert told(sink).count("once") == 1

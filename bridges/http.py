@@ -14,7 +14,7 @@ import orjson
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from gateway.core import wire
+from gateway.core import wire, wire_requests
 from gateway.core.access import Action, Grants
 from gateway.core.admission import Admission, Caller
 from gateway.core.counters import Counters
@@ -27,7 +27,7 @@ from gateway.core.presence import Attendees
 from gateway.core.presence_wire import attendees_fields
 from gateway.core.problem import problem
 from gateway.core.publishing import Sending
-from gateway.core.wire import read_cursor
+from gateway.core.wire_requests import read_cursor
 
 __all__ = ["HttpBridge"]
 
@@ -246,7 +246,7 @@ def _key_of(request: Request) -> str | None:
     if key is None:
         return None
     quoted = len(key) > 1 and key[0] == key[-1] == '"'
-    return wire.read_key(key[1:-1] if quoted else key)
+    return wire_requests.read_key(key[1:-1] if quoted else key)
 
 
 def _data_of(body: bytes, content_type: str) -> tuple[Any, bool]:

@@ -22,7 +22,7 @@ from gateway.core.problem import problem
 from gateway.core.sample import Sample, read_sample
 from gateway.core.session import Session
 from gateway.core.sink import CLOSE_GRACE_SECONDS, BufferSink, Sink, Transport, TransportSink
-from gateway.core.wire import Subscribe, read_bandwidth, read_cursor
+from gateway.core.wire_requests import Subscribe, read_bandwidth, read_cursor
 
 __all__ = ["SseBridge", "chunk", "event"]
 

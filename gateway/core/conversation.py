@@ -6,7 +6,7 @@ answer; without, errors only. No frame that a client can send makes it raise.
 
 import logging
 
-from gateway.core import wire
+from gateway.core import wire, wire_requests
 from gateway.core.access import Action
 from gateway.core.authentication import Authentication
 from gateway.core.bandwidth import bytes_per_second_out
@@ -80,16 +80,16 @@ class Conversation:
         """Answer one frame: text, or bytes, which this protocol has no use for."""
         if self._session.ended:
             return
-        identifier: wire.RequestId = None
+        identifier: wire_requests.RequestId = None
         try:
             size_bytes = len(frame.encode()) if isinstance(frame, str) else len(frame)
             self._counters.received_bytes[self._session.transport] += size_bytes
             self._session.budget.spend(size_bytes)
             if isinstance(frame, bytes):
                 raise BadMessage("expected a text frame, found a binary one")  # noqa: TRY301
-            value = wire.parse(frame)
-            identifier = wire.request_id(value)
-            self._act(wire.read(value))
+            value = wire_requests.parse(frame)
+            identifier = wire_requests.request_id(value)
+            self._act(wire_requests.read(value))
         except TidegateError as error:
             self.refuse(identifier, error)
         except Exception:
@@ -98,7 +98,7 @@ class Conversation:
         else:
             self._session.budget.accept()
 
-    def refuse(self, identifier: wire.RequestId, error: TidegateError) -> None:
+    def refuse(self, identifier: wire_requests.RequestId, error: TidegateError) -> None:
         """Tell the client of an error; close the connection if it keeps going over a limit."""
         self._counters.refusals[error.code] += 1
         self._session.send("error", wire.encode_error(identifier, error))
@@ -107,30 +107,30 @@ class Conversation:
         elif isinstance(error, (RateLimited, TooManySubscriptions)) and self._session.budget.refuse():
             self._session.end(RateLimited(f"too many messages over the limits, at last: {error.message}"))
 
-    def _act(self, request: wire.Request) -> None:
-        if self._session.identity is None and not isinstance(request, wire.Authenticate):
+    def _act(self, request: wire_requests.Request) -> None:
+        if self._session.identity is None and not isinstance(request, wire_requests.Authenticate):
             raise Unauthenticated("expected `auth` with a token before all else")
         match request:
-            case wire.Authenticate():
+            case wire_requests.Authenticate():
                 self._authenticate(request)
-            case wire.Subscribe():
+            case wire_requests.Subscribe():
                 self._namespace.subscribe(self._session, request)
-            case wire.Unsubscribe():
+            case wire_requests.Unsubscribe():
                 self._namespace.unsubscribe(self._session, request.room)
                 self._acknowledge(request.id)
-            case wire.Publish():
+            case wire_requests.Publish():
                 self._publish(request)
-            case wire.DeviceRequest():
+            case wire_requests.DeviceRequest():
                 self._request(request)
-            case wire.PresenceRequest():
+            case wire_requests.PresenceRequest():
                 self._presence(request)
-            case wire.Bandwidth():
+            case wire_requests.Bandwidth():
                 self._namespace.recovery.limit_bandwidth(self._session, request.bytes_per_second)
                 self._acknowledge(request.id)
-            case wire.Ping():
+            case wire_requests.Ping():
                 self._session.send("pong", wire.encode("pong", request.id))
 
-    def _authenticate(self, request: wire.Authenticate) -> None:
+    def _authenticate(self, request: wire_requests.Authenticate) -> None:
         if self._authentication is None or not self._authentication.knows_tokens:
             raise Unauthenticated("this gateway knows no tokens: expected none")
         identity = self._authentication.identify(request.token)
@@ -141,7 +141,7 @@ class Conversation:
         if request.id is not None:
             self._session.send("ack", wire.encode("ack", request.id, identity=identity.fields()))
 
-    def _publish(self, request: wire.Publish) -> None:
+    def _publish(self, request: wire_requests.Publish) -> None:
         def done(error: TidegateError | None) -> None:
             if self._session.ended:
                 return
@@ -163,7 +163,7 @@ class Conversation:
         self._namespace.publish(sending, done, self._session.grants)
         self._counters.published[self._session.transport] += 1
 
-    def _request(self, request: wire.DeviceRequest) -> None:
+    def _request(self, request: wire_requests.DeviceRequest) -> None:
         def answered(answer: Payload | TidegateError) -> None:
             if isinstance(answer, TidegateError):
                 self.refuse(request.id, answer)
@@ -181,13 +181,13 @@ class Conversation:
         )
         self._counters.published[self._session.transport] += 1
 
-    def _presence(self, request: wire.PresenceRequest) -> None:
+    def _presence(self, request: wire_requests.PresenceRequest) -> None:
         def answer(attendees: Attendees) -> None:
             if request.id is not None and not self._session.ended:
                 self._session.send("reply", wire.encode("reply", request.id, data=attendees_fields(attendees)))
 
         self._namespace.attendance.ask(self._session, request, answer)
 
-    def _acknowledge(self, identifier: wire.RequestId) -> None:
+    def _acknowledge(self, identifier: wire_requests.RequestId) -> None:
         if identifier is not None:
             self._session.send("ack", wire.encode("ack", identifier))

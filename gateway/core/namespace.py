@@ -38,7 +38,7 @@ from gateway.core.sink import Sink
 from gateway.core.topics import InvalidName, check_filter
 from gateway.core.upstream import Done, Upstream
 from gateway.core.upstream_states import UpstreamStates
-from gateway.core.wire import Subscribe
+from gateway.core.wire_requests import Subscribe
 
 __all__ = ["DEFAULT_NAMESPACE", "Done", "Namespace", "Upstream"]
 

@@ -11,7 +11,7 @@ from collections import Counter
 from functools import partial
 from typing import Final
 
-from gateway.core import wire
+from gateway.core import wire, wire_requests
 from gateway.core.bandwidth import limit
 from gateway.core.clock import Clock, Timer
 from gateway.core.counters import Counters
@@ -58,7 +58,7 @@ class Recovery:
         """How many are out of it because they have been sent all that they may be."""
         return len(self._throttled)
 
-    def subscribe(self, session: Session, *requests: wire.Subscribe) -> None:
+    def subscribe(self, session: Session, *requests: wire_requests.Subscribe) -> None:
         """Subscribe to rooms or filters: `subscribed` is said for each, then comes what they lack, then all that comes.
 
         What several requests lack comes merged. A request's id stands in its last `subscribed`: it has one answer.
@@ -70,7 +70,7 @@ class Recovery:
             self._register(session, request)
         self._advance(session)
 
-    def _register(self, session: Session, request: wire.Subscribe) -> None:
+    def _register(self, session: Session, request: wire_requests.Subscribe) -> None:
         since = None if request.since is None else self._engine.position(request.since)
         for room in request.rooms:
             if room in session.rooms and room not in session.pending:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from gateway.core import wire
+from gateway.core import wire, wire_requests
 from gateway.core.access import OPEN, Grants
 from gateway.core.errors import RateLimited, SlowConsumer, TidegateError
 from gateway.core.identity import Identity
@@ -23,7 +23,7 @@ class Pending:
 
     position: int | None
     """The place in the sequence up to which all was told; None if nothing was."""
-    request: wire.RequestId = None
+    request: wire_requests.RequestId = None
     announced: bool = False
     """Whether `subscribed` has been said."""
     latest: bool = False

@@ -13,48 +13,15 @@ from gateway.core.errors import TidegateError
 from gateway.core.message import Message
 from gateway.core.payload import Payload
 from gateway.core.sample import Sample
-from gateway.core.wire_requests import (
-    Authenticate,
-    Bandwidth,
-    DeviceRequest,
-    Ping,
-    PresenceRequest,
-    Publish,
-    Request,
-    RequestId,
-    Subscribe,
-    Unsubscribe,
-    parse,
-    read,
-    read_bandwidth,
-    read_cursor,
-    read_key,
-    request_id,
-)
+from gateway.core.wire_requests import RequestId
 
 __all__ = [
     "SUBPROTOCOL",
-    "Authenticate",
-    "Bandwidth",
-    "DeviceRequest",
-    "Ping",
-    "PresenceRequest",
-    "Publish",
-    "Request",
-    "RequestId",
-    "Subscribe",
-    "Unsubscribe",
     "encode",
     "encode_error",
     "encode_message",
     "encode_reply",
     "encode_subscribed",
-    "parse",
-    "read",
-    "read_bandwidth",
-    "read_cursor",
-    "read_key",
-    "request_id",
 ]
 
 SUBPROTOCOL: Final = "tidegate.v1.json"

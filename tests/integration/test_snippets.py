@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from gateway.config import ConfigurationError, load_settings
-from gateway.core import wire, wire_requests
+from gateway.core import wire_requests
 from tests.certificates import Authority
 from tests.nginx import nginx
 from tests.real import TIDEGATE, GatewayProcess, Mosquitto, free_port
@@ -111,7 +111,7 @@ def test_objects_are_what_the_protocol_takes(snippet: Snippet) -> None:
         values = [json.loads(line) for line in snippet.text.splitlines()]
     for value in values:
         if value.get("type") in wire_requests._FIELDS:
-            wire.read(wire.parse(orjson.dumps(value)))
+            wire_requests.read(wire_requests.parse(orjson.dumps(value)))
 
 
 @pytest.fixture(scope="module")

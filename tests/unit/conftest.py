@@ -21,7 +21,7 @@ from gateway.core.routing import Direction, PayloadKind, RouteSpec, RoutingTable
 from gateway.core.session import Session
 from gateway.core.sink import Framing
 from gateway.core.upstream import ReplyTo
-from gateway.core.wire import Subscribe
+from gateway.core.wire_requests import Subscribe
 
 
 class HandTimer:

@@ -18,7 +18,7 @@ from gateway.core.retention import NOTHING
 from gateway.core.room_rules import RoomRule
 from gateway.core.routing import PayloadKind, RouteSpec
 from gateway.core.session import Pending
-from gateway.core.wire import Subscribe
+from gateway.core.wire_requests import Subscribe
 from tests.unit.conftest import ListSink, World, make_world
 
 RULES = [RoomRule("quiet/+", NOTHING), RoomRule("chat/#", NOTHING, presence=True), RoomRule("quiet/#", NOTHING, True)]

@@ -12,7 +12,7 @@ from gateway.core.intake import Intake
 from gateway.core.namespace import Namespace
 from gateway.core.publishing import Sending
 from gateway.core.routing import Direction, PayloadKind, RouteSpec
-from gateway.core.wire import Subscribe
+from gateway.core.wire_requests import Subscribe
 from tests.unit.conftest import ListSink, ListUpstream, last_values, make_namespace
 
 SHARED = RouteSpec("shared/{x}", "rooms/{x}")

@@ -17,7 +17,7 @@ from gateway.core.retention import Retention
 from gateway.core.room_rules import RoomRule
 from gateway.core.session import Session
 from gateway.core.topics import filter_matches
-from gateway.core.wire import Subscribe
+from gateway.core.wire_requests import Subscribe
 from tests.unit.conftest import ListSink, World, make_world
 
 HISTORY = [RoomRule("kept/#", Retention(messages=1000)), RoomRule("short/#", Retention(messages=3))]
@@ -248,11 +248,11 @@ def test_the_audience_is_everyone_all_but_the_sender_one_session_or_one_user() -
         ({"to": {"user": "ann"}, "echo": False}, [0, 1, 0]),
         ({"to": {"user": "nobody"}}, [0, 0, 0]),
     ]
-    from gateway.core import wire
+    from gateway.core import wire_requests
 
     for fields, expected in said:
-        request = wire.read({"type": "publish", "room": "kept/x", "data": 1, **fields})
-        assert isinstance(request, wire.Publish)
+        request = wire_requests.read({"type": "publish", "room": "kept/x", "data": 1, **fields})
+        assert isinstance(request, wire_requests.Publish)
         for session in everyone:
             session.sink.take()  # type: ignore[attr-defined]
         publish(world, "kept/x", 1, audience=request.audience, sender=ann.id)

@@ -19,7 +19,7 @@ from gateway.core.room_rules import RoomRule
 from gateway.core.sample import Keep, Sample, read_sample
 from gateway.core.session import Session
 from gateway.core.topics import filter_matches
-from gateway.core.wire import Subscribe
+from gateway.core.wire_requests import Subscribe
 from tests.unit.conftest import ListSink, World, make_world
 from tests.unit.test_recovery import pause, publish, told, unpause
 from tests.unit.test_sample import combined

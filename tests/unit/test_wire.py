@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core import wire
+from gateway.core import wire, wire_requests
 from gateway.core.errors import BadMessage, RateLimited
 from gateway.core.message import Audience, Cursor, Message
 from gateway.core.sample import Keep, Sample
@@ -20,32 +20,32 @@ JSON = st.recursive(
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ('{"type":"subscribe","room":"a/#","id":1}', wire.Subscribe(1, ("a/#",), None)),
-        ('{"type":"subscribe","room":"a","since":"e1-42"}', wire.Subscribe(None, ("a",), Cursor("e1", 42))),
-        ('{"type":"subscribe","room":["a","b/+","a"]}', wire.Subscribe(None, ("a", "b/+"), None)),
-        ('{"type":"unsubscribe","room":"a","id":"x"}', wire.Unsubscribe("x", "a")),
-        ('{"type":"publish","room":"a","data":null}', wire.Publish(None, "a", None, False)),
-        ('{"type":"publish","room":"a","data":"AA==","binary":true}', wire.Publish(None, "a", "AA==", True)),
+        ('{"type":"subscribe","room":"a/#","id":1}', wire_requests.Subscribe(1, ("a/#",), None)),
+        ('{"type":"subscribe","room":"a","since":"e1-42"}', wire_requests.Subscribe(None, ("a",), Cursor("e1", 42))),
+        ('{"type":"subscribe","room":["a","b/+","a"]}', wire_requests.Subscribe(None, ("a", "b/+"), None)),
+        ('{"type":"unsubscribe","room":"a","id":"x"}', wire_requests.Unsubscribe("x", "a")),
+        ('{"type":"publish","room":"a","data":null}', wire_requests.Publish(None, "a", None, False)),
+        ('{"type":"publish","room":"a","data":"AA==","binary":true}', wire_requests.Publish(None, "a", "AA==", True)),
         (
             '{"type":"publish","room":"a","data":1,"to":{"session":"s"},"volatile":true}',
-            wire.Publish(None, "a", 1, False, Audience(session="s"), True),
+            wire_requests.Publish(None, "a", 1, False, Audience(session="s"), True),
         ),
         (
             '{"type":"publish","room":"a","data":1,"to":{"user":"ann"},"echo":false}',
-            wire.Publish(None, "a", 1, False, Audience(user="ann", sender=False)),
+            wire_requests.Publish(None, "a", 1, False, Audience(user="ann", sender=False)),
         ),
-        ('{"type":"ping","id":0}', wire.Ping(0)),
-        ('{"type":"bandwidth","bytes_per_second":1e3}', wire.Bandwidth(None, 1000)),
-        ('{"type":"bandwidth","id":1}', wire.Bandwidth(1, None)),
+        ('{"type":"ping","id":0}', wire_requests.Ping(0)),
+        ('{"type":"bandwidth","bytes_per_second":1e3}', wire_requests.Bandwidth(None, 1000)),
+        ('{"type":"bandwidth","id":1}', wire_requests.Bandwidth(1, None)),
         (
             '{"type":"subscribe","room":"a","sample":{"seconds":0.5,"keep":"mean"}}',
-            wire.Subscribe(None, ("a",), None, Sample(0.5, Keep.MEAN)),
+            wire_requests.Subscribe(None, ("a",), None, Sample(0.5, Keep.MEAN)),
         ),
-        ('{"type":"subscribe","room":"a","sample":null}', wire.Subscribe(None, ("a",), None, None)),
+        ('{"type":"subscribe","room":"a","sample":null}', wire_requests.Subscribe(None, ("a",), None, None)),
     ],
 )
-def test_request_is_read(text: str, expected: wire.Request) -> None:
-    assert wire.read(wire.parse(text)) == expected
+def test_request_is_read(text: str, expected: wire_requests.Request) -> None:
+    assert wire_requests.read(wire_requests.parse(text)) == expected
 
 
 @pytest.mark.parametrize(
@@ -88,20 +88,20 @@ def test_request_is_read(text: str, expected: wire.Request) -> None:
 )
 def test_request_is_refused_naming_the_field(text: str, expected: str) -> None:
     with pytest.raises(BadMessage) as refused:
-        wire.read(wire.parse(text))
+        wire_requests.read(wire_requests.parse(text))
     assert expected in refused.value.message
 
 
 @given(st.one_of(JSON, st.dictionaries(st.sampled_from(["type", "room", "id", "data", "since"]), JSON)))
 def test_any_json_is_read_or_refused(value: object) -> None:
     with suppress(BadMessage):
-        assert isinstance(wire.read(wire.parse(orjson.dumps(value))), wire.Request)
+        assert isinstance(wire_requests.read(wire_requests.parse(orjson.dumps(value))), wire_requests.Request)
 
 
 @given(st.binary() | st.text())
 def test_any_frame_is_parsed_or_refused(frame: bytes | str) -> None:
     with suppress(BadMessage):
-        assert isinstance(wire.parse(frame), dict)
+        assert isinstance(wire_requests.parse(frame), dict)
 
 
 def test_message_carries_its_data_as_it_came() -> None:

@@ -21,12 +21,13 @@ from gateway.core.limits import Limits
 from gateway.core.presence import Attendees, Change, Counted, Who
 from gateway.core.presence_memory import Presence
 from gateway.core.presence_wire import PresenceRequest, encode_change
+from gateway.core.room_names import check_room
 from gateway.core.room_rules import RoomRules
 from gateway.core.routes import Route
 from gateway.core.routing import RoutingTable
 from gateway.core.session import Session
 from gateway.core.sink import Framing
-from gateway.core.topics import InvalidName, check_name, filter_matches, has_wildcard
+from gateway.core.topics import filter_matches, has_wildcard
 from gateway.core.trie import FilterTrie
 
 __all__ = ["Attendance"]
@@ -206,10 +207,7 @@ class Attendance:
             BadMessage: that is no room.
             NoPresence: it has none.
         """
-        try:
-            check_name(room)
-        except InvalidName as error:
-            raise BadMessage(f"room: {error}") from None
+        check_room(room)
         if not self.has(room):
             raise NoPresence(f"{room!r} has no presence: a rule of `rooms` or a route can give it, by `presence: true`")
 

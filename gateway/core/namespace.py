@@ -30,12 +30,12 @@ from gateway.core.proofs import Proofs
 from gateway.core.publishing import Publishing, Sending
 from gateway.core.recovery import Recovery
 from gateway.core.requests import Requests
+from gateway.core.room_names import check_room_filter
 from gateway.core.room_rules import RoomRules
 from gateway.core.routing import RoutingTable
 from gateway.core.sampling import Sampling
 from gateway.core.session import Session, TransportName
 from gateway.core.sink import Sink
-from gateway.core.topics import InvalidName, check_filter
 from gateway.core.upstream import Done, Upstream
 from gateway.core.upstream_states import UpstreamStates
 from gateway.core.wire_requests import Subscribe
@@ -154,7 +154,7 @@ class Namespace:
             BadMessage, Forbidden, TooManySubscriptions: as `subscribe`.
         """
         for room in rooms:
-            _check_room(check_filter, room)
+            check_room_filter(room)
             grants.check(Action.SUBSCRIBE, room)
         self._check_count(len(rooms))
 
@@ -177,7 +177,7 @@ class Namespace:
         """
         rooms = [room for request in requests for room in request.rooms]
         for room in rooms:
-            _check_room(check_filter, room)
+            check_room_filter(room)
             session.grants.check(Action.SUBSCRIBE, room)
         self._check_count(len({*session.rooms, *rooms}))
         self.recovery.subscribe(session, *requests)
@@ -201,7 +201,7 @@ class Namespace:
             BadMessage: that is no room or pattern.
             Forbidden: it isn't allowed to who asks; without grants, to anybody.
         """
-        _check_room(check_filter, room)
+        check_room_filter(room)
         self._granted(grants).check(Action.HISTORY, room)
         self.engine.last(room, lambda head, values: done(self.cursor(head), values))
 
@@ -211,7 +211,7 @@ class Namespace:
         Raises:
             BadMessage, Forbidden: as `last`.
         """
-        _check_room(check_filter, query.room)
+        check_room_filter(query.room)
         self._granted(grants).check(Action.HISTORY, query.room)
         ask_history(self.engine, query, done)
 
@@ -231,10 +231,3 @@ class Namespace:
         """
         self._granted(grants).check(Action.PUBLISH, sending.room)
         self._publishing.publish(sending, done)
-
-
-def _check_room(check: Callable[[str], None], room: str) -> None:
-    try:
-        check(room)
-    except InvalidName as error:
-        raise BadMessage(f"room: {error}") from None

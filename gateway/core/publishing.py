@@ -13,10 +13,10 @@ from gateway.core.idempotency import Idempotency
 from gateway.core.message import EVERYONE, Audience
 from gateway.core.payload import Payload, digest, encode, to_json
 from gateway.core.retention import NOTHING
+from gateway.core.room_names import check_room
 from gateway.core.room_rules import RoomRules
 from gateway.core.routes import PayloadKind, Route
 from gateway.core.routing import RoutingTable
-from gateway.core.topics import InvalidName, check_name
 from gateway.core.upstream import Done, Upstream
 
 __all__ = ["Publishing", "Sending"]
@@ -72,10 +72,7 @@ class Publishing:
         self._keys.once(sending.room, sending.key, fingerprint, lambda done: self._send(sending, done), done)
 
     def _send(self, sending: Sending, done: Done) -> None:
-        try:
-            check_name(sending.room)
-        except InvalidName as error:
-            raise BadMessage(f"room: {error}") from None
+        check_room(sending.room)
         matches = self._routing.topics_for(sending.room)
         if matches:
             self._send_to_devices(sending, matches, done)

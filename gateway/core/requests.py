@@ -23,9 +23,10 @@ from gateway.core.errors import (
 from gateway.core.limits import Limits
 from gateway.core.payload import Payload, PayloadError, decode
 from gateway.core.pending import Answered, Pending, Place
+from gateway.core.room_names import check_room
 from gateway.core.routes import Route, is_reserved
 from gateway.core.routing import RoutingTable
-from gateway.core.topics import MAXIMUM_NAME_BYTES, InvalidName, check_name
+from gateway.core.topics import MAXIMUM_NAME_BYTES
 from gateway.core.upstream import ReplyTo, Upstream
 
 __all__ = ["TIMEOUT_SECONDS", "Answered", "Requests"]
@@ -138,10 +139,7 @@ class Requests:
         return asked_seconds
 
     def _route_of(self, room: str) -> tuple[Route, str]:
-        try:
-            check_name(room)
-        except InvalidName as error:
-            raise BadMessage(f"room: {error}") from None
+        check_room(room)
         matches = self._routing.topics_for(room)
         if len(matches) != 1:
             found = f"{len(matches)} routes lead" if matches else "no route leads"

@@ -44,9 +44,13 @@ class HttpBridge:
 
     async def publish(self, request: Request) -> Response:
         """Publish the body into a room, and answer once the broker has it."""
+        return await self._served(self._publish(request))
+
+    async def _served(self, answer: Awaitable[Response]) -> Response:
+        """An answer, or why there is none."""
         try:
             with self._admission.counted():
-                return await self._publish(request)
+                return await answer
         except TidegateError as error:
             return _refusal(error)
         except ClientDisconnect:
@@ -54,8 +58,7 @@ class HttpBridge:
 
     async def _take(self, request: Request, action: Action) -> tuple[str, Any, bool, Grants]:
         """Room, data, whether that is base64, and what the sender may; all that a request must be to be acted upon."""
-        if request.method != "POST":
-            raise MethodNotAllowed(f"{request.method} is not served here: expected POST", allowed=["POST"])
+        _check_post(request)
         caller = Caller.of(request.scope)
         self._admission.check_origin(caller)
         grants = self._grants(caller)
@@ -72,20 +75,18 @@ class HttpBridge:
 
     async def ticket(self, request: Request) -> Response:
         """A ticket for who shows a token in a header: for WebSocket and EventSource, where browsers can't send one."""
-        try:
-            with self._admission.counted():
-                if request.method != "POST":
-                    raise MethodNotAllowed(f"{request.method} is not served here: expected POST", allowed=["POST"])
-                caller = replace(Caller.of(request.scope), ticket=None)  # a ticket's time isn't to be prolonged
-                self._admission.check_origin(caller)
-                self._admission.budget_of(caller).spend(0)
-                identity = self._admission.require(caller)
-                if identity.user is None:
-                    raise Unauthenticated("expected `Authorization: Bearer` with a token that this gateway knows")
-                tickets = self._admission.authentication.tickets
-                return _json(orjson.dumps({"ticket": tickets.issue(identity), "expires_in_seconds": tickets.seconds}))
-        except TidegateError as error:
-            return _refusal(error)
+        return await self._served(self._ticket(request))
+
+    async def _ticket(self, request: Request) -> Response:
+        _check_post(request)
+        caller = replace(Caller.of(request.scope), ticket=None)  # a ticket's time isn't to be prolonged
+        self._admission.check_origin(caller)
+        self._admission.budget_of(caller).spend(0)
+        identity = self._admission.require(caller)
+        if identity.user is None:
+            raise Unauthenticated("expected `Authorization: Bearer` with a token that this gateway knows")
+        tickets = self._admission.authentication.tickets
+        return _json(orjson.dumps({"ticket": tickets.issue(identity), "expires_in_seconds": tickets.seconds}))
 
     async def _publish(self, request: Request) -> Response:
         room, data, binary, grants = await self._take(request, Action.PUBLISH)
@@ -100,13 +101,7 @@ class HttpBridge:
 
     async def request(self, request: Request) -> Response:
         """Ask the device behind a room, and answer what it answers. One who leaves has asked nothing any more."""
-        try:
-            with self._admission.counted():
-                return await self._request(request)
-        except TidegateError as error:
-            return _refusal(error)
-        except ClientDisconnect:
-            return Response(status_code=499)
+        return await self._served(self._request(request))
 
     async def _request(self, request: Request) -> Response:
         room, data, binary, _ = await self._take(request, Action.REQUEST)
@@ -181,13 +176,12 @@ class HttpBridge:
         return await self._read_only(request, answer)
 
     async def _read_only(self, request: Request, answer: Callable[[Grants], Awaitable[Response]]) -> Response:
-        try:
-            with self._admission.counted():
-                caller = Caller.of(request.scope)
-                self._admission.check_origin(caller)
-                return await answer(self._grants(caller))
-        except TidegateError as error:
-            return _refusal(error)
+        async def admitted() -> Response:
+            caller = Caller.of(request.scope)
+            self._admission.check_origin(caller)
+            return await answer(self._grants(caller))
+
+        return await self._served(admitted())
 
     async def _read(self, request: Request) -> bytes:
         limit_bytes = self._namespace.limits.message_bytes
@@ -197,6 +191,11 @@ class HttpBridge:
             if len(body) > limit_bytes:
                 raise MessageTooLarge(f"the body is too large: expected at most {limit_bytes} bytes")
         return bytes(body)
+
+
+def _check_post(request: Request) -> None:
+    if request.method != "POST":
+        raise MethodNotAllowed(f"{request.method} is not served here: expected POST", allowed=["POST"])
 
 
 def _room_of(request: Request) -> str:

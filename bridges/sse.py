@@ -79,22 +79,26 @@ class SseBridge:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve one stream."""
         try:
-            if scope["method"] != "GET":
-                raise MethodNotAllowed(f"{scope['method']} is not served here: expected GET", allowed=["GET"])
-            caller = Caller.of(scope)
-            self._admission.check_origin(caller)
-            asked = self._asked(scope, self._namespace.access.of(self._admission.require(caller)))
-            with self._admission.connection(caller):
-                await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
-                transport: Transport | None = (scope.get("extensions") or {}).get("tidegate")
-                if transport is not None:
-                    await self._serve(transport, asked, receive)
-                else:
-                    await self._serve_buffered(asked, receive, send)
+            with self._admission.counted():
+                await self._admit(scope, receive, send)
         except TidegateError as error:
             status, headers, body = problem(error)
             await send({"type": "http.response.start", "status": status, "headers": headers})
             await send({"type": "http.response.body", "body": body})
+
+    async def _admit(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["method"] != "GET":
+            raise MethodNotAllowed(f"{scope['method']} is not served here: expected GET", allowed=["GET"])
+        caller = Caller.of(scope)
+        self._admission.check_origin(caller)
+        asked = self._asked(scope, self._namespace.access.of(self._admission.require(caller)))
+        with self._admission.connection(caller):
+            await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
+            transport: Transport | None = (scope.get("extensions") or {}).get("tidegate")
+            if transport is not None:
+                await self._serve(transport, asked, receive)
+            else:
+                await self._serve_buffered(asked, receive, send)
 
     def _asked(self, scope: Any, grants: Grants) -> _Asked:
         """What the stream is to be subscribed to, from where on, and what its client calls itself.
@@ -105,19 +109,18 @@ class SseBridge:
         query = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)
         rooms, places = query.get("room", []), query.get("since", [])
         seen = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"last-event-id"), "")
-        with self._admission.counted():
-            if not rooms:
-                raise BadMessage("room: expected at least one, as in /sse?room=sites/oslo/boiler-1/temperature")
-            if len(places) not in (0, 1, len(rooms)):
-                raise BadMessage(f"since: expected one, or one for each of {len(rooms)} rooms, found {len(places)}")
-            self._namespace.check_rooms(rooms, grants)
-            groups: dict[tuple[Cursor | None, Sample | None], list[str]] = {}
-            for room, place, sample in zip(rooms, _for_each(places, rooms), _samples_of(query, rooms), strict=True):
-                since = _later(read_cursor("since", place or None), read_cursor("Last-Event-ID", seen or None))
-                groups.setdefault((since, sample), []).append(room)
-            requests = [Subscribe(None, tuple(dict.fromkeys(group)), *how) for how, group in groups.items()]
-            requests.sort(key=lambda request: 0.0 if request.sample is None else request.sample.rank)
-            return _Asked(requests, _bandwidth_of(query), read_member_query(query), grants)
+        if not rooms:
+            raise BadMessage("room: expected at least one, as in /sse?room=sites/oslo/boiler-1/temperature")
+        if len(places) not in (0, 1, len(rooms)):
+            raise BadMessage(f"since: expected one, or one for each of {len(rooms)} rooms, found {len(places)}")
+        self._namespace.check_rooms(rooms, grants)
+        groups: dict[tuple[Cursor | None, Sample | None], list[str]] = {}
+        for room, place, sample in zip(rooms, _for_each(places, rooms), _samples_of(query, rooms), strict=True):
+            since = _later(read_cursor("since", place or None), read_cursor("Last-Event-ID", seen or None))
+            groups.setdefault((since, sample), []).append(room)
+        requests = [Subscribe(None, tuple(dict.fromkeys(group)), *how) for how, group in groups.items()]
+        requests.sort(key=lambda request: 0.0 if request.sample is None else request.sample.rank)
+        return _Asked(requests, _bandwidth_of(query), read_member_query(query), grants)
 
     async def _serve(self, transport: Transport, asked: _Asked, receive: Any) -> None:
         sink = TransportSink(transport, chunk)

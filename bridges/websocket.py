@@ -55,7 +55,7 @@ class WebSocketBridge:
         await receive()  # websocket.connect
         try:
             caller = Caller.of(scope)
-            with self._admission.connection(caller):
+            with self._admission.counted(), self._admission.connection(caller):
                 grants = self._namespace.access.of(self._admission.identify(caller))
                 subprotocol = _choose(scope["subprotocols"])
                 query = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)

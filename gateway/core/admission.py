@@ -80,8 +80,7 @@ class Admission:
         Raises:
             OriginRefused: from elsewhere.
         """
-        with self.counted():
-            self._origins.check(caller.origin, caller.host, encrypted=caller.encrypted)
+        self._origins.check(caller.origin, caller.host, encrypted=caller.encrypted)
 
     def identify(self, caller: Caller) -> Identity | None:
         """Who the caller is; None if it shows nothing, and has to say who it is.
@@ -89,8 +88,7 @@ class Admission:
         Raises:
             Unauthenticated: what it shows is wrong.
         """
-        with self.counted():
-            return self.authentication.of(caller.bearer, caller.ticket)
+        return self.authentication.of(caller.bearer, caller.ticket)
 
     def require(self, caller: Caller) -> Identity:
         """Who the caller is.
@@ -100,8 +98,7 @@ class Admission:
         """
         identity = self.identify(caller)
         if identity is None:
-            with self.counted():
-                raise Unauthenticated("expected `Authorization: Bearer` with a token, or `?ticket=` with a ticket")
+            raise Unauthenticated("expected `Authorization: Bearer` with a token, or `?ticket=` with a ticket")
         return identity
 
     @contextmanager
@@ -113,8 +110,7 @@ class Admission:
         """
         self.check_origin(caller)
         network = caller.network
-        with self.counted():
-            self._connections.acquire(network)
+        self._connections.acquire(network)
         try:
             yield
         finally:
@@ -126,7 +122,7 @@ class Admission:
 
     @contextmanager
     def counted(self) -> Iterator[None]:
-        """Count a refusal that leaves the context."""
+        """Count a refusal that leaves the context: each door has one around all it does, so that each counts once."""
         try:
             yield
         except TidegateError as error:

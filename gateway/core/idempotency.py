@@ -77,10 +77,8 @@ class Idempotency:
 
         def finish(error: TidegateError | None) -> None:
             waiting, attempt.waiting, attempt.outcome = attempt.waiting or [], None, error
-            if isinstance(
-                error, (UpstreamUnavailable, EngineUnavailable)
-            ):  # nothing was sent, so it may be tried again
-                self._forget(name, attempt)
+            if isinstance(error, (UpstreamUnavailable, EngineUnavailable)):
+                self._forget(name, attempt)  # nothing was sent, so it may be tried again
             for one in waiting:
                 one(error)
 

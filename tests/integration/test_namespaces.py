@@ -284,6 +284,19 @@ async def test_pages_from_elsewhere_are_refused_in_every_namespace(
         assert answer.json()["code"] == "origin_refused"
 
 
+async def test_a_refusal_is_counted_once_at_every_door(gateway: GatewayProcess, http: httpx.AsyncClient) -> None:
+    elsewhere = {"Origin": "https://elsewhere.example"}
+    doors = [("GET", "/last"), ("GET", "/history"), ("GET", "/presence"), ("GET", "/sse")]
+    doors += [("POST", "/publish"), ("POST", "/request"), ("POST", "/ticket")]
+    for method, door in doors:
+        answer = await http.request(method, f"{B}{door}?room=a", headers=elsewhere, json=1)
+        assert answer.json()["code"] == "origin_refused"
+    with pytest.raises(InvalidStatus):
+        await connect(f"{gateway.url.replace('http', 'ws')}{B}/ws", additional_headers=elsewhere)
+    refused = 'tidegate_refusals_total{code="origin_refused",namespace="factory-b"}'
+    assert f"{refused} {len(doors) + 1}.0" in metrics(gateway)
+
+
 async def test_streams_of_every_namespace_have_heartbeats(
     broker: Mosquitto, start_gateway: Callable[..., GatewayProcess]
 ) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from gateway.config.problems import shown
 
-__all__ = ["UnreadableFile", "check_readable", "read_bounded"]
+__all__ = ["UnreadableFile", "check_readable", "path_of", "read_bounded"]
 
 
 class UnreadableFile(ValueError):
@@ -13,6 +13,17 @@ class UnreadableFile(ValueError):
     def __init__(self, path: Path, reason: str) -> None:
         super().__init__(f"{reason}: {shown(str(path))}")
         self.reason = reason
+
+
+def path_of(value: object) -> Path:
+    """The file that a configuration's value names.
+
+    Raises:
+        ValueError: it is no text.
+    """
+    if not isinstance(value, str):
+        raise ValueError(f"expected a file's name, found {shown(value)}")  # noqa: TRY004 - pydantic wants ValueError
+    return Path(value)
 
 
 def read_bounded(path: Path, maximum_bytes: int) -> bytes:

@@ -6,7 +6,7 @@ from typing import Annotated, Final, TypeAlias
 
 from pydantic import PlainValidator
 
-from gateway.config.files import read_bounded
+from gateway.config.files import path_of, read_bounded
 from gateway.config.problems import shown
 from gateway.core.routes import Accepts
 
@@ -24,11 +24,9 @@ class SchemaFile:
 
 
 def _read_schema(value: object) -> SchemaFile:
-    if not isinstance(value, str):
-        raise ValueError(f"expected a file's name, found {shown(value)}")  # noqa: TRY004 - pydantic wants ValueError
+    path = path_of(value)
     from gateway.config.json_schema import UnfitSchema, compile_schema  # slow to import, and most need none
 
-    path = Path(value)
     text = read_bounded(path, MAXIMUM_SCHEMA_BYTES)
     try:
         return SchemaFile(path, compile_schema(text))

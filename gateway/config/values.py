@@ -13,8 +13,7 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 from pydantic import AfterValidator, BeforeValidator, Field, GetCoreSchemaHandler, PlainValidator, SecretStr
 from pydantic_core import CoreSchema, core_schema
 
-from gateway.config.files import UnreadableFile, check_readable, read_bounded
-from gateway.config.problems import shown
+from gateway.config.files import UnreadableFile, check_readable, path_of, read_bounded
 from gateway.core.access import check_rule_filter
 from gateway.core.namespace import DEFAULT_NAMESPACE
 from gateway.core.routes import Direction, PayloadKind
@@ -118,9 +117,7 @@ class PasswordFile:
 
 
 def _read_password_file(value: object) -> PasswordFile:
-    if not isinstance(value, str):
-        raise ValueError(f"expected a file's name, found {shown(value)}")  # noqa: TRY004 - pydantic wants ValueError
-    path = Path(value)
+    path = path_of(value)
     try:
         text = read_bounded(path, MAXIMUM_TEXT_BYTES + 2).decode()
     except UnicodeDecodeError:

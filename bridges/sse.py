@@ -19,7 +19,7 @@ from gateway.core.message import Cursor
 from gateway.core.namespace import Namespace
 from gateway.core.presence_wire import read_member_query
 from gateway.core.problem import problem
-from gateway.core.sample import Sample, read_sample
+from gateway.core.sample import Sample, rank_of, read_sample
 from gateway.core.session import Session
 from gateway.core.sink import CLOSE_GRACE_SECONDS, BufferSink, Sink, Transport, TransportSink
 from gateway.core.wire_requests import Subscribe, read_bandwidth, read_cursor
@@ -119,7 +119,7 @@ class SseBridge:
             since = _later(read_cursor("since", place or None), read_cursor("Last-Event-ID", seen or None))
             groups.setdefault((since, sample), []).append(room)
         requests = [Subscribe(None, tuple(dict.fromkeys(group)), *how) for how, group in groups.items()]
-        requests.sort(key=lambda request: 0.0 if request.sample is None else request.sample.rank)
+        requests.sort(key=lambda request: rank_of(request.sample))
         return _Asked(requests, _bandwidth_of(query), read_member_query(query), grants)
 
     async def _serve(self, transport: Transport, asked: _Asked, receive: Any) -> None:

@@ -20,7 +20,7 @@ from gateway.core.errors import SlowConsumer
 from gateway.core.filters import overlap
 from gateway.core.limits import Limits
 from gateway.core.message import Message
-from gateway.core.sample import Sample
+from gateway.core.sample import Sample, rank_of
 from gateway.core.sampling import Sampling
 from gateway.core.session import Pending, Session
 from gateway.core.topics import filter_matches
@@ -207,7 +207,7 @@ class Recovery:
         wanted = {}
         for room, start in session.rooms.items():
             pending, sample = session.pending.get(room, live), session.samples.get(room)
-            wanted[room] = Wanted(start, pending.position, pending.latest, 0.0 if sample is None else sample.rank)
+            wanted[room] = Wanted(start, pending.position, pending.latest, rank_of(sample))
         self._engine.read(wanted, CHUNK_MESSAGES, partial(self._take, session, dict(session.pending)))
 
     def _take(self, session: Session, asked: dict[str, Pending], reading: Reading) -> None:

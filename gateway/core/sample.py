@@ -12,7 +12,7 @@ import orjson
 
 from gateway.core.errors import BadMessage
 
-__all__ = ["MAXIMUM_SECONDS", "MINIMUM_SECONDS", "Keep", "Sample", "Values", "read_sample"]
+__all__ = ["MAXIMUM_SECONDS", "MINIMUM_SECONDS", "Keep", "Sample", "Values", "rank_of", "read_sample"]
 
 MINIMUM_SECONDS: Final = 0.01
 MAXIMUM_SECONDS: Final = 3600
@@ -38,10 +38,10 @@ class Sample:
     seconds: float
     keep: Keep = Keep.LAST
 
-    @property
-    def rank(self) -> float:
-        """The lower, the finer; 0 is for what isn't sampled. Of subscriptions that overlap the finest holds."""
-        return self.seconds + 1e-9 * list(Keep).index(self.keep)
+
+def rank_of(sample: Sample | None) -> float:
+    """The lower, the finer; 0 is for what isn't sampled. Of subscriptions that overlap the finest holds."""
+    return 0.0 if sample is None else sample.seconds + 1e-9 * list(Keep).index(sample.keep)
 
 
 def read_sample(value: object) -> Sample | None:

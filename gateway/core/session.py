@@ -8,7 +8,7 @@ from gateway.core.access import OPEN, Grants
 from gateway.core.errors import RateLimited, SlowConsumer, TidegateError
 from gateway.core.identity import Identity
 from gateway.core.limits import Budget
-from gateway.core.sample import Sample
+from gateway.core.sample import Sample, rank_of
 from gateway.core.sink import Sink
 from gateway.core.topics import filter_matches
 
@@ -121,7 +121,7 @@ class Session:
     def sample_for(self, room: str) -> Sample | None:
         """How a room's messages are sampled for it: of the subscriptions that match, the finest holds."""
         found = [self.samples.get(wanted) for wanted in self.rooms if filter_matches(wanted, room)]
-        return min(found, key=lambda sample: 0.0 if sample is None else sample.rank, default=None)
+        return min(found, key=rank_of, default=None)
 
     def hears(self, room: str, sample: Sample) -> bool:
         """Whether a subscription with this sample brings it a room's messages now."""

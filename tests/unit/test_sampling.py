@@ -16,7 +16,7 @@ from gateway.core.engine import Wanted
 from gateway.core.message import Audience, Cursor
 from gateway.core.retention import Retention
 from gateway.core.room_rules import RoomRule
-from gateway.core.sample import Keep, Sample, read_sample
+from gateway.core.sample import Keep, Sample, rank_of, read_sample
 from gateway.core.session import Session
 from gateway.core.topics import filter_matches
 from gateway.core.wire_requests import Subscribe
@@ -375,14 +375,14 @@ class Client:
 
     def finest(self, room: str) -> Sample | None:
         found = [sample for wanted, sample in self.wanted.items() if filter_matches(wanted, room)]
-        return min(found, key=lambda sample: 0 if sample is None else sample.rank)
+        return min(found, key=rank_of)
 
     def connect(self) -> None:
         if self.session is not None:
             return
         self.sink = ListSink()
         self.session = self.sink.session = self.world.namespace.open("websocket", self.sink)
-        samples = sorted({*self.wanted.values()}, key=lambda sample: 0 if sample is None else sample.rank)
+        samples = sorted({*self.wanted.values()}, key=rank_of)
         for sample in samples:
             rooms = tuple(room for room, wanted in self.wanted.items() if wanted == sample)
             subscribe(self.world, self.session, *rooms, sample=sample, since=self.cursors.get(sample))

@@ -22,7 +22,7 @@ FAREWELL_SECONDS = 0.5
 
 async def run_demo(host: str, port: int, *, interval_seconds: float = 0.5, random: Random | None = None) -> None:
     """Let the dozen publish and obey until cancelled; a broker that goes away is waited for."""
-    random = random or Random()
+    random = random or Random()  # noqa: S311 - weather, not keys
     devices = make_devices(random)
     logger.info("simulating %d devices on %s:%d", len(devices), host, port)
     outage = _Outage(host, port)

@@ -136,7 +136,7 @@ def _explain(error: OSError, section: str, host: str, port: int, also: str) -> s
 def _banner(gateway: Gateway, port: int, *, demo: bool) -> str:
     settings = gateway.settings
     host = settings.listen.host
-    shown = "localhost" if host in ("127.0.0.1", "::1", "0.0.0.0", "::") else host
+    shown = "localhost" if host in ("127.0.0.1", "::1", "0.0.0.0", "::") else host  # noqa: S104 - only shown
     scheme = "https" if settings.listen.tls_files else "http"
     lines = [f"Tidegate {__version__}", f"  dashboard  {scheme}://{host_and_port(shown, port)}"]
     if gateway.broker is not None:

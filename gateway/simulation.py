@@ -135,7 +135,7 @@ def make_devices(random: Random) -> list[Device]:
     """The dozen."""
     devices = []
     for site, name, switch, kinds in _DOZEN:
-        devices.append(Device(site, name, dict(kinds), Random(random.random()), switch))
+        devices.append(Device(site, name, dict(kinds), Random(random.random()), switch))  # noqa: S311 - weather
     return devices
 
 

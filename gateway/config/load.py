@@ -84,7 +84,8 @@ def _check_ports(settings: Settings, tree: Node) -> list[Problem]:
     """Whether web and devices are to have one port, of addresses that include each other."""
     listen, broker = settings.listen, settings.broker
     names = {listen.host, broker.host}
-    meet = len(names) == 1 or names & {"0.0.0.0", "::"} or names == {"localhost", "127.0.0.1"}
+    all_of_them = {"0.0.0.0", "::"}  # noqa: S104 - is asked about, not listened on
+    meet = len(names) == 1 or names & all_of_them or names == {"localhost", "127.0.0.1"}
     if settings.upstreams or not meet or listen.port != broker.port or not broker.port:
         return []
     keys = ("broker", "port")

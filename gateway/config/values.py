@@ -21,7 +21,7 @@ from gateway.core.sample import MAXIMUM_SECONDS, MINIMUM_SECONDS, Keep
 from gateway.core.topics import check_filter, check_name
 
 EXPECTED: Final = "expected"
-EXPECTED_SECRET: Final = "expected_secret"
+EXPECTED_SECRET: Final = "expected_secret"  # noqa: S105 - a kind of error
 MAXIMUM_TEXT_BYTES: Final = 65_535
 """The longest text of MQTT, UTF-8 encoded (MQTT 5 §1.5.4)."""
 

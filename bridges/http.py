@@ -68,10 +68,21 @@ class HttpBridge:
         self._counters.received_bytes["http"] += len(body)
         self._admission.budget_of(caller).spend(len(body))
         data, binary = _data_of(body, request.headers.get("content-type", ""))
-        return room, data, binary, grants
+        return room, data, binary, self._still(grants, action, room)
 
     def _grants(self, caller: Caller) -> Grants:
         return self._namespace.access.of(self._admission.require(caller))
+
+    def _still(self, grants: Grants, action: Action, room: str) -> Grants:
+        """What was granted before something was waited for, by the rules of now; checked again if they are others.
+
+        Raises:
+            Unauthenticated, Forbidden: it isn't any more.
+        """
+        current = self._namespace.current(grants)
+        if current is not grants:
+            current.check(action, room)
+        return current
 
     async def ticket(self, request: Request) -> Response:
         """A ticket for who shows a token in a header: for WebSocket and EventSource, where browsers can't send one."""
@@ -104,7 +115,7 @@ class HttpBridge:
         return await self._served(self._request(request))
 
     async def _request(self, request: Request) -> Response:
-        room, data, binary, _ = await self._take(request, Action.REQUEST)
+        room, data, binary, grants = await self._take(request, Action.REQUEST)
         network = Caller.of(request.scope).network
         timeout_seconds = _timeout_of(request)
         answer: asyncio.Future[Payload | TidegateError] = asyncio.get_running_loop().create_future()
@@ -125,6 +136,7 @@ class HttpBridge:
             cancel()
         if not answer.done():
             raise ClientDisconnect
+        self._still(grants, Action.REQUEST, room)
         given = answer.result()
         if isinstance(given, TidegateError):
             raise given
@@ -138,6 +150,7 @@ class HttpBridge:
             found: asyncio.Future[tuple[str, Sequence[Message]]] = asyncio.get_running_loop().create_future()
             self._namespace.last(room, lambda cursor, values: _resolve(found, (cursor, values)), grants)
             cursor, values = await found
+            self._still(grants, Action.HISTORY, room)
             return _json(orjson.dumps({"room": room, "cursor": cursor, "last": _fragments(values)}))
 
         return await self._read_only(request, answer)
@@ -150,6 +163,7 @@ class HttpBridge:
             found: asyncio.Future[History] = asyncio.get_running_loop().create_future()
             self._namespace.history(query, partial(_resolve, found), grants)
             history = await found
+            self._still(grants, Action.HISTORY, query.room)
             return _json(
                 orjson.dumps(
                     {
@@ -171,7 +185,9 @@ class HttpBridge:
             room = _room_of(request)
             found: asyncio.Future[Attendees] = asyncio.get_running_loop().create_future()
             self._namespace.attendance.members(room, partial(_resolve, found), grants)
-            return _json(orjson.dumps({"room": room, **attendees_fields(await found)}))
+            attendees = await found
+            self._still(grants, Action.PRESENCE, room)
+            return _json(orjson.dumps({"room": room, **attendees_fields(attendees)}))
 
         return await self._read_only(request, answer)
 

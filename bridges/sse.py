@@ -149,12 +149,19 @@ class SseBridge:
         self._sinks[session.sink] = heartbeat
         try:
             conversation.greet(self._heartbeat_seconds)
-            self._namespace.subscribe(session, *asked.requests)
+            self._subscribe(session, asked)
             while (await receive())["type"] != "http.disconnect":
                 pass
         finally:
             del self._sinks[session.sink]
             session.end()
+
+    def _subscribe(self, session: Session, asked: _Asked) -> None:
+        try:
+            if not session.ended:
+                self._namespace.subscribe(session, *asked.requests)
+        except TidegateError as error:  # the rules have changed since it was let in
+            session.end(error)
 
     async def beat(self) -> None:
         """Send every client a comment each `heartbeat_seconds`, so that proxies keep the stream; never returns."""

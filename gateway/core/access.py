@@ -62,13 +62,24 @@ class Decision:
 class Grants:
     """What one identity may do in one namespace."""
 
-    __slots__ = ("_tries", "identity")
+    __slots__ = ("_access", "_tries", "identity")
 
-    def __init__(self, identity: Identity | None, tries: Mapping[Action, FilterTrie[Decision]] | None) -> None:
+    def __init__(
+        self,
+        identity: Identity | None,
+        tries: Mapping[Action, FilterTrie[Decision]] | None,
+        access: "Access | None" = None,
+    ) -> None:
         self.identity = identity
         """None for a client that has still to say who it is."""
         self._tries = tries
         """None where all is open."""
+        self._access = access
+
+    @property
+    def outdated(self) -> bool:
+        """Whether they were made by rules that hold no more."""
+        return self._access is not None and self._access.retired
 
     @property
     def user(self) -> str | None:
@@ -102,15 +113,17 @@ OPEN: Final = Grants(ANONYMOUS, None)
 class Access:
     """The rules of a namespace; None for none, where all is open."""
 
-    __slots__ = ("_rules",)
+    __slots__ = ("_rules", "retired")
 
     def __init__(self, rules: Sequence[AccessRule] | None = None) -> None:
         self._rules = None if rules is None else tuple(rules)
+        self.retired = False
+        """Whether others have taken their place: what these have granted is to be granted anew."""
 
     def of(self, identity: Identity | None) -> Grants:
         """What somebody may do; one who hasn't said who it is, where that is asked, may do nothing."""
         if self._rules is None:
-            return Grants(identity, None)
+            return Grants(identity, None, self)
         tries: dict[Action, FilterTrie[Decision]] = {action: FilterTrie() for action in Action}
         for index, rule in enumerate(self._rules):
             if identity is not None and rule.concerns(identity):
@@ -118,7 +131,7 @@ class Access:
                     for text in filters:
                         for room_filter in _expand(text, identity):
                             tries[action].add(room_filter, Decision(index, text))
-        return Grants(identity, tries)
+        return Grants(identity, tries, self)
 
 
 def check_rule_filter(text: str) -> str:

@@ -239,7 +239,8 @@ class Attendance:
         while missed and not session.sink.paused:
             room = next(iter(missed))
             del missed[room]
-            if any(filter_matches(subscribed, room) for subscribed in session.rooms):
+            subscribed = any(filter_matches(subscribed, room) for subscribed in session.rooms)
+            if subscribed and session.grants.allows(Action.PRESENCE, room):
                 self.presence.ask(room, partial(self._tell_all, session, room))
         if not missed:
             self._missed.pop(session, None)

@@ -6,19 +6,21 @@ by the time that takes. What is wrong is never taken for nothing: who shows a ba
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from random import Random
 from typing import Final, Protocol
 
 from gateway.core.clock import Clock
 from gateway.core.errors import RateLimited, Unauthenticated
-from gateway.core.identity import ANONYMOUS, Identity
+from gateway.core.identity import ANONYMOUS, Credential, Identity
 
 __all__ = ["Authentication", "Tickets", "Verifier", "hash_token", "make_token"]
 
 PREFIX: Final = "tg_"
 """What API tokens begin with, so that scanners for leaked secrets can know them."""
+API_TOKEN: Final = "api token"
+SIGNED_TOKEN: Final = "signed token"
 MAXIMUM_TICKETS: Final = 10_000
 """How many may wait to be used."""
 
@@ -62,7 +64,7 @@ class Tickets:
         self._clock = clock
         self._random = random
         self._tickets: dict[str, _Ticket] = {}
-        """In the order in which they expire."""
+        """In the order in which they were issued."""
 
     def __len__(self) -> int:
         """How many are kept."""
@@ -89,7 +91,7 @@ class Tickets:
         """
         self._forget_expired()
         found = self._tickets.pop(ticket, None)
-        if found is None:
+        if found is None or found.due <= self._clock.monotonic():  # `seconds` may have become less meanwhile
             raise Unauthenticated(f"the ticket is refused: expected a new one, used once within {self.seconds:g} s")
         return found.identity
 
@@ -119,8 +121,25 @@ class Authentication:
         self.tickets = tickets
         self.anonymous = anonymous
         self._clock = clock
-        self._tokens = dict(tokens or {})
+        self._tokens = {
+            digest: replace(identity, credential=Credential(API_TOKEN, digest))
+            for digest, identity in (tokens or {}).items()
+        }
         self._verifier = verifier
+
+    def become(self, newer: "Authentication", *, same_verifier: bool = False) -> None:
+        """Decide as a newer one does, for all who hold this one; tickets that wait to be used are kept.
+
+        Args:
+            newer: What is taken over, all of it.
+            same_verifier: Whether tokens are read as before: what the verifier has learned is kept then.
+        """
+        tickets, verifier = self.tickets, self._verifier
+        tickets.seconds = newer.tickets.seconds
+        vars(self).update(vars(newer))
+        self.tickets = tickets
+        if same_verifier:
+            self._verifier = verifier
 
     @property
     def knows_tokens(self) -> bool:
@@ -138,7 +157,29 @@ class Authentication:
             return identity
         if token.startswith(PREFIX) or self._verifier is None:
             raise Unauthenticated("the token is refused: expected one that this gateway knows")
-        return self._unexpired(self._verifier.identify(token))
+        identity = self._unexpired(self._verifier.identify(token))
+        return replace(identity, credential=Credential(SIGNED_TOKEN, token))
+
+    def confirm(self, identity: Identity) -> Identity:
+        """Who somebody is now who was known before: by what was shown then, perhaps with other roles.
+
+        Raises:
+            Unauthenticated: what was shown doesn't count any more, or says somebody else.
+        """
+        found = self._ask_again(identity)
+        if found is None or found.user != identity.user:
+            raise Unauthenticated("what this client has shown of itself isn't accepted any more")
+        return found
+
+    def _ask_again(self, identity: Identity) -> Identity | None:
+        shown = identity.credential
+        if shown is None:
+            return self.anonymous
+        if shown.kind == API_TOKEN:
+            return self._tokens.get(shown.value)
+        if shown.kind == SIGNED_TOKEN and self._verifier is not None:
+            return self.identify(shown.value)
+        return None
 
     def of(self, bearer: str | None, ticket: str | None) -> Identity | None:
         """Who shows these; None if that is nothing, and something is asked for.
@@ -149,7 +190,7 @@ class Authentication:
         if self.knows_tokens and bearer is not None:
             return self.identify(bearer)
         if self.knows_tokens and ticket is not None:
-            return self._unexpired(self.tickets.redeem(ticket))
+            return self.confirm(self._unexpired(self.tickets.redeem(ticket)))
         return self.anonymous
 
     def _unexpired(self, identity: Identity) -> Identity:

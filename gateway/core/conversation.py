@@ -55,7 +55,7 @@ class Conversation:
         """Say `welcome`, and which upstreams are away; or nothing yet to a client that has to say first who it is."""
         self._heartbeat_seconds = heartbeat_seconds
         identity = self._session.identity
-        if identity is None:
+        if identity is None or self._session.ended:
             return
         limits = self._namespace.limits
         welcome = wire.encode(
@@ -89,7 +89,10 @@ class Conversation:
                 raise BadMessage("expected a text frame, found a binary one")  # noqa: TRY301
             value = wire_requests.parse(frame)
             identifier = wire_requests.request_id(value)
-            self._act(wire_requests.read(value))
+            request = wire_requests.read(value)
+            self._namespace.follow(self._session)
+            if not self._session.ended:
+                self._act(request)
         except TidegateError as error:
             self.refuse(identifier, error)
         except Exception:
@@ -165,6 +168,9 @@ class Conversation:
 
     def _request(self, request: wire_requests.DeviceRequest) -> None:
         def answered(answer: Payload | TidegateError) -> None:
+            answer = self._still_allowed(Action.REQUEST, request.room) or answer
+            if self._session.ended:
+                return
             if isinstance(answer, TidegateError):
                 self.refuse(request.id, answer)
             else:
@@ -180,6 +186,15 @@ class Conversation:
             binary=request.binary,
         )
         self._counters.published[self._session.transport] += 1
+
+    def _still_allowed(self, action: Action, room: str) -> TidegateError | None:
+        """Why an answer isn't for the client any more, if the rules have changed since it asked."""
+        self._namespace.follow(self._session)
+        try:
+            self._session.grants.check(action, room)
+        except TidegateError as error:
+            return error
+        return None
 
     def _presence(self, request: wire_requests.PresenceRequest) -> None:
         def answer(attendees: Attendees) -> None:

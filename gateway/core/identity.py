@@ -5,7 +5,17 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final
 
-__all__ = ["ANONYMOUS", "Identity"]
+__all__ = ["ANONYMOUS", "Credential", "Identity"]
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """What showed who somebody is, kept so that it can be asked again when the configuration has changed."""
+
+    kind: str
+    """What it is, and so who is to be asked: see `authentication`."""
+    value: str = field(repr=False)
+    """What that needs; it may be a secret."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +28,8 @@ class Identity:
     """What the token says besides; rules name them as `{claims.site}`."""
     expires_at: float | None = None
     """When what proves it expires, in seconds since the Unix epoch."""
+    credential: Credential | None = field(default=None, repr=False, compare=False)
+    """What proved it; None for who showed nothing."""
 
     def is_expired(self, now: float) -> bool:
         """Whether it holds no more at `now` (RFC 7519 §4.1.4: on or after that moment)."""

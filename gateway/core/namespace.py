@@ -26,10 +26,11 @@ from gateway.core.ingest import Ingest
 from gateway.core.limits import Budget, Limits
 from gateway.core.message import Message
 from gateway.core.presence_memory import Presence
-from gateway.core.proofs import Proofs
+from gateway.core.proofs import Confirm, Proofs
 from gateway.core.publishing import Publishing, Sending
 from gateway.core.recovery import Recovery
 from gateway.core.requests import Requests
+from gateway.core.review import Review
 from gateway.core.room_names import check_room_filter
 from gateway.core.room_rules import RoomRules
 from gateway.core.routing import RoutingTable
@@ -65,6 +66,7 @@ class Namespace:
         self.name = name
         self.access = access or Access()
         self._proofs = Proofs(self.access, limits.handshake_seconds, clock, counters)
+        self._review = Review(self.follow, lambda: self._proofs.settled(), clock)
         self.routing = routing
         self.limits = limits
         self.sessions: dict[str, Session] = {}
@@ -103,7 +105,27 @@ class Namespace:
         self.recovery.limit_bandwidth(session, None)
         self.sessions[identifier] = session
         self._proofs.hold(session)
+        self._review.one(session)  # the rules may have changed since its handshake
         return session
+
+    def reconfigure(self, access: Access, confirm: Confirm) -> None:
+        """Let other rules hold: at once for whoever asks for something, and then for one session after the other."""
+        self.access = access
+        self._proofs.reconfigure(access, confirm)
+        self._review.start(self.sessions.values())
+
+    def follow(self, session: Session) -> None:
+        """Let a session have what the newest rules grant, if it doesn't; it may end subscriptions, or the session."""
+        if self._proofs.follow(session, self.unsubscribe):
+            self.attendance.identified(session)
+
+    def current(self, grants: Grants) -> Grants:
+        """Grants from before something was waited for, as the newest rules have them.
+
+        Raises:
+            Unauthenticated: nobody is let in any more with what was shown.
+        """
+        return self._proofs.current(grants)
 
     def identify(self, session: Session, identity: Identity) -> None:
         """A session has shown who it is, first or anew.

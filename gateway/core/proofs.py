@@ -1,21 +1,26 @@
 """How long what sessions have shown of themselves holds: one timer for each session that has such a time.
 
 A session that was let in to say who it is has a short while for that; one whose token expires lasts until then, unless
-its client shows a newer one.
+its client shows a newer one. When the rules have changed, what was shown is asked again: what each credential proves
+and grants then is found once, however many sessions have it.
 """
 
 from collections.abc import Callable
 from functools import partial
+from typing import TypeAlias
 
 from gateway.core import wire
-from gateway.core.access import Access, Action
+from gateway.core.access import Access, Action, Grants
 from gateway.core.clock import Clock, Timer
 from gateway.core.counters import Counters
 from gateway.core.errors import Forbidden, TidegateError, Unauthenticated
-from gateway.core.identity import Identity
+from gateway.core.identity import Credential, Identity
 from gateway.core.session import Session
 
-__all__ = ["Proofs"]
+__all__ = ["Confirm", "Proofs"]
+
+Confirm: TypeAlias = Callable[[Identity], Identity]
+"""Who somebody is now who was known before; raises `Unauthenticated`."""
 
 
 class Proofs:
@@ -27,6 +32,58 @@ class Proofs:
         self._clock = clock
         self._counters = counters
         self._timers: dict[Session, Timer] = {}
+        self._confirm: Confirm = _as_before
+        self._renewed: dict[Credential | None, Grants | Unauthenticated] = {}
+        """What each credential is worth by the newest rules, as far as it was asked since they changed."""
+
+    def reconfigure(self, access: Access, confirm: Confirm) -> None:
+        """Let other rules say what may be done and who one is; grants of those before are outdated from now on."""
+        self._access.retired = True
+        self._access, self._confirm = access, confirm
+        self._renewed.clear()
+
+    def settled(self) -> None:
+        """No session has outdated grants any more."""
+        self._renewed.clear()
+
+    def current(self, grants: Grants) -> Grants:
+        """The same grants as the newest rules have them.
+
+        Raises:
+            Unauthenticated: nobody is let in any more with what was shown.
+        """
+        if not grants.outdated:
+            return grants
+        if grants.identity is None:
+            return self._access.of(None)
+        credential = grants.identity.credential
+        renewed = self._renewed.get(credential)
+        if renewed is None:
+            renewed = self._renewed[credential] = self._renew(grants.identity)
+        if isinstance(renewed, Unauthenticated):
+            raise Unauthenticated(renewed.message)
+        return renewed
+
+    def _renew(self, identity: Identity) -> Grants | Unauthenticated:
+        try:
+            return self._access.of(self._confirm(identity))
+        except Unauthenticated as error:
+            return error
+
+    def follow(self, session: Session, unsubscribe: Callable[[Session, str], None]) -> bool:
+        """Let a session have what the newest rules grant, or end it; whether it had something else before."""
+        before = session.grants
+        if session.ended or not before.outdated:
+            return False
+        try:
+            session.grants = self.current(before)
+        except Unauthenticated as error:
+            session.end(error)
+            return False
+        if session.identity is not None:  # who has still to say who it is has no more time for that than before
+            self.hold(session)
+        self.review(session, unsubscribe)
+        return not session.ended
 
     def hold(self, session: Session) -> None:
         """Let time run for a session, if it has a time."""
@@ -66,11 +123,26 @@ class Proofs:
         self.review(session, unsubscribe)
 
     def review(self, session: Session, unsubscribe: Callable[[Session, str], None]) -> None:
-        """End the subscriptions that a session's grants don't allow (any more), and tell its client of each."""
+        """End the subscriptions that a session's grants don't allow (any more), and tell its client of each.
+
+        A stream whose last one ends so is ended, too: it can't subscribe to others.
+        """
+        refused: Forbidden | None = None
         for room in tuple(session.rooms):
             try:
                 session.grants.check(Action.SUBSCRIBE, room)
             except Forbidden as error:
+                refused = error
                 unsubscribe(session, room)
+                if session.ended:  # its client doesn't read what that told it
+                    return
                 self._counters.refusals[error.code] += 1
                 session.send("error", wire.encode_error(None, error))
+                if session.ended:
+                    return
+        if refused is not None and not session.rooms and session.transport == "sse":
+            session.end(Forbidden("none of this stream's rooms is allowed any more"))
+
+
+def _as_before(identity: Identity) -> Identity:
+    return identity

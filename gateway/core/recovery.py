@@ -208,9 +208,9 @@ class Recovery:
         for room, start in session.rooms.items():
             pending, sample = session.pending.get(room, live), session.samples.get(room)
             wanted[room] = Wanted(start, pending.position, pending.latest, rank_of(sample))
-        self._engine.read(wanted, CHUNK_MESSAGES, partial(self._take, session, dict(session.pending)))
+        self._engine.read(wanted, CHUNK_MESSAGES, partial(self._take, session, tuple(wanted), dict(session.pending)))
 
-    def _take(self, session: Session, asked: dict[str, Pending], reading: Reading) -> None:
+    def _take(self, session: Session, rooms: tuple[str, ...], asked: dict[str, Pending], reading: Reading) -> None:
         self._reading.discard(session)
         self._fanout.settle(session)
         if not session.can_be_told:
@@ -218,7 +218,8 @@ class Recovery:
         asked = {room: pending for room, pending in asked.items() if session.pending.get(room) is pending}
         if not self._announce(session, asked, reading):
             return  # it goes on from here when there is room again
-        reached = self._tell(session, reading)
+        withdrawn = any(room not in session.rooms for room in rooms)
+        reached = self._tell(session, reading, withdrawn=withdrawn)
         for room, pending in asked.items():
             assert pending.position is not None
             pending.position = max(pending.position, reached)
@@ -257,13 +258,18 @@ class Recovery:
             session.send("subscribed", text, cursor if room == unsaid[-1] else None)
         return True
 
-    def _tell(self, session: Session, reading: Reading) -> int:
-        """Send messages until the client takes no more; the place up to which it was told all."""
+    def _tell(self, session: Session, reading: Reading, *, withdrawn: bool) -> int:
+        """Send messages until the client takes no more; the place up to which it was told all.
+
+        What only a subscription would bring that ended since it was asked for is left out.
+        """
         reached = reading.messages[-1].sequence if reading.more else reading.head
         for message in reading.messages:
             if not session.can_be_told:
                 return message.sequence - 1
             if message.sender == session.id and not message.audience.sender:
+                continue
+            if withdrawn and not any(filter_matches(room, message.room) for room in session.rooms):
                 continue
             size_bytes = session.send("message", wire.encode_message(message), message.cursor)
             self._counters.deliveries[session.transport] += 1

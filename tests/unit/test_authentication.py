@@ -36,7 +36,7 @@ def test_an_api_token_is_known_by_its_hash(clock: HandClock) -> None:
     token, other = make_token(Random(1)), make_token(Random(2))
     authentication = Authentication(clock, tickets(clock), {hash_token(token): ANN}, Signed())
 
-    assert authentication.of(token, None) is ANN
+    assert authentication.of(token, None) == ANN
     for wrong in (other, hash_token(token), "", token[:-1], "forged"):
         with pytest.raises(Unauthenticated):
             authentication.of(wrong, None)

@@ -17,6 +17,8 @@ def main() -> None:
     _open_standard_streams()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _leave)
+    if sys.argv[1:2] == ["run"]:
+        signal.signal(signal.SIGHUP, _wait)
     from gateway import cli
 
     cli.main()
@@ -35,6 +37,10 @@ def _open_standard_streams() -> None:
 def _leave(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - a signal handler
     """End at once: nothing has been started yet that would have to be ended."""
     os._exit(0 if sys.argv[1:2] and sys.argv[1] in ENDLESS else 128 + number)
+
+
+def _wait(number: int, frame: FrameType | None) -> None:
+    """Do nothing: the configuration is being read in any case. To ignore the signal would be handed on to children."""
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ from random import Random, SystemRandom
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import Mount, Route
@@ -33,12 +32,14 @@ from gateway.core.presence_memory import MemoryPresence
 from gateway.core.problem import problem
 from gateway.core.room_rules import RoomRules
 from gateway.core.routing import RoutingTable
-from gateway.doors import make_authentication
+from gateway.cors import Cors
+from gateway.doors import make_authentication, renew_authentication
 from gateway.endpoints import Endpoints, namespace_routes
 from gateway.engines import make_engine
 from gateway.forwarded import Forwarded
 from gateway.health import Health
 from gateway.metrics import Metrics
+from gateway.reload import Reloads
 from gateway.response_headers import ResponseHeaders, headers_for
 from gateway.supervisor import Supervisor
 
@@ -68,12 +69,13 @@ class Gateway:
         self._clock, self._random = clock, random
         self.upstreams: dict[str, Upstream] = {}
         self.health = Health(self.upstreams, {name: each.engine for name, each in self.namespaces.items()})
-        self.metrics = Metrics(self.intake, self.namespaces, self.upstreams, self.supervisor, clock)
-        origins = Origins(settings.origins, settings.hosts, local=is_loopback(settings.listen.host))
+        self.reloads = Reloads(clock.time())
+        self.metrics = Metrics(self.intake, self.namespaces, self.upstreams, self.supervisor, self.reloads, clock)
+        self.origins = _origins(settings)
         heartbeat_seconds = settings.heartbeat.interval_seconds
-        authentication = make_authentication(settings.identity, clock, random)
+        self._authentication = make_authentication(settings.identity, clock, random)
         self.endpoints = {
-            name: Endpoints(namespace, origins, clock, heartbeat_seconds, authentication)
+            name: Endpoints(namespace, self.origins, clock, heartbeat_seconds, self._authentication)
             for name, namespace in self.namespaces.items()
         }
 
@@ -86,6 +88,17 @@ class Gateway:
     def handshake_seconds(self) -> float:
         """How long a client may take until it says which namespace it wants, and so whose limits hold."""
         return max(namespace.limits.handshake_seconds for namespace in self.namespaces.values())
+
+    def reconfigure(self, settings: Settings) -> None:
+        """Let other rules hold for all who are there and all who come: identity, access, origins and hosts.
+
+        All else of the settings is to be as before; see `gateway.config.changes.with_rules_of`.
+        """
+        renew_authentication(self._authentication, self.settings.identity, settings.identity, self._clock, self._random)
+        self.settings = settings
+        self.origins.become(_origins(settings))
+        for name, namespace in self.namespaces.items():
+            namespace.reconfigure(settings.access_of(name), self._authentication.confirm)
 
     def refused(self, error: TidegateError) -> None:
         """Count a client that was refused before it said which namespace it wants."""
@@ -173,6 +186,10 @@ class Gateway:
             await self.broker.stop()
 
 
+def _origins(settings: Settings) -> Origins:
+    return Origins(settings.origins, settings.hosts, local=is_loopback(settings.listen.host))
+
+
 def _namespace(name: str, settings: Settings, clock: Clock, random: Random) -> Namespace:
     routing = RoutingTable(settings.route_specs(name), settings.upstream_names())
     limits, counters, rules = settings.core_limits(name), Counters(), RoomRules(settings.room_rules(name))
@@ -237,26 +254,21 @@ def create_app(settings: Settings) -> Starlette:
             Route("/tidegate.js", partial(_client, client)),
             Mount("/", StaticFiles(directory=web, html=True)),
         ],
-        middleware=_middleware(settings),
+        middleware=_middleware(settings, gateway.origins),
         exception_handlers={404: _no_such_endpoint, 405: _no_such_endpoint},
     )
     app.state.gateway = gateway
     return app
 
 
-def _middleware(settings: Settings) -> list[Middleware]:
+def _middleware(settings: Settings, origins: Origins) -> list[Middleware]:
     """What stands in front of all endpoints, the outermost first."""
     listen = settings.listen
     found = [Middleware(ResponseHeaders, headers=headers_for(listen))]
     if listen.trusted_proxies:
         standard = listen.proxy_header == "forwarded"
         found.append(Middleware(Forwarded, proxies=TrustedProxies(listen.trusted_proxies), standard=standard))
-    if settings.origins:
-        methods = ["GET", "POST"]
-        found.append(
-            Middleware(CORSMiddleware, allow_origins=settings.origins, allow_methods=methods, allow_headers=["*"])
-        )
-    return found
+    return [*found, Middleware(Cors, origins=origins)]
 
 
 def _assets() -> tuple[Path, Path]:

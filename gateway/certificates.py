@@ -4,18 +4,13 @@ import asyncio
 import logging
 import ssl
 from pathlib import Path
-from typing import Final
 
 from gateway.config.certificates import server_context
+from gateway.file_watch import FileWatch
 
 __all__ = ["Certificates"]
 
 logger = logging.getLogger(__name__)
-
-CHECK_SECONDS: Final = 2.0
-"""How often the files are looked at."""
-
-_State = tuple[tuple[int, int, int], ...]
 
 
 class Certificates:
@@ -34,7 +29,7 @@ class Certificates:
 
     def __init__(self, files: tuple[Path, Path]) -> None:
         self._certificate, self._key = files
-        self._seen = self._look()
+        self._watch = FileWatch(lambda: files)
         self._newest = self.context = server_context(*files)
         self.context.sni_callback = self._hand_over
 
@@ -42,17 +37,14 @@ class Certificates:
         """Called in each handshake, whether the client names a server or not (RFC 6066 §3)."""
         connection.context = self._newest
 
-    async def watch(self, check_seconds: float = CHECK_SECONDS) -> None:
-        """Look at the files again and again, and take what is new and good. Never returns."""
+    async def watch(self) -> None:
+        """Take the files each time that they have changed. Never returns."""
         while True:
-            await asyncio.sleep(check_seconds)
-            await asyncio.to_thread(self.check)
+            await self._watch.changed()
+            await asyncio.to_thread(self.take)
 
-    def check(self) -> None:
-        """Take the files if they have changed. What is bad is logged once, and the old certificate stays in use."""
-        state = self._look()
-        if state == self._seen:
-            return
+    def take(self) -> None:
+        """Take the files as they are. What is bad is logged, and the old certificate stays in use."""
         try:
             newest = server_context(self._certificate, self._key)
         except ValueError as error:
@@ -60,16 +52,3 @@ class Certificates:
         else:
             self._newest = newest
             logger.info("new connections see the new certificate in %s", self._certificate)
-        self._seen = state
-
-    def _look(self) -> _State:
-        """What changes when a file does; a file that can't be seen looks like no other."""
-        return tuple(_identity(path) for path in (self._certificate, self._key))
-
-
-def _identity(path: Path) -> tuple[int, int, int]:
-    try:
-        found = path.stat()
-    except OSError:
-        return (0, 0, 0)
-    return found.st_mtime_ns, found.st_ino, found.st_size

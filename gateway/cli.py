@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Coroutine
+from functools import partial
 from pathlib import Path
 from random import SystemRandom
 from typing import Annotated, Any, Final, NoReturn
@@ -92,10 +93,12 @@ def run(
     from gateway import runner  # the server's libraries are slow to import, and other commands don't need them
 
     listen = {key: value for key, value in (("host", host), ("port", port)) if value is not None}
-    settings = _load(config, {"listen": listen} if listen else None)
+    overrides = {"listen": listen} if listen else {}
+    settings = _load(config, overrides)
     configure_logging(settings.logging.level, settings.logging.format)
+    load = partial(load_settings, config, environment=os.environ, overrides=overrides)
     try:
-        runner.run(settings, demo=demo)
+        runner.run(settings, config, load, demo=demo)
     except runner.StartError as error:
         _fail(f"tidegate: {error}")
 

@@ -7,7 +7,7 @@ from gateway.core.authentication import Authentication, Tickets, Verifier
 from gateway.core.clock import Clock
 from gateway.core.identity import Identity
 
-__all__ = ["make_authentication"]
+__all__ = ["make_authentication", "renew_authentication"]
 
 
 def make_authentication(settings: IdentitySettings, clock: Clock, random: Random) -> Authentication:
@@ -20,6 +20,13 @@ def make_authentication(settings: IdentitySettings, clock: Clock, random: Random
         _verifier(settings.jwt) if settings.jwt.algorithms else None,
         Identity(roles=roles) if roles or not settings.asks else None,
     )
+
+
+def renew_authentication(
+    authentication: Authentication, before: IdentitySettings, after: IdentitySettings, clock: Clock, random: Random
+) -> None:
+    """Let an authentication decide by other settings, for all who hold it."""
+    authentication.become(make_authentication(after, clock, random), same_verifier=before.jwt == after.jwt)
 
 
 def _verifier(settings: JwtSettings) -> Verifier:

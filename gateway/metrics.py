@@ -17,6 +17,7 @@ from gateway.core.clock import Clock
 from gateway.core.counters import Counters
 from gateway.core.intake import Intake
 from gateway.core.namespace import Namespace
+from gateway.reload import Reloads
 from gateway.supervisor import Supervisor
 
 __all__ = ["Metrics"]
@@ -65,12 +66,14 @@ class Metrics(Collector):
         namespaces: Mapping[str, Namespace],
         upstreams: Mapping[str, Upstream],
         supervisor: Supervisor,
+        reloads: Reloads,
         clock: Clock,
     ) -> None:
         self._intake = intake
         self._namespaces = namespaces
         self._upstreams = upstreams
         self._supervisor = supervisor
+        self._reloads = reloads
         self._clock = clock
         self._registry = CollectorRegistry()
         self._registry.register(self)
@@ -101,6 +104,12 @@ class Metrics(Collector):
         yield CounterMetricFamily("tidegate_device_bytes", "Bytes of those", value=devices.device_bytes)
         yield from self._collect_namespaces()
         yield _counter("tidegate_task_restarts", "Background tasks started again", "task", self._supervisor.restarts)
+        yield _counter("tidegate_reloads", "Configurations read while running", "outcome", self._reloads.outcomes)
+        yield GaugeMetricFamily(
+            "tidegate_last_good_configuration_timestamp_seconds",
+            "When the configuration was last read and found good",
+            value=self._reloads.last_good,
+        )
         up = {name: int(upstream.state is UpstreamState.UP) for name, upstream in self._upstreams.items()}
         yield _gauge("tidegate_upstream_up", "Whether the MQTT broker can be reached", "upstream", up)
         faults = {

@@ -5,8 +5,12 @@ import errno
 import logging
 import os
 import resource
+import signal
 import sys
+from collections.abc import Callable
 from contextlib import closing
+from functools import partial
+from pathlib import Path
 from typing import Final
 
 import typer
@@ -20,8 +24,11 @@ from gateway.app import Gateway, create_app
 from gateway.certificates import Certificates
 from gateway.config import Settings
 from gateway.config.addresses import host_and_port
+from gateway.core.clock import SystemClock
 from gateway.core.namespace import DEFAULT_NAMESPACE
 from gateway.demo import run_demo
+from gateway.hangup import on_hangup
+from gateway.reload import Reload
 from gateway.server import Server, bind
 
 __all__ = ["StartError", "run"]
@@ -36,21 +43,27 @@ class StartError(Exception):
     """The gateway can't start; the text says why and which setting to change."""
 
 
-def run(settings: Settings, *, demo: bool) -> None:
+def run(settings: Settings, path: Path, load: Callable[[], Settings], *, demo: bool) -> None:
     """Serve until SIGINT or SIGTERM, then end the process.
+
+    Args:
+        settings: What was read from `path` by `load`, which reads it anew when it has changed.
+        path: The configuration's file.
+        load: Raises ConfigurationError.
+        demo: Whether devices are simulated.
 
     Raises:
         StartError: a port is taken, or an address can't be had.
     """
     if demo and settings.upstreams:
         raise StartError("--demo needs the embedded broker: expected a configuration without `upstreams`")
-    asyncio.Runner(loop_factory=uvloop.new_event_loop).run(_serve(settings, demo=demo))
+    asyncio.Runner(loop_factory=uvloop.new_event_loop).run(_serve(settings, path, load, demo=demo))
     # All has ended in good order but, maybe, a thread that tries to reach a broker; nothing can interrupt it.
     sys.stdout.flush()
     os._exit(0)
 
 
-async def _serve(settings: Settings, *, demo: bool) -> None:
+async def _serve(settings: Settings, path: Path, load: Callable[[], Settings], *, demo: bool) -> None:
     _allow_open_files(sum(settings.core_limits(name).connections for name in settings.namespace_names()))
     host, port = settings.listen.host, settings.listen.port
     try:
@@ -75,6 +88,9 @@ async def _serve(settings: Settings, *, demo: bool) -> None:
                     gateway.supervisor.start("demo", lambda: run_demo(settings.broker.host, broker.port))
                 if certificates is not None:
                     gateway.supervisor.start("certificate watch", certificates.watch)
+                reload = Reload(path, load, settings, gateway.reconfigure, gateway.reloads, SystemClock())
+                gateway.supervisor.start("configuration watch", reload.run)
+                on_hangup(reload.ask, partial(signal.raise_signal, signal.SIGTERM))
                 typer.echo(_banner(gateway, listener.getsockname()[1], demo=demo))
                 await server.serve([listener])
         except asyncio.CancelledError:

@@ -111,6 +111,11 @@ class IdentitySettings(Section):
         return self
 
     @property
+    def files(self) -> tuple[Path, ...]:
+        """The files besides the configuration's own that say who is let in: a change of one is a change of it."""
+        return self.jwt.files
+
+    @property
     def asks(self) -> bool:
         """Whether clients can show who they are."""
         return bool(self.jwt.algorithms or self.tokens)

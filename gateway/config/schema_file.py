@@ -1,6 +1,7 @@
 """A route's `schema`: a file with a JSON Schema, read and compiled once, when the configuration is loaded."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Final, TypeAlias
 
@@ -20,7 +21,9 @@ class SchemaFile:
     """A file, and the checker that was made of it."""
 
     path: Path
-    accepts: Accepts
+    accepts: Accepts = field(compare=False)
+    digest: bytes
+    """Of what is in it: checkers themselves can't be compared."""
 
 
 def _read_schema(value: object) -> SchemaFile:
@@ -29,7 +32,7 @@ def _read_schema(value: object) -> SchemaFile:
 
     text = read_bounded(path, MAXIMUM_SCHEMA_BYTES)
     try:
-        return SchemaFile(path, compile_schema(text))
+        return SchemaFile(path, compile_schema(text), sha256(text).digest())
     except UnfitSchema as error:
         raise ValueError(f"{error} (in {shown(path.name)})") from None
 

@@ -264,10 +264,14 @@ class Settings(BaseSettings):
             for rule in self._of(namespace).rooms
         ]
 
+    @property
+    def has_rules(self) -> bool:
+        """Whether anything at all says who may do what; if not, all is open."""
+        return self.identity.is_configured or any(self._of(name).access for name in self.namespace_names())
+
     def access_of(self, namespace: str = DEFAULT_NAMESPACE) -> Access:
-        """What clients may do in a namespace: all is open only if nothing at all says who may do what."""
-        said = self.identity.is_configured or any(self._of(name).access for name in self.namespace_names())
-        return Access([rule.rule() for rule in self._of(namespace).access] if said else None)
+        """What clients may do in a namespace."""
+        return Access([rule.rule() for rule in self._of(namespace).access] if self.has_rules else None)
 
     def upstream_names(self) -> tuple[str, ...]:
         """The names that routes may use."""

@@ -31,6 +31,14 @@ class Origins:
         self._hosts = frozenset(host.lower() for host in hosts)
         self._local = local
 
+    def become(self, newer: "Origins") -> None:
+        """Decide as a newer one does, for all who hold this one."""
+        self._allowed, self._hosts, self._local = newer._allowed, newer._hosts, newer._local
+
+    def lists(self, origin: str) -> bool:
+        """Whether it is one of those besides the gateway's own."""
+        return origin in self._allowed
+
     def check(self, origin: str | None, host: str | None, *, encrypted: bool = False) -> None:
         """Check a request's `Origin` against its `Host`.
 

@@ -12,6 +12,7 @@ from gateway.app import create_app
 from gateway.config import load_settings
 from gateway.core.clock import SystemClock
 from gateway.hangup import on_hangup
+from gateway.logs import configure_logging
 from gateway.reload import Reload
 from gateway.server import bind
 
@@ -20,6 +21,7 @@ async def main() -> None:
     path = Path(sys.argv[1])
     load = partial(load_settings, path, environment={})
     settings = load()
+    configure_logging(settings.logging.level, settings.logging.format)
     app = create_app(settings)
     gateway = app.state.gateway
     reload = Reload(path, load, settings, gateway.reconfigure, gateway.reloads, SystemClock())

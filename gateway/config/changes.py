@@ -16,7 +16,7 @@ __all__ = ["changed_keys", "opens", "takes_effect", "with_rules_of"]
 
 
 def changed_keys(before: Settings, after: Settings) -> list[Keys]:
-    """The keys whose values differ; of lists of different lengths the key of the list."""
+    """The keys whose values differ; of lists, too, unless they are sections, as many as before."""
     return list(_differences(before, after, ()))
 
 
@@ -30,7 +30,7 @@ def _differences(before: Any, after: Any, keys: Keys) -> Iterator[Keys]:
             inner = {key: (getattr(before, name), getattr(after, name)) for key, name in names.items()}
         case dict(), dict():
             inner = {key: (before.get(key), after.get(key)) for key in {**before, **after}}
-        case tuple(), tuple() if len(before) == len(after):
+        case tuple(), tuple() if len(before) == len(after) and all(isinstance(item, BaseModel) for item in before):
             inner = dict(enumerate(zip(before, after, strict=True)))
         case _:
             yield keys

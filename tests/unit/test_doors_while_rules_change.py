@@ -13,6 +13,8 @@ from bridges.sse import SseBridge
 from bridges.websocket import WebSocketBridge
 from gateway.core.admission import Admission
 from gateway.core.origins import Origins
+from gateway.core.upstream import ReplyTo
+from tests.unit.conftest import ListUpstream
 from tests.unit.test_reviews import ALL, Bench, rule
 
 Door = Callable[[Any, Any, Any], Awaitable[None]]
@@ -103,6 +105,7 @@ async def test_a_stream_that_is_just_let_in_is_told_goodbye(doors: Doors) -> Non
     sent = await doors.ask(doors.sse, "http", "room=b", shut(doors))
     assert [each["code"] for each in events(sent)] == ["unauthenticated"]
     assert doors.namespace.sessions == {}
+    assert len(doors.namespace._hub) == 0
 
 
 async def test_a_websocket_that_is_just_let_in_is_told_goodbye(doors: Doors) -> None:
@@ -138,4 +141,20 @@ async def test_an_answer_that_takes_a_while_is_for_who_may_have_it_then(
 
     monkeypatch.setattr(where, name, late)
     sent = await doors.ask(endpoint(getattr(doors.http, path)), "http", "room=a", lambda: None)
+    assert sent[0]["status"] == status
+
+
+@pytest.mark.parametrize(("change", "status"), [(narrow, 403), (shut, 401), (lambda _: lambda: None, 200)])
+async def test_an_answer_of_a_device_is_for_who_may_have_it_then(
+    doors: Doors, change: Callable[[Doors], Callable[[], None]], status: int
+) -> None:
+    class Device(ListUpstream):
+        def publish(self, *arguments: Any, reply_to: ReplyTo | None = None) -> None:
+            assert reply_to is not None
+            change(doors)()
+            doors.namespace.requests.receive("embedded", reply_to.topic, b"7", reply_to.correlation)
+
+    doors.namespace.connect({"embedded": Device(reply_topic="answers")})
+    door, query = endpoint(doors.http.request), "room=devices/x/commands"
+    sent = await doors.ask(door, "http", query, lambda: None, "POST")
     assert sent[0]["status"] == status

@@ -452,3 +452,92 @@ def check(bench: Bench, client: Client, rules: list[AccessRule]) -> None:
     assert all(grants.allows(Action.SUBSCRIBE, room) for room in session.rooms)
     for room in ("a", "c", "users/ann"):
         assert session.grants.allows(Action.PUBLISH, room) == grants.allows(Action.PUBLISH, room)
+
+
+def test_what_a_verifier_has_learned_is_kept_if_tokens_are_read_as_before(clock: HandClock) -> None:
+    learned, fresh = Signed("old"), Signed("new")
+    authentication = Authentication(clock, Tickets(30, clock, Random(1)), verifier=learned)
+    newer = Authentication(clock, Tickets(5, clock, Random(1)), verifier=fresh)
+    authentication.become(newer, same_verifier=True)
+    assert authentication.identify("signed").roles == {"old"}
+    assert authentication.tickets.seconds == 5
+    authentication.become(newer)
+    assert authentication.identify("signed").roles == {"new"}
+
+
+def test_another_time_of_expiry_holds_for_live_sessions() -> None:
+    bench = Bench(ALL)
+    client = bench.join("ann")
+
+    bench.namespace.reconfigure(
+        Access([ALL]), lambda _: Identity("ann", frozenset(["user"]), expires_at=bench.clock.time() + 5)
+    )
+    bench.clock.advance(4)
+    assert not client.session.ended
+    bench.clock.advance(1)
+    assert client.sink.closed == (4401, "unauthenticated")
+
+
+@pytest.mark.parametrize("when", ["unsubscribe", "send"])
+def test_a_session_that_ends_while_it_is_reviewed_is_left_alone(when: str, caplog: pytest.LogCaptureFixture) -> None:
+    bench = Bench(ALL)
+    client = bench.join("ann", "a", "b", "c")
+    session, proofs = client.session, bench.namespace._proofs
+    session.grants = Access([]).of(Identity("ann"))
+    write = client.sink.write
+
+    def overflow(data: bytes) -> None:
+        write(data)
+        session.end()
+
+    def unsubscribe(session: Session, room: str) -> None:
+        bench.namespace.unsubscribe(session, room)
+        if when == "unsubscribe":
+            session.end()
+
+    if when == "send":
+        client.sink.write = overflow  # type: ignore[method-assign]
+    proofs.review(session, unsubscribe)
+
+    assert bench.namespace.counters.refusals["forbidden"] == (1 if when == "send" else 0)
+    assert caplog.messages == []
+
+
+def test_nothing_is_remembered_once_all_are_reviewed_and_a_second_change_is_reviewed_once() -> None:
+    bench = Bench(ALL)
+    for _ in range(3 * SLICE_SESSIONS):
+        bench.join("ann")
+    before = bench.clock.waiting
+    bench.change(ALL)
+    assert bench.namespace._proofs._renewed
+    bench.change(ALL)
+    assert bench.clock.waiting == before + 1
+    bench.clock.advance(0)
+    assert not bench.namespace._proofs._renewed
+
+
+def test_who_is_let_in_no_more_has_asked_for_nothing() -> None:
+    bench = Bench(ALL)
+    listener = bench.join("bob", "a")
+    clients = [bench.join("ann") for _ in range(2 * SLICE_SESSIONS)]
+    bench.trust({"bob": "user"})
+    bench.change(ALL)
+    client = next(client for client in clients if not client.session.ended)
+    assert [each["type"] for each in client.say(type="publish", room="a", data=1, id=1)] == ["bye"]
+    assert "message" not in listener.told
+
+
+def test_a_fault_ends_the_session_and_no_other(caplog: pytest.LogCaptureFixture) -> None:
+    bench = Bench(ALL)
+    ann, bob = bench.join("ann", "a"), bench.join("bob", "a")
+
+    def confirm(identity: Identity) -> Identity:
+        if identity.user == "ann":
+            raise RuntimeError("a fault")
+        return identity
+
+    bench.namespace.reconfigure(Access([ALL]), confirm)
+
+    assert ann.sink.closed == (1011, "internal_error")
+    assert not bob.session.grants.outdated
+    assert "could not be reviewed" in caplog.text

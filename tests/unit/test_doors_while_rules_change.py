@@ -105,7 +105,7 @@ async def test_a_stream_that_is_just_let_in_is_told_goodbye(doors: Doors) -> Non
     sent = await doors.ask(doors.sse, "http", "room=b", shut(doors))
     assert [each["code"] for each in events(sent)] == ["unauthenticated"]
     assert doors.namespace.sessions == {}
-    assert len(doors.namespace._hub) == 0
+    assert not doors.namespace.recovery._watched
 
 
 async def test_a_websocket_that_is_just_let_in_is_told_goodbye(doors: Doors) -> None:

@@ -90,7 +90,7 @@ class Reload:
 
     def _read(self) -> Settings:
         newer = self._load()
-        reason = opens(self._settings, newer)
+        reason = opens(self._settings, with_rules_of(self._settings, newer))
         if reason is not None:
             raise ConfigurationError([Problem(str(self._path), None, None, "", reason)])
         return newer

@@ -19,8 +19,10 @@ __all__ = ["Authentication", "Tickets", "Verifier", "hash_token", "make_token"]
 
 PREFIX: Final = "tg_"
 """What API tokens begin with, so that scanners for leaked secrets can know them."""
-API_TOKEN: Final = "api token"
-SIGNED_TOKEN: Final = "signed token"
+HASHED: Final = "hashed"
+"""The kind of a credential that is an API token: of the value, the hash is kept."""
+SIGNED: Final = "signed"
+"""The kind of one that the verifier reads."""
 MAXIMUM_TICKETS: Final = 10_000
 """How many may wait to be used."""
 
@@ -122,7 +124,7 @@ class Authentication:
         self.anonymous = anonymous
         self._clock = clock
         self._tokens = {
-            digest: replace(identity, credential=Credential(API_TOKEN, digest))
+            digest: replace(identity, credential=Credential(HASHED, digest))
             for digest, identity in (tokens or {}).items()
         }
         self._verifier = verifier
@@ -158,7 +160,7 @@ class Authentication:
         if token.startswith(PREFIX) or self._verifier is None:
             raise Unauthenticated("the token is refused: expected one that this gateway knows")
         identity = self._unexpired(self._verifier.identify(token))
-        return replace(identity, credential=Credential(SIGNED_TOKEN, token))
+        return replace(identity, credential=Credential(SIGNED, token))
 
     def confirm(self, identity: Identity) -> Identity:
         """Who somebody is now who was known before: by what was shown then, perhaps with other roles.
@@ -175,9 +177,9 @@ class Authentication:
         shown = identity.credential
         if shown is None:
             return self.anonymous
-        if shown.kind == API_TOKEN:
+        if shown.kind == HASHED:
             return self._tokens.get(shown.value)
-        if shown.kind == SIGNED_TOKEN and self._verifier is not None:
+        if shown.kind == SIGNED and self._verifier is not None:
             return self.identify(shown.value)
         return None
 

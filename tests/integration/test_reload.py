@@ -23,7 +23,7 @@ from gateway.core.authentication import hash_token
 from tests.certificates import replace
 from tests.integration.conftest import Browser
 from tests.integration.test_websocket import metric
-from tests.real import GatewayProcess, wait_until
+from tests.real import TIDEGATE, GatewayProcess, Running, wait_until
 
 ANN, BOB = "tg_" + "a" * 64, "tg_" + "b" * 64
 SECRET = "s" * 64
@@ -404,3 +404,19 @@ def test_without_identity_rules_can_still_be_added_and_anonymous_clients_feel_th
         )
         assert "'chat/a'" in named(events, "error")["message"]
         assert orjson.loads(httpx.get(f"{it.url}/last?room=open/a").content)["last"] == []
+
+
+def test_a_signal_while_the_gateway_starts_does_it_no_harm(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("{listen: {port: 0}, broker: {port: 0}}")
+    command: list[str | Path] = [TIDEGATE, "run", "--config", tmp_path / "config.yaml"]
+    with Running(command, tmp_path / "gateway.log") as starting:
+        status = Path(f"/proc/{starting.process.pid}/status")
+
+        def minds() -> bool:
+            caught = int(status.read_text().partition("SigCgt:")[2].split()[0], 16)
+            return bool(caught >> (signal.SIGHUP - 1) & 1)
+
+        wait_until(minds, "the signal is minded")
+        starting.send_signal(signal.SIGHUP)
+        wait_until(lambda: "Ctrl-C ends it." in starting.text, f"it starts: {starting.text}")
+        assert starting.process.poll() is None

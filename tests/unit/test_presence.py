@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gateway.core.counters import Counters
@@ -295,8 +295,16 @@ def act(bench: Bench, what: str, who: Who, detail: str) -> None:
         bench.presence.set_state("hall", who, detail.encode())
 
 
+TWO_LEAVE_TOGETHER: list[tuple[str, Who, str] | float] = [
+    *(("enter", Who("user", name), "1") for name in "abc"),
+    *(("leave", Who("user", name), "1") for name in "ab"),
+    2.0,
+]
+
+
 @settings(max_examples=300)
 @given(st.lists(STEP, max_size=60), st.sampled_from([0.0, 3.0]), st.integers(1, 7))
+@example(TWO_LEAVE_TOGETHER, 3.0, 1)
 def test_who_is_there_is_what_a_naive_model_says_and_listeners_know_it(
     steps: list[tuple[str, Who, str] | float], grace: float, members_told: int
 ) -> None:
@@ -312,6 +320,7 @@ def test_who_is_there_is_what_a_naive_model_says_and_listeners_know_it(
         assert told.count == len(there) == sum(bench.presence.kinds.values())
         if told.members is not None:
             assert {member.who: member.state for member in told.members} == listener.members == there
+    bench.clock.advance(grace)  # who leaves later than that would have the count wait once more
     bench.clock.advance(1.1)
     there = naive.look(bench.clock.now)
     assert listener.count == len(there)

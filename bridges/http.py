@@ -61,7 +61,7 @@ class HttpBridge:
         _check_post(request)
         caller = Caller.of(request.scope)
         self._admission.check_origin(caller)
-        grants = self._grants(caller)
+        grants = await self._grants(caller)
         room = _room_of(request)
         grants.check(action, room)
         body = await self._read(request)
@@ -70,8 +70,8 @@ class HttpBridge:
         data, binary = _data_of(body, request.headers.get("content-type", ""))
         return room, data, binary, self._still(grants, action, room)
 
-    def _grants(self, caller: Caller) -> Grants:
-        return self._namespace.access.of(self._admission.require(caller))
+    async def _grants(self, caller: Caller) -> Grants:
+        return self._namespace.access.of(await self._admission.require(caller))
 
     def _still(self, grants: Grants, action: Action, room: str) -> Grants:
         """What was granted before something was waited for, by the rules of now; checked again if they are others.
@@ -93,11 +93,12 @@ class HttpBridge:
         caller = replace(Caller.of(request.scope), ticket=None)  # a ticket's time isn't to be prolonged
         self._admission.check_origin(caller)
         self._admission.budget_of(caller).spend(0)
-        identity = self._admission.require(caller)
+        identity = await self._admission.require(caller)
         if identity.user is None:
             raise Unauthenticated("expected `Authorization: Bearer` with a token that this gateway knows")
         tickets = self._admission.authentication.tickets
-        return _json(orjson.dumps({"ticket": tickets.issue(identity), "expires_in_seconds": tickets.seconds}))
+        ticket = tickets.issue(identity, caller.network)
+        return _json(orjson.dumps({"ticket": ticket, "expires_in_seconds": tickets.seconds}))
 
     async def _publish(self, request: Request) -> Response:
         room, data, binary, grants = await self._take(request, Action.PUBLISH)
@@ -195,7 +196,7 @@ class HttpBridge:
         async def admitted() -> Response:
             caller = Caller.of(request.scope)
             self._admission.check_origin(caller)
-            return await answer(self._grants(caller))
+            return await answer(await self._grants(caller))
 
         return await self._served(admitted())
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import jwt
 from jwt.algorithms import get_default_algorithms
@@ -10,7 +10,7 @@ from jwt.algorithms import get_default_algorithms
 from gateway.core.errors import Unauthenticated
 from gateway.core.identity import Identity
 
-__all__ = ["JwtOptions", "JwtVerifier", "UnfitKey", "check_public_key"]
+__all__ = ["JwtOptions", "JwtVerifier", "Keys", "UnfitKey", "check_public_key"]
 
 MAXIMUM_ROLES: Final = 100
 """The most roles of one token: each rule is asked for each."""
@@ -29,11 +29,25 @@ class JwtOptions:
 
     algorithms: tuple[str, ...]
     key: bytes = field(repr=False)
+    """The secret or the public key; unused where there are `Keys`."""
     audience: str | None = None
     issuer: str | None = None
     leeway_seconds: float = 0.0
     user_claim: str = "sub"
     roles_claim: str = "roles"
+
+
+class Keys(Protocol):
+    """Public keys of somebody who changes them now and then."""
+
+    def key_for(self, kid: str | None, algorithm: str) -> Any:
+        """The key that a token's header names by `kid`, for an algorithm that is accepted.
+
+        Raises:
+            KeyUnknown: it may be had in a moment.
+            Unauthenticated: there is none.
+        """
+        ...
 
 
 def check_public_key(key: bytes, algorithms: Sequence[str]) -> None:
@@ -53,24 +67,31 @@ def check_public_key(key: bytes, algorithms: Sequence[str]) -> None:
 
 
 class JwtVerifier:
-    """Says who a token's bearer is."""
+    """Says who a token's bearer is.
 
-    def __init__(self, options: JwtOptions) -> None:
+    Args:
+        keys: Where the key of each token is found; without, it is the one of the options.
+    """
+
+    def __init__(self, options: JwtOptions, keys: Keys | None = None) -> None:
         self._options = options
+        self._keys = keys
         self._jwt = jwt.PyJWT()
 
     def identify(self, token: str) -> Identity:
         """The identity that a token proves.
 
         Raises:
+            KeyUnknown: the key that it is signed with may be had in a moment.
             Unauthenticated: it proves none: it is malformed, not signed as it must be, expired, or for somebody else.
         """
         options = self._options
         try:
+            key, algorithms = self._key_of(token)
             claims = self._jwt.decode(
                 token,
-                options.key,
-                algorithms=list(options.algorithms),
+                key,
+                algorithms=algorithms,
                 audience=options.audience,
                 issuer=options.issuer,
                 leeway=options.leeway_seconds,
@@ -81,6 +102,17 @@ class JwtVerifier:
             raise Unauthenticated(f"the token is refused: {_reason(error)}") from None
         except (ValueError, OverflowError, RecursionError, TypeError):
             raise Unauthenticated("the token is refused: expected a JSON Web Token") from None
+
+    def _key_of(self, token: str) -> tuple[Any, list[str]]:
+        """The key that verifies a token, and for which algorithms. Of its header only `alg` and `kid` are looked at."""
+        algorithms = list(self._options.algorithms)
+        if self._keys is None:
+            return self._options.key, algorithms
+        header = jwt.get_unverified_header(token)
+        algorithm = header.get("alg")
+        if algorithm not in algorithms:
+            raise jwt.InvalidAlgorithmError
+        return self._keys.key_for(header.get("kid"), algorithm), [algorithm]
 
 
 def _identity(claims: Mapping[str, Any], options: JwtOptions) -> Identity:

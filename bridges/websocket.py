@@ -56,7 +56,7 @@ class WebSocketBridge:
         try:
             caller = Caller.of(scope)
             with self._admission.counted(), self._admission.connection(caller):
-                grants = self._namespace.access.of(self._admission.identify(caller))
+                grants = self._namespace.access.of(await self._admission.identify(caller))
                 subprotocol = _choose(scope["subprotocols"])
                 query = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)
                 member = read_member_query(query)
@@ -93,6 +93,8 @@ class WebSocketBridge:
             while (event := await receive())["type"] != "websocket.disconnect":
                 text = event.get("text")
                 conversation.receive(event["bytes"] if text is None else text)
+                if conversation.waits:
+                    await conversation.settle()
         finally:
             session.end()
 

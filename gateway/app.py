@@ -33,7 +33,7 @@ from gateway.core.problem import problem
 from gateway.core.room_rules import RoomRules
 from gateway.core.routing import RoutingTable
 from gateway.cors import Cors
-from gateway.doors import make_authentication, renew_authentication
+from gateway.doors import make_authentication, make_keys, renew_authentication
 from gateway.endpoints import Endpoints, namespace_routes
 from gateway.engines import make_engine
 from gateway.forwarded import Forwarded
@@ -68,12 +68,13 @@ class Gateway:
         )
         self._clock, self._random = clock, random
         self.upstreams: dict[str, Upstream] = {}
-        self.health = Health(self.upstreams, {name: each.engine for name, each in self.namespaces.items()})
+        self.keys = make_keys(settings.identity.jwt, clock)
+        self.health = Health(self.upstreams, {name: each.engine for name, each in self.namespaces.items()}, self.keys)
         self.reloads = Reloads(clock.time())
         self.metrics = Metrics(self.intake, self.namespaces, self.upstreams, self.supervisor, self.reloads, clock)
         self.origins = _origins(settings)
         heartbeat_seconds = settings.heartbeat.interval_seconds
-        self._authentication = make_authentication(settings.identity, clock, random)
+        self._authentication = make_authentication(settings.identity, clock, random, self.keys)
         self.endpoints = {
             name: Endpoints(namespace, self.origins, clock, heartbeat_seconds, self._authentication)
             for name, namespace in self.namespaces.items()
@@ -94,7 +95,9 @@ class Gateway:
 
         All else of the settings is to be as before; see `gateway.config.changes.with_rules_of`.
         """
-        renew_authentication(self._authentication, self.settings.identity, settings.identity, self._clock, self._random)
+        before, after = self.settings.identity, settings.identity
+        newer = make_authentication(after, self._clock, self._random, self.keys)
+        renew_authentication(self._authentication, before, after, newer)
         self.settings = settings
         self.origins.become(_origins(settings))
         for name, namespace in self.namespaces.items():
@@ -121,6 +124,8 @@ class Gateway:
         for name, namespace in self.namespaces.items():
             namespace.connect(self.upstreams)
             self.supervisor.start(f"sse heartbeat {name}", self.endpoints[name].sse.beat)
+        if self.keys is not None:
+            self.supervisor.start("keys", self.keys.run)
         self.supervisor.start("event loop watch", self.metrics.watch_event_loop)
 
     def _make_upstream(self, options: UpstreamOptions) -> Upstream:

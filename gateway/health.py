@@ -1,10 +1,11 @@
-"""`/healthz`: the process answers. `/readyz`: it can do its work, which takes upstreams and logs, and isn't leaving."""
+"""`/healthz`: the process answers. `/readyz`: it can do its work, which takes upstreams, logs, keys; it isn't leaving."""
 
 from collections.abc import Mapping
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
+from bridges.jwks import Jwks
 from bridges.mqtt import Upstream, UpstreamState
 from gateway.core.engine import Engine
 
@@ -14,9 +15,12 @@ __all__ = ["Health"]
 class Health:
     """What load balancers and operators ask."""
 
-    def __init__(self, upstreams: Mapping[str, Upstream], engines: Mapping[str, Engine]) -> None:
+    def __init__(
+        self, upstreams: Mapping[str, Upstream], engines: Mapping[str, Engine], keys: Jwks | None = None
+    ) -> None:
         self._upstreams = upstreams
         self._engines = engines
+        self._keys = keys
         self.draining = False
 
     async def healthz(self, request: Request) -> JSONResponse:  # noqa: ARG002 - an endpoint
@@ -24,17 +28,24 @@ class Health:
         return _answer(200, {"status": "ok"})
 
     async def readyz(self, request: Request) -> JSONResponse:  # noqa: ARG002 - an endpoint
-        """Answer `GET /readyz`: 200, or 503 while an upstream is away, a log can't be written or the gateway ends."""
+        """Answer `GET /readyz`: 200, or 503 while an upstream is away, a log can't be written or the gateway ends.
+
+        So it is while no key of an identity provider is known; those that may be old will do.
+        """
         upstreams = {
             name: {"state": upstream.state.value} | ({"problem": upstream.problem} if upstream.problem else {})
             for name, upstream in self._upstreams.items()
         }
         problems = {name: engine.problem for name, engine in self._engines.items() if engine.problem is not None}
         all_up = all(upstream.state is UpstreamState.UP for upstream in self._upstreams.values()) and not problems
+        all_up = all_up and (self._keys is None or self._keys.has_keys)
         status = "draining" if self.draining else "ready" if all_up else "not_ready"
         content: dict[str, object] = {"status": status, "upstreams": upstreams}
         if problems:
             content["engines"] = problems
+        if self._keys is not None:
+            problem = {} if self._keys.problem is None else {"problem": self._keys.problem}
+            content["keys"] = {"state": "known" if self._keys.has_keys else "none", **problem}
         return _answer(200 if status == "ready" else 503, content)
 
 

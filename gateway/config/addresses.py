@@ -1,4 +1,4 @@
-"""Addresses in a configuration: brokers' URLs, and the origins of web pages (RFC 6454)."""
+"""Addresses in a configuration: brokers' URLs, those of keys, and the origins of web pages (RFC 6454)."""
 
 import re
 from dataclasses import dataclass
@@ -8,8 +8,9 @@ from urllib.parse import urlsplit
 from pydantic import PlainValidator
 
 from gateway.config.problems import shown
+from gateway.core.origins import is_loopback
 
-__all__ = ["BrokerAddress", "BrokerUrl", "Origin", "host_and_port"]
+__all__ = ["BrokerAddress", "BrokerUrl", "Origin", "host_and_port", "parse_jwks_url"]
 
 BROKER_PORTS: Final = {"mqtt": 1883, "mqtts": 8883, "ws": 80, "wss": 443}
 ORIGIN_PORTS: Final = {"http": "80", "https": "443"}
@@ -17,6 +18,7 @@ DEFAULT_PATH: Final = "/mqtt"
 _ORIGIN = re.compile(
     r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?P<host>[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::(?P<port>[0-9]{1,5}))?"
 )
+_VISIBLE = re.compile(r"[!-~]+")
 _HOST = re.compile(r"[^\s/?#@\[\]\\%]+")
 
 
@@ -70,6 +72,29 @@ def parse_broker_url(value: object) -> BrokerUrl:
     if parts.query or parts.fragment or not (parts.path in ("", "/") or parts.scheme in ("ws", "wss")):
         raise ValueError(f"expected nothing after the host and port (ws and wss: a path), found {shown(value)}")
     return BrokerUrl(parts.scheme, host, port or BROKER_PORTS[parts.scheme], parts.path or DEFAULT_PATH)
+
+
+def parse_jwks_url(value: object) -> str:
+    """Where an identity provider publishes its keys: who could answer there in its place could let anybody in.
+
+    Raises:
+        ValueError: it is no such address, or TLS wouldn't say who answers.
+    """
+    text = value if isinstance(value, str) else ""
+    if "@" in text:  # the text isn't shown, since it may hold a password
+        raise ValueError("expected no user name or password in a URL: keys are public")
+    refused = ValueError(f"expected a URL such as https://login.example/.well-known/jwks.json, found {shown(value)}")
+    try:
+        parts = urlsplit(text)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        raise refused from None
+    fit = parts.scheme in ORIGIN_PORTS and host and _HOST.fullmatch(host) and port != 0 and not parts.fragment
+    if not fit or not _VISIBLE.fullmatch(text):
+        raise refused
+    if parts.scheme == "http" and not is_loopback(host or ""):
+        raise ValueError(f"expected https:// except on the loopback, found {shown(value)}")
+    return text
 
 
 def parse_origin(value: object) -> str:

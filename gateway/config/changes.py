@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from gateway.config.identity import IdentitySettings
 from gateway.config.problems import Keys
 from gateway.config.settings import Settings
 from gateway.config.shape import fields_of
@@ -55,7 +56,15 @@ def with_rules_of(running: Settings, newer: Settings) -> Settings:
         for name, namespace in running.namespaces.items()
     }
     taken = {key: getattr(newer, key) for key in fields_of(Settings) if takes_effect((key,))}
+    taken["identity"] = _with_key_set_of(running.identity, newer.identity)
     return running.model_copy(update={**taken, "namespaces": namespaces})
+
+
+def _with_key_set_of(running: IdentitySettings, newer: IdentitySettings) -> IdentitySettings:
+    """A newer identity; but its JSON Web Tokens are those that run if keys are to be fetched otherwise."""
+    if newer.jwt.key_set == running.jwt.key_set:
+        return newer
+    return newer.model_copy(update={"jwt": running.jwt})
 
 
 def opens(before: Settings, after: Settings) -> str | None:

@@ -21,6 +21,8 @@ __all__ = ["read_environment"]
 PREFIX: Final = "TIDEGATE_"
 DELIMITER: Final = "__"
 NULL: Final = "null"
+OF_CLIENTS: Final = "TIDEGATE_TOKEN"
+"""What `tidegate sub`, `pub`, `ticket` and `token check` read: no key, though it may be there when others are."""
 EXAMPLE: Final = "TIDEGATE_LISTEN__PORT"
 
 _OF_A_CLUSTER = re.compile(
@@ -32,7 +34,7 @@ _OF_A_CLUSTER = re.compile(
 def read_environment(environment: Mapping[str, str]) -> tuple[Node, list[Problem]]:
     """The tree of all variables that are ours, and what is wrong with the others that begin as ours do."""
     tree, problems = Node(Place("environment"), {}), []
-    ours = {name: text for name, text in environment.items() if name.startswith(PREFIX)}
+    ours = {name: text for name, text in environment.items() if name.startswith(PREFIX) and name != OF_CLIENTS}
     for name in sorted(ours, key=lambda name: (name.count(DELIMITER), name)):  # the more special ones win
         rest = name.removeprefix(PREFIX)
         if _OF_A_CLUSTER.fullmatch(rest) or _OF_A_CLUSTER.fullmatch(f"{rest}={ours[name]}"):

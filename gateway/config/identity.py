@@ -1,5 +1,6 @@
 """Who clients are and what they may do: the keys of `identity` and `access`."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Self
 
@@ -31,6 +32,14 @@ class JwtSettings(Section):
     """For `HS…`: a file with the secret; one newline at its end is left out."""
     public_key_file: values.SecretFromFile | None = None
     """For the others: a file with the public key (PEM)."""
+    jwks_url: values.JwksUrl | None = None
+    """Instead: where an identity provider publishes its keys (RFC 7517): `https://…`, or on the loopback."""
+    jwks_ca_file: values.ReadableFile | None = None
+    """The certificate authorities to trust there (PEM) instead of the system's."""
+    jwks_refresh_seconds: values.Seconds = 600
+    """How often the keys are fetched anew; a key that was withdrawn holds for so long at most."""
+    jwks_cooldown_seconds: values.Seconds = 10
+    """How often at most, though tokens with an unknown key come, or the last time failed."""
     audience: values.Text | None = None
     """What `aud` must name; with none, tokens with an `aud` are refused."""
     issuer: values.Text | None = None
@@ -47,18 +56,37 @@ class JwtSettings(Section):
         shared = [algorithm for algorithm in self.algorithms if algorithm in SECRET_BYTES]
         if shared and len(shared) < len(self.algorithms):
             raise ValueError("algorithms: expected either HS… with a secret, or others with a public key, found both")
-        secret, public = self.secret_file is not None, self.public_key_file is not None
-        if self.algorithms and (secret, public) != (bool(shared), not shared):
-            wanted, other = ("secret_file", "public_key_file") if shared else ("public_key_file", "secret_file")
-            raise ValueError(f"expected `{wanted}`, and no `{other}`, for {self.algorithms[0]}")
-        if not self.algorithms and (secret or public):
+        if self.algorithms:
+            self._check_source(shared)
+        elif self._sources():
             raise ValueError("algorithms: missing: expected such as `algorithms: [HS256]`")
         least = max((SECRET_BYTES[algorithm] for algorithm in shared), default=0)
         if len(self.key()) < least:
             raise ValueError(f"secret_file: expected at least {least} bytes for {shared[0]} (RFC 7518 §3.2)")
-        if public:
+        if self.public_key_file is not None:
             self._check_public_key()
+        self._check_jwks()
         return self
+
+    def _sources(self) -> list[str]:
+        """The keys that say where the key is; one of them is to be there."""
+        return [name for name in ("secret_file", "public_key_file", "jwks_url") if getattr(self, name) is not None]
+
+    def _check_source(self, shared: Sequence[str]) -> None:
+        wanted = ["secret_file"] if shared else ["public_key_file", "jwks_url"]
+        found = self._sources()
+        if len(found) != 1 or found[0] not in wanted:
+            names = " or ".join(f"`{name}`" for name in wanted)
+            told = " and ".join(f"`{name}`" for name in found) or "none"
+            raise ValueError(f"expected {names}, and nothing else, for {self.algorithms[0]}, found {told}")
+
+    def _check_jwks(self) -> None:
+        if self.jwks_ca_file is not None and not (self.jwks_url or "").startswith("https:"):
+            raise ValueError("jwks_ca_file: expected it only with an https:// address in `jwks_url`")
+        if self.jwks_refresh_seconds < self.jwks_cooldown_seconds:
+            raise ValueError(
+                f"jwks_refresh_seconds: expected at least `jwks_cooldown_seconds` ({self.jwks_cooldown_seconds:g})"
+            )
 
     def _check_public_key(self) -> None:
         from bridges.jwt import UnfitKey, check_public_key  # slow to import, and most configurations don't need it
@@ -67,6 +95,14 @@ class JwtSettings(Section):
             check_public_key(self.key(), self.algorithms)
         except UnfitKey as error:
             raise ValueError(f"public_key_file: {error}") from None
+
+    @property
+    def key_set(self) -> tuple[object, ...] | None:
+        """How an identity provider's keys are fetched, if they are: a change takes a restart."""
+        if self.jwks_url is None:
+            return None
+        how = (self.jwks_url, self.jwks_ca_file, self.jwks_refresh_seconds, self.jwks_cooldown_seconds)
+        return (*how, self.algorithms)
 
     def key(self) -> bytes:
         """The secret or the public key; the file was read when the configuration was."""
@@ -80,7 +116,7 @@ class JwtSettings(Section):
 
 
 class ApiTokenSettings(Section):
-    """A token for a program, as `tidegate token` makes them. The gateway knows only its hash."""
+    """A token for a program, as `tidegate token make` makes them. The gateway knows only its hash."""
 
     name: values.Text
     """The program's name: its user."""
@@ -101,6 +137,8 @@ class IdentitySettings(Section):
     """API tokens: a list."""
     ticket_seconds: values.TicketSeconds = 30
     """How long a ticket of `POST /ticket` may be used, once."""
+    ticket_bound_to_address: values.Flag = False
+    """Whether a ticket lets in only from the address that fetched it, of IPv6 from the same /64."""
 
     @model_validator(mode="after")
     def _check_tokens(self) -> Self:

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 from pydantic import AfterValidator, BeforeValidator, Field, GetCoreSchemaHandler, PlainValidator, SecretStr
 from pydantic_core import CoreSchema, core_schema
 
+from gateway.config.addresses import parse_jwks_url
 from gateway.config.files import UnreadableFile, check_readable, path_of, read_bounded
 from gateway.core.access import check_rule_filter
 from gateway.core.namespace import DEFAULT_NAMESPACE
@@ -198,6 +199,7 @@ JwtAlgorithm: TypeAlias = Annotated[
     Literal["HS256", "HS384", "HS512", "RS256", "ES256", "EdDSA"],
     Expected("HS256, HS384, HS512, RS256, ES256 or EdDSA"),
 ]
+JwksUrl: TypeAlias = Annotated[str, PlainValidator(parse_jwks_url)]
 LeewaySeconds: TypeAlias = Annotated[float, Field(ge=0, le=300), Expected("a number of seconds from 0 to 300")]
 TicketSeconds: TypeAlias = Annotated[float, Field(gt=0, le=300), Expected("a number of seconds above 0, at most 300")]
 StatusTopic: TypeAlias = Annotated[str, Expected("a topic"), AfterValidator(_check_status_topic)]

@@ -7,7 +7,7 @@ from typing import Any, Self
 from urllib.parse import parse_qs
 
 from gateway.core.addresses import network_of
-from gateway.core.authentication import Authentication
+from gateway.core.authentication import Authentication, KeyUnknown
 from gateway.core.clock import Clock
 from gateway.core.counters import Counters
 from gateway.core.errors import TidegateError, Unauthenticated
@@ -82,21 +82,30 @@ class Admission:
         """
         self._origins.check(caller.origin, caller.host, encrypted=caller.encrypted)
 
-    def identify(self, caller: Caller) -> Identity | None:
+    async def identify(self, caller: Caller) -> Identity | None:
         """Who the caller is; None if it shows nothing, and has to say who it is.
+
+        Waits only for the key of a token, if that may be had in a moment.
 
         Raises:
             Unauthenticated: what it shows is wrong.
         """
-        return self.authentication.of(caller.bearer, caller.ticket)
+        try:
+            return self._identify(caller)
+        except KeyUnknown as unknown:
+            await unknown.renew()
+        return self._identify(caller)
 
-    def require(self, caller: Caller) -> Identity:
+    def _identify(self, caller: Caller) -> Identity | None:
+        return self.authentication.of(caller.bearer, caller.ticket, caller.network)
+
+    async def require(self, caller: Caller) -> Identity:
         """Who the caller is.
 
         Raises:
             Unauthenticated: it doesn't show that.
         """
-        identity = self.identify(caller)
+        identity = await self.identify(caller)
         if identity is None:
             raise Unauthenticated("expected `Authorization: Bearer` with a token, or `?ticket=` with a ticket")
         return identity

@@ -5,7 +5,8 @@ slow hash, as passwords need, would let anybody keep the gateway busy. To find o
 by the time that takes. What is wrong is never taken for nothing: who shows a bad token isn't anonymous.
 """
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from random import Random
@@ -15,7 +16,9 @@ from gateway.core.clock import Clock
 from gateway.core.errors import RateLimited, Unauthenticated
 from gateway.core.identity import ANONYMOUS, Credential, Identity
 
-__all__ = ["Authentication", "Tickets", "Verifier", "hash_token", "make_token"]
+__all__ = ["Authentication", "KeyUnknown", "Tickets", "Verifier", "hash_token", "make_token"]
+
+logger = logging.getLogger(__name__)
 
 PREFIX: Final = "tg_"
 """What API tokens begin with, so that scanners for leaked secrets can know them."""
@@ -27,6 +30,14 @@ MAXIMUM_TICKETS: Final = 10_000
 """How many may wait to be used."""
 
 
+class KeyUnknown(Unauthenticated):
+    """A token can't be verified yet: its key is about to be asked for. Who awaits `renew` may show it again, once."""
+
+    def __init__(self, message: str, renew: Callable[[], Awaitable[None]]) -> None:
+        super().__init__(message)
+        self.renew = renew
+
+
 class Verifier(Protocol):
     """Reads tokens that prove by themselves who somebody is."""
 
@@ -34,6 +45,7 @@ class Verifier(Protocol):
         """The identity that a token proves.
 
         Raises:
+            KeyUnknown: that may be known in a moment.
             Unauthenticated: it proves none.
         """
         ...
@@ -53,27 +65,38 @@ def hash_token(token: str) -> str:
 class _Ticket:
     identity: Identity
     due: float
+    network: str
 
 
 class Tickets:
     """Tickets that let in who shows them first, for a few seconds.
 
     For browsers, which can't send headers with WebSocket and EventSource: a token in an address would be logged.
+
+    Args:
+        bound: Whether a ticket lets in only those who come from where it was fetched. Shown from elsewhere, it has
+            leaked and is used up. Who shows it learns no more than with a ticket that never was; who fetched it is
+            refused too, and so knows, and fetches another one.
     """
 
-    def __init__(self, seconds: float, clock: Clock, random: Random) -> None:
+    def __init__(self, seconds: float, clock: Clock, random: Random, *, bound: bool = False) -> None:
         self.seconds = seconds
+        self._bound = bound
         self._clock = clock
         self._random = random
         self._tickets: dict[str, _Ticket] = {}
         """In the order in which they were issued."""
 
+    def become(self, newer: "Tickets") -> None:
+        """Take over a newer one's rules; tickets that wait to be used are kept."""
+        self.seconds, self._bound = newer.seconds, newer._bound
+
     def __len__(self) -> int:
         """How many are kept."""
         return len(self._tickets)
 
-    def issue(self, identity: Identity) -> str:
-        """A ticket for somebody.
+    def issue(self, identity: Identity, network: str = "") -> str:
+        """A ticket for somebody who is at this address, as limits count addresses.
 
         Raises:
             RateLimited: too many wait to be used.
@@ -82,18 +105,23 @@ class Tickets:
         if len(self._tickets) >= MAXIMUM_TICKETS:
             raise RateLimited("too many tickets wait to be used", retry_after_seconds=self.seconds)
         ticket = f"{self._random.getrandbits(192):048x}"
-        self._tickets[ticket] = _Ticket(identity, self._clock.monotonic() + self.seconds)
+        self._tickets[ticket] = _Ticket(identity, self._clock.monotonic() + self.seconds, network)
         return ticket
 
-    def redeem(self, ticket: str) -> Identity:
+    def redeem(self, ticket: str, network: str = "") -> Identity:
         """Whose ticket it is; it can't be used again.
 
         Raises:
-            Unauthenticated: nobody's, or no more.
+            Unauthenticated: nobody's, or no more, or not for who comes from there.
         """
         self._forget_expired()
         found = self._tickets.pop(ticket, None)
-        if found is None or found.due <= self._clock.monotonic():  # `seconds` may have become less meanwhile
+        elsewhere = self._bound and found is not None and found.network != network
+        if elsewhere and found is not None:
+            told = (found.identity.user, found.network, network)
+            logger.warning("a ticket of %r, fetched from %s, was shown from %s: it is used up", *told)
+        # `seconds` may have become less since it was issued
+        if found is None or found.due <= self._clock.monotonic() or elsewhere:
             raise Unauthenticated(f"the ticket is refused: expected a new one, used once within {self.seconds:g} s")
         return found.identity
 
@@ -137,7 +165,7 @@ class Authentication:
             same_verifier: Whether tokens are read as before: what the verifier has learned is kept then.
         """
         tickets, verifier = self.tickets, self._verifier
-        tickets.seconds = newer.tickets.seconds
+        tickets.become(newer.tickets)
         vars(self).update(vars(newer))
         self.tickets = tickets
         if same_verifier:
@@ -152,6 +180,7 @@ class Authentication:
         """Whose token it is.
 
         Raises:
+            KeyUnknown: that may be known in a moment.
             Unauthenticated: nobody's.
         """
         identity = self._tokens.get(hash_token(token))
@@ -168,7 +197,10 @@ class Authentication:
         Raises:
             Unauthenticated: what was shown doesn't count any more, or says somebody else.
         """
-        found = self._ask_again(identity)
+        try:
+            found = self._ask_again(identity)
+        except KeyUnknown as unknown:  # the key was known; what is gone isn't waited for
+            raise Unauthenticated(unknown.message) from None
         if found is None or found.user != identity.user:
             raise Unauthenticated("what this client has shown of itself isn't accepted any more")
         return found
@@ -183,16 +215,17 @@ class Authentication:
             return self.identify(shown.value)
         return None
 
-    def of(self, bearer: str | None, ticket: str | None) -> Identity | None:
-        """Who shows these; None if that is nothing, and something is asked for.
+    def of(self, bearer: str | None, ticket: str | None, network: str = "") -> Identity | None:
+        """Who shows these, from there; None if that is nothing, and something is asked for.
 
         Raises:
+            KeyUnknown: that may be known in a moment.
             Unauthenticated: what is shown is wrong.
         """
         if self.knows_tokens and bearer is not None:
             return self.identify(bearer)
         if self.knows_tokens and ticket is not None:
-            return self.confirm(self._unexpired(self.tickets.redeem(ticket)))
+            return self.confirm(self._unexpired(self.tickets.redeem(ticket, network)))
         return self.anonymous
 
     def _unexpired(self, identity: Identity) -> Identity:

@@ -8,7 +8,7 @@ import logging
 
 from gateway.core import wire, wire_requests
 from gateway.core.access import Action
-from gateway.core.authentication import Authentication
+from gateway.core.authentication import Authentication, KeyUnknown
 from gateway.core.bandwidth import bytes_per_second_out
 from gateway.core.counters import Counters
 from gateway.core.errors import (
@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 class Conversation:
     """One session's talk with the gateway."""
 
-    __slots__ = ("_authentication", "_counters", "_heartbeat_seconds", "_namespace", "_session")
+    __slots__ = ("_authentication", "_counters", "_heartbeat_seconds", "_namespace", "_session", "_waiting")
 
     def __init__(
         self,
@@ -46,6 +46,8 @@ class Conversation:
         authentication: Authentication | None = None,
     ) -> None:
         self._authentication = authentication
+        self._waiting: tuple[str | bytes, KeyUnknown] | None = None
+        """A frame that isn't answered yet, and what it waits for."""
         self._heartbeat_seconds = 0.0
         self._session = session
         self._namespace = namespace
@@ -76,15 +78,14 @@ class Conversation:
         self._session.send("welcome", welcome)
         self._namespace.upstream_states.tell(self._session)
 
-    def receive(self, frame: str | bytes) -> None:
-        """Answer one frame: text, or bytes, which this protocol has no use for."""
+    def receive(self, frame: str | bytes, *, again: bool = False) -> None:
+        """Answer one frame: text, or bytes, which this protocol has no use for; `again` if it is one that `waits`."""
         if self._session.ended:
             return
         identifier: wire_requests.RequestId = None
         try:
-            size_bytes = len(frame.encode()) if isinstance(frame, str) else len(frame)
-            self._counters.received_bytes[self._session.transport] += size_bytes
-            self._session.budget.spend(size_bytes)
+            if not again:
+                self._spend(frame)
             if isinstance(frame, bytes):
                 raise BadMessage("expected a text frame, found a binary one")  # noqa: TRY301
             value = wire_requests.parse(frame)
@@ -94,12 +95,33 @@ class Conversation:
             if not self._session.ended:
                 self._act(request)
         except TidegateError as error:
-            self.refuse(identifier, error)
+            if isinstance(error, KeyUnknown) and not again:
+                self._waiting = (frame, error)
+            else:
+                self.refuse(identifier, error)
         except Exception:
             logger.exception("a request of session %s failed", self._session.id)
             self._session.end(InternalError("the gateway failed to handle a message; its log says why"))
         else:
             self._session.budget.accept()
+
+    def _spend(self, frame: str | bytes) -> None:
+        size_bytes = len(frame.encode()) if isinstance(frame, str) else len(frame)
+        self._counters.received_bytes[self._session.transport] += size_bytes
+        self._session.budget.spend(size_bytes)
+
+    @property
+    def waits(self) -> bool:
+        """Whether the last frame isn't answered yet: who fed it is to await `settle`, and to feed no other before."""
+        return self._waiting is not None
+
+    async def settle(self) -> None:
+        """Wait for the key that the last frame's token was signed with, and answer."""
+        if self._waiting is not None:
+            frame, unknown = self._waiting
+            await unknown.renew()
+            self._waiting = None
+            self.receive(frame, again=True)
 
     def refuse(self, identifier: wire_requests.RequestId, error: TidegateError) -> None:
         """Tell the client of an error; close the connection if it keeps going over a limit."""

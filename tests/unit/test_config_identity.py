@@ -38,9 +38,24 @@ def problem(text: str) -> str:
         ("jwt: {algorithms: [HS256, RS256], secret_file: jwt.key}",
          "2:2: identity.jwt: algorithms: expected either HS… with a secret, or others with a public key, found both"),
         ("jwt: {algorithms: [HS256]}",
-         "2:2: identity.jwt: expected `secret_file`, and no `public_key_file`, for HS256"),
+         "2:2: identity.jwt: expected `secret_file`, and nothing else, for HS256, found none"),
         ("jwt: {algorithms: [ES256], secret_file: jwt.key}",
-         "2:2: identity.jwt: expected `public_key_file`, and no `secret_file`, for ES256"),
+         "2:2: identity.jwt: expected `public_key_file` or `jwks_url`, and nothing else, for ES256, found `secret_file`"),
+        ("jwt: {algorithms: [ES256], public_key_file: public.pem, jwks_url: 'https://a'}",
+         "2:2: identity.jwt: expected `public_key_file` or `jwks_url`, and nothing else, for ES256, found "
+         "`public_key_file` and `jwks_url`"),
+        ("jwt: {algorithms: [HS256], jwks_url: 'https://a'}",
+         "2:2: identity.jwt: expected `secret_file`, and nothing else, for HS256, found `jwks_url`"),
+        ("jwt: {jwks_url: 'https://a'}",
+         "2:2: identity.jwt: algorithms: missing: expected such as `algorithms: [HS256]`"),
+        ("jwt: {algorithms: [ES256], jwks_url: 'http://login.example/keys'}",
+         "2:29: identity.jwt.jwks_url: expected https:// except on the loopback, found 'http://login.example/keys'"),
+        ("jwt: {algorithms: [ES256], jwks_url: 'https://ann:hunter2@login.example'}",
+         "2:29: identity.jwt.jwks_url: expected no user name or password in a URL: keys are public"),
+        ("jwt: {algorithms: [ES256], jwks_url: 'http://localhost', jwks_ca_file: public.pem}",
+         "2:2: identity.jwt: jwks_ca_file: expected it only with an https:// address in `jwks_url`"),
+        ("jwt: {algorithms: [ES256], jwks_url: 'https://a', jwks_refresh_seconds: 1}",
+         "2:2: identity.jwt: jwks_refresh_seconds: expected at least `jwks_cooldown_seconds` (10)"),
         ("jwt: {secret_file: jwt.key}",
          "2:2: identity.jwt: algorithms: missing: expected such as `algorithms: [HS256]`"),
         ("jwt: {algorithms: [HS256], secret_file: short.key}",
@@ -63,6 +78,22 @@ def problem(text: str) -> str:
 )  # fmt: skip
 def test_an_identity_that_can_not_be_is_refused_at_its_place(text: str, expected: str) -> None:
     assert problem(f"identity:\n {text}") == expected
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["file:///etc/passwd", "ftp://a/keys", "keys.json", "", "https://", "https:///keys", "https://a:0", "https://a:x",
+     "https://a/#x", "https://a/\\r\\nX: y", "https://a b", "https://ä.example", "https://a%0d", "//a/keys"],
+)  # fmt: skip
+def test_keys_come_from_a_web_address_only(url: str) -> None:
+    told = problem(f'identity: {{jwt: {{algorithms: [ES256], jwks_url: "{url}"}}}}')
+    assert "expected a URL such as https://login.example/.well-known/jwks.json" in told
+
+
+@pytest.mark.parametrize("url", ["https://a", "https://[::1]:1/x?y=z", "http://127.0.0.1:1", "http://localhost/k"])
+def test_keys_come_over_tls_or_the_loopback(url: str) -> None:
+    jwt = load(f'identity: {{jwt: {{algorithms: [ES256, EdDSA], jwks_url: "{url}"}}}}').identity.jwt
+    assert (jwt.jwks_url, jwt.key()) == (url, b"")
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""`/healthz`: the process answers. `/readyz`: it can do its work, which takes upstreams, logs, keys; it isn't leaving."""
+"""`/healthz`: the process answers. `/readyz`: it can do its work, by upstreams, logs and keys, and isn't leaving."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""An identity provider: publishes keys over HTTP(S) from a thread of the test, signs tokens, and misbehaves when told."""
+"""An identity provider: publishes keys over HTTP(S) from a thread, signs tokens, and misbehaves when told."""
 
 import json
 import ssl
@@ -13,7 +13,7 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from jwt.algorithms import get_default_algorithms
 
-PRIVATE = {
+PRIVATE: dict[str, Any] = {
     "RS256": rsa.generate_private_key(65537, 2048),
     "ES256": ec.generate_private_key(ec.SECP256R1()),
     "EdDSA": ed25519.Ed25519PrivateKey.generate(),
@@ -71,7 +71,7 @@ def provider(port: int = 0, tls: dict[str, str] | None = None) -> Iterator[Provi
     class Handler(BaseHTTPRequestHandler):
         timeout = 20
 
-        def do_GET(self) -> None:  # noqa: N802 - named by the method
+        def do_GET(self) -> None:
             state.fetches += 1
             state.paths.append(self.path)
             status, headers, body = state.status, dict(state.headers), state.body

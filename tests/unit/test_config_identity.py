@@ -40,7 +40,8 @@ def problem(text: str) -> str:
         ("jwt: {algorithms: [HS256]}",
          "2:2: identity.jwt: expected `secret_file`, and nothing else, for HS256, found none"),
         ("jwt: {algorithms: [ES256], secret_file: jwt.key}",
-         "2:2: identity.jwt: expected `public_key_file` or `jwks_url`, and nothing else, for ES256, found `secret_file`"),
+         "2:2: identity.jwt: expected `public_key_file` or `jwks_url`, and nothing else, for ES256, found "
+         "`secret_file`"),
         ("jwt: {algorithms: [ES256], public_key_file: public.pem, jwks_url: 'https://a'}",
          "2:2: identity.jwt: expected `public_key_file` or `jwks_url`, and nothing else, for ES256, found "
          "`public_key_file` and `jwks_url`"),

@@ -19,6 +19,11 @@ class Authority:
         self.trust = ssl.create_default_context()
         self._root.configure_trust(self.trust)
 
+    @property
+    def root_pem(self) -> bytes:
+        """The root's certificate, for those who read whom to trust from a file."""
+        return self._root.cert_pem.bytes()
+
     def issue(self, directory: Path, *, elliptic: bool = True) -> dict[str, str]:
         """Write a new certificate and key, each at once as `mv` does it; the settings of `listen` that name them."""
         kind = trustme.KeyType.ECDSA if elliptic else trustme.KeyType.RSA

@@ -64,7 +64,7 @@ class _Server(ThreadingHTTPServer):
 
 
 @contextmanager
-def provider(port: int = 0, tls: dict[str, str] | None = None) -> Iterator[Provider]:
+def provider(port: int = 0, tls: dict[str, str] | None = None, host: str = "127.0.0.1") -> Iterator[Provider]:
     """A running provider; what `tests.certificates.Authority.issue` says makes it speak TLS."""
     state = Provider()
 
@@ -86,12 +86,12 @@ def provider(port: int = 0, tls: dict[str, str] | None = None) -> Iterator[Provi
         def log_message(self, *arguments: Any) -> None:
             """Say nothing."""
 
-    server = _Server(("127.0.0.1", port), Handler)
+    server = _Server((host, port), Handler)
     if tls is not None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(tls["tls_certificate_file"], tls["tls_key_file"])
         server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
-    state.url = f"http{'s' if tls else ''}://127.0.0.1:{server.server_port}/keys?a=b"
+    state.url = f"http{'s' if tls else ''}://{host}:{server.server_port}/keys?a=b"
     thread = threading.Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
     try:

@@ -1,6 +1,9 @@
 """When a key set is fetched, and what a client with an unknown key meets meanwhile."""
 
 import asyncio
+import base64
+import hashlib
+import hmac
 import json
 import logging
 from collections.abc import AsyncIterator
@@ -8,6 +11,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from bridges.jwks import MAXIMUM_WAITING, Jwks, JwksOptions
 from bridges.jwks_fetch import FetchFailed
@@ -272,8 +276,6 @@ async def test_an_attacker_is_refused_whatever_its_header_says(what: str) -> Non
 
 
 def token(header: bytes, signature: str = "") -> str:
-    import base64
-
     parts = (header, b'{"sub": "ann", "exp": 99999999999}')
     return ".".join(base64.urlsafe_b64encode(part).rstrip(b"=").decode() for part in parts) + f".{signature}"
 
@@ -303,11 +305,6 @@ async def test_no_header_makes_the_verifier_fail(header: bytes) -> None:
 
 @pytest.mark.parametrize("algorithm", ["HS256", "HS384", "HS512"])
 async def test_a_published_key_is_never_taken_for_a_secret(algorithm: str) -> None:
-    import hashlib
-    import hmac
-
-    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-
     public = PRIVATE["ES256"].public_key()
     forms = [
         public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo),
@@ -318,7 +315,5 @@ async def test_a_published_key_is_never_taken_for_a_secret(algorithm: str) -> No
         for secret in forms:
             unsigned = token(json.dumps({"alg": algorithm, "kid": "a"}).encode()).rstrip(".")
             mac = hmac.new(secret, unsigned.encode(), getattr(hashlib, f"sha{algorithm[2:]}")).digest()
-            import base64
-
             with pytest.raises(Unauthenticated, match="algorithm that isn't accepted"):
                 world.verifier.identify(f"{unsigned}.{base64.urlsafe_b64encode(mac).rstrip(b'=').decode()}")

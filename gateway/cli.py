@@ -1,4 +1,4 @@
-"""The command line: `tidegate run|check|routes|access|token|sub|pub|demo`.
+"""The command line: `tidegate run|check|routes|access|token|ticket|sub|pub|demo`.
 
 A user's mistake is one sentence, never a traceback.
 """
@@ -11,16 +11,17 @@ import sys
 from collections.abc import Coroutine
 from functools import partial
 from pathlib import Path
-from random import SystemRandom
-from typing import Annotated, Any, Final, NoReturn
+from typing import Annotated, Any, Final
 
 import orjson
 import typer
 
-from gateway import __version__, client
-from gateway.config import ConfigurationError, Settings, load_settings
+from gateway import __version__, cli_identity, client
+from gateway.cli_common import DEFAULT_CONFIG, DEFAULT_URL, Config, TokenFile, Url, given_token
+from gateway.cli_common import fail as _fail
+from gateway.cli_common import load as _load
+from gateway.config import Settings
 from gateway.config.show import show
-from gateway.core.authentication import hash_token, make_token
 from gateway.core.identity import Identity
 from gateway.core.namespace import DEFAULT_NAMESPACE
 from gateway.core.routing import Explanation, RoutingTable
@@ -42,29 +43,13 @@ routes = typer.Typer(help="Ask the routing table.", no_args_is_help=True)
 app.add_typer(routes, name="routes")
 access = typer.Typer(help="Ask the rules of access.", no_args_is_help=True)
 app.add_typer(access, name="access")
+app.add_typer(cli_identity.token, name="token")
+app.command()(cli_identity.ticket)
 
-Config = Annotated[Path, typer.Option("--config", "-c", help="The configuration file.")]
-Url = Annotated[str, typer.Option("--url", "-u", help="Where the gateway listens.")]
-DEFAULT_CONFIG = Path("config.yaml")
-DEFAULT_URL = "http://localhost:8080"
 FAREWELL_SECONDS: Final = 1.0
 """How long a conversation may take to end when it is told to."""
 INTERRUPTED: Final = 130
 """The exit code of what a signal broke off."""
-
-
-def _fail(*lines: str) -> NoReturn:
-    for line in lines:
-        typer.echo(line, err=True)
-    raise typer.Exit(1)
-
-
-def _load(path: Path, overrides: dict[str, Any] | None = None) -> Settings:
-    try:
-        return load_settings(path, environment=os.environ, overrides=overrides or {})
-    except ConfigurationError as error:
-        hint = "Name one with --config, or start from the example in docs/getting-started.md."
-        _fail(*map(str, error.problems), *([] if path.exists() else [hint]))
 
 
 def _version(wanted: bool) -> None:
@@ -160,19 +145,6 @@ def explain_rules(
         typer.echo(line)
 
 
-@app.command()
-def token(
-    name: Annotated[str, typer.Argument(help="The program's name.")] = "program",
-    role: Annotated[list[str] | None, typer.Option(help="A role; may be given several times.")] = None,
-) -> None:
-    """Make an API token; print it, and what the configuration has to say of it."""
-    made = make_token(SystemRandom())
-    entry = {"name": name, "sha256": hash_token(made), "roles": role or []}
-    typer.echo(
-        f"{made}\n\nIt isn't kept anywhere. Put this into `identity.tokens`:\n\n  - {orjson.dumps(entry).decode()}"
-    )
-
-
 def _describe(explanation: Explanation, where: str) -> str:
     route, spec = explanation.route, explanation.route.spec
     way = "room → topic" if explanation.to_device else "topic → room"
@@ -187,12 +159,14 @@ def sub(
     rooms: Annotated[list[str], typer.Argument(metavar="ROOM...", help="Rooms, or patterns such as sites/#.")],
     url: Url = DEFAULT_URL,
     count: Annotated[int | None, typer.Option("--count", "-n", min=1, help="End after so many messages.")] = None,
+    token_file: TokenFile = None,
 ) -> None:
     """Print the last values of rooms, then their messages as they come: one JSON object a line."""
 
     async def print_messages() -> None:
         left = count
-        async with contextlib.aclosing(client.subscribe(url, [_checked("ROOM", room) for room in rooms])) as messages:
+        wanted = [_checked("ROOM", room) for room in rooms]
+        async with contextlib.aclosing(client.subscribe(url, wanted, given_token(token_file))) as messages:
             async for message in messages:
                 typer.echo(orjson.dumps(message).decode())
                 left = None if left is None else left - 1
@@ -208,6 +182,7 @@ def pub(
     data: Annotated[str, typer.Argument(help="JSON, or with --text any text; - reads standard input.")],
     url: Url = DEFAULT_URL,
     text: Annotated[bool, typer.Option("--text", help="Send the data as a string.")] = False,
+    token_file: TokenFile = None,
 ) -> None:
     """Publish into a room, and end once the gateway has acknowledged it."""
     given = _checked("DATA", sys.stdin.buffer.read().decode(errors="surrogateescape") if data == "-" else data)
@@ -215,7 +190,7 @@ def pub(
         value = given if text else orjson.loads(given)
     except orjson.JSONDecodeError as error:
         _fail(f"tidegate: DATA is no JSON ({error}): expected such as '{{\"switch\": true}}', or --text")
-    _talk(client.publish(url, _checked("ROOM", room), value), endless=False)
+    _talk(client.publish(url, _checked("ROOM", room), value, given_token(token_file)), endless=False)
 
 
 @app.command()

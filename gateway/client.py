@@ -1,31 +1,38 @@
-"""A small client of a running gateway, for `tidegate sub` and `tidegate pub`, over WebSocket."""
+"""A small client of a running gateway, for `tidegate sub` and `pub`, over WebSocket, and for `tidegate ticket`.
+
+Where a token is shown, no redirect is followed: it could lead the token to somebody else.
+"""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from contextlib import asynccontextmanager, closing
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from typing import Any, Final
+from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 import orjson
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
 from websockets.typing import Subprotocol
 
 from gateway.core.wire import SUBPROTOCOL
 
-__all__ = ["ClientError", "publish", "subscribe"]
+__all__ = ["ClientError", "endpoint", "fetch_ticket", "publish", "subscribe"]
+
+TIMEOUT_SECONDS: Final = 10.0
+MAXIMUM_ANSWER_BYTES: Final = 65_536
 
 
 class ClientError(Exception):
     """The gateway can't be reached, or refused; the text says which and why."""
 
 
-async def subscribe(url: str, rooms: Sequence[str]) -> AsyncGenerator[dict[str, Any], None]:
+async def subscribe(url: str, rooms: Sequence[str], token: str | None = None) -> AsyncGenerator[dict[str, Any], None]:
     """The last values of some rooms or patterns, then their messages as they come.
 
     Raises:
         ClientError: the gateway can't be reached, refuses, or goes away.
     """
-    async with _connected(url) as connection:
+    async with _connected(url, token) as connection:
         await _send(connection, type="subscribe", id=0, room=list(dict.fromkeys(rooms)))
         async for received in _objects(connection):
             match received["type"]:
@@ -36,17 +43,66 @@ async def subscribe(url: str, rooms: Sequence[str]) -> AsyncGenerator[dict[str, 
                     yield received
 
 
-async def publish(url: str, room: str, data: Any) -> None:
+async def publish(url: str, room: str, data: Any, token: str | None = None) -> None:
     """Publish into a room; returns once the gateway has acknowledged it.
 
     Raises:
         ClientError: the gateway can't be reached, or refuses.
     """
-    async with _connected(url) as connection:
+    async with _connected(url, token) as connection:
         await _send(connection, type="publish", id=0, room=room, data=data)
         async for received in _objects(connection):
             if received["type"] == "ack":
                 return
+
+
+def fetch_ticket(url: str, token: str) -> tuple[str, float]:
+    """A ticket for who shows a token, and for how many seconds it lets in.
+
+    Raises:
+        ClientError: the gateway can't be reached, or refuses.
+    """
+    parts, named = urlsplit(endpoint(url, "ticket")), _parts(url)[1]
+    kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
+    try:
+        with closing(kind(parts.hostname or "", parts.port, timeout=TIMEOUT_SECONDS)) as connection:
+            connection.request("POST", parts.path, headers={"Authorization": f"Bearer {token}"})
+            response = connection.getresponse()
+            body = response.read(MAXIMUM_ANSWER_BYTES)
+            if response.status != 200:
+                raise ClientError(_problem(body) or f"{named}: expected status 200, found {response.status}")
+            answer = orjson.loads(body)
+            return str(answer["ticket"]), float(answer["expires_in_seconds"])
+    except OSError as error:
+        raise ClientError(f"no gateway answers at {named}: {error.strerror or error}") from None
+    except (HTTPException, ValueError, KeyError, TypeError):
+        raise ClientError(f"{named}: expected the answer of a gateway, found another one") from None
+
+
+def _problem(body: bytes) -> str | None:
+    """What problem details (RFC 9457) say, if these are some."""
+    try:
+        details = orjson.loads(body)
+        return f"{details['code']}: {details['detail']}"
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def endpoint(url: str, name: str) -> str:
+    """The address of one of the gateway's endpoints, for `ws` with the scheme of WebSocket.
+
+    Raises:
+        ClientError: the gateway's address is none.
+    """
+    parts, named = _parts(url)
+    schemes = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
+    if parts.scheme not in schemes or not parts.hostname:
+        raise ClientError(f"{named!r} is no address: expected one such as http://localhost:8080")
+    scheme = schemes[parts.scheme]
+    if name == "ws":
+        scheme = scheme.replace("http", "ws")
+    netloc = parts.netloc.rpartition("@")[2]
+    return urlunsplit((scheme, netloc, f"{parts.path.rstrip('/')}/{name}", "", ""))
 
 
 async def _send(connection: ClientConnection, **fields: Any) -> None:
@@ -64,27 +120,49 @@ async def _objects(connection: ClientConnection) -> AsyncIterator[dict[str, Any]
     raise ClientError("the gateway closed the connection")
 
 
-def _address(url: str) -> tuple[str, str]:
-    """Where the WebSocket is, and how to name that: without a password."""
+def _parts(url: str) -> tuple[SplitResult, str]:
+    """An address taken apart, and how to name it: without a password."""
     try:
         parts = urlsplit(url)
         _ = parts.port, parts.hostname and parts.hostname.encode("idna")  # both may be wrong
     except ValueError:
         named = "what was given" if "@" in url else repr(url)
         raise ClientError(f"{named} is no address: expected one such as http://localhost:8080") from None
+    return parts, urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
+def _address(url: str) -> tuple[str, str]:
+    """Where the WebSocket is, and how to name that: without a password."""
+    parts, named = _parts(url)
     scheme = {"http": "ws", "https": "wss"}.get(parts.scheme, parts.scheme)
-    address = urlunsplit((scheme, parts.netloc, parts.path.rstrip("/") + "/ws", "", ""))
-    return address, urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+    return urlunsplit((scheme, parts.netloc, parts.path.rstrip("/") + "/ws", "", "")), named
+
+
+class _Direct(connect):
+    """Connects to where it is told to, and nowhere else."""
+
+    def process_redirect(self, exc: Exception) -> Exception | str:
+        """Follow none."""
+        return exc
 
 
 @asynccontextmanager
-async def _connected(url: str) -> AsyncIterator[ClientConnection]:
+async def _connected(url: str, token: str | None) -> AsyncIterator[ClientConnection]:
     address, named = _address(url)
     try:
-        async with connect(address, subprotocols=[Subprotocol(SUBPROTOCOL)], max_size=None) as connection:
+        opening = connect(address, subprotocols=[Subprotocol(SUBPROTOCOL)], max_size=None)
+        if token is not None:
+            headers = {"Authorization": f"Bearer {token}"}
+            opening = _Direct(
+                address, subprotocols=[Subprotocol(SUBPROTOCOL)], max_size=None, additional_headers=headers
+            )
+        async with opening as connection:
             yield connection
     except InvalidURI:
         raise ClientError(f"{named!r} is no address: expected one such as http://localhost:8080") from None
+    except InvalidStatus as error:
+        told = _problem(error.response.body or b"") or f"status {error.response.status_code}"
+        raise ClientError(f"{named}: the gateway refused the connection: {told}") from None
     except InvalidHandshake as error:
         raise ClientError(f"{named}: the gateway refused the connection: {error}") from None
     except ConnectionClosed as error:

@@ -1,3 +1,4 @@
+import asyncio
 from random import Random
 from typing import Any
 
@@ -5,7 +6,15 @@ import orjson
 import pytest
 
 from gateway.core.access import Access, AccessRule, Action
-from gateway.core.authentication import MAXIMUM_TICKETS, Authentication, Tickets, hash_token, make_token
+from gateway.core.authentication import (
+    MAXIMUM_TICKETS,
+    Authentication,
+    KeyUnknown,
+    Tickets,
+    Verifier,
+    hash_token,
+    make_token,
+)
 from gateway.core.conversation import Conversation
 from gateway.core.errors import RateLimited, Unauthenticated
 from gateway.core.identity import ANONYMOUS, Identity
@@ -82,6 +91,37 @@ def test_a_ticket_lives_for_seconds_and_is_forgotten_then(clock: HandClock) -> N
     assert len(some) == 0
 
 
+def test_a_bound_ticket_lets_in_from_where_it_was_fetched(clock: HandClock, caplog: pytest.LogCaptureFixture) -> None:
+    some = Tickets(30, clock, Random(1), bound=True)
+    assert some.redeem(some.issue(ANN, "192.0.2.1"), "192.0.2.1") is ANN
+    ticket = some.issue(ANN, "192.0.2.1")
+
+    refusals = []
+    for shown, network in ((ticket, "192.0.2.2"), (ticket, "192.0.2.1"), ("never", "192.0.2.2")):
+        with pytest.raises(Unauthenticated) as refused:
+            some.redeem(shown, network)
+        refusals.append(refused.value.message)
+
+    assert len(set(refusals)) == 1
+    assert caplog.messages == [
+        "a ticket of 'ann', fetched from 192.0.2.1, was shown from 192.0.2.2: it is used up",
+    ]
+
+
+def test_a_ticket_that_is_not_bound_lets_in_from_anywhere(clock: HandClock) -> None:
+    some = tickets(clock)
+    assert some.redeem(some.issue(ANN, "192.0.2.1"), "192.0.2.2") is ANN
+
+
+def test_where_a_client_comes_from_is_asked_of_tickets(clock: HandClock) -> None:
+    authentication = Authentication(clock, Tickets(30, clock, Random(1), bound=True), verifier=Signed())
+    here, there = (authentication.tickets.issue(ANN, "192.0.2.1") for _ in range(2))
+
+    assert authentication.of(None, here, "192.0.2.1") is ANN
+    with pytest.raises(Unauthenticated):
+        authentication.of(None, there, "192.0.2.2")
+
+
 def test_a_ticket_of_a_token_that_expired_meanwhile_is_refused(clock: HandClock) -> None:
     authentication = Authentication(clock, tickets(clock), verifier=Signed())
     ticket = authentication.tickets.issue(Identity("ann", expires_at=clock.time() + 10))
@@ -114,14 +154,14 @@ RULES = [
 class Client:
     """A session whose client may say who it is."""
 
-    def __init__(self, identity: Identity | None) -> None:
+    def __init__(self, identity: Identity | None, verifier: Verifier | None = None) -> None:
         self.world: World = make_world(rules=[RoomRule("chat/#", Retention(True, 0, 0), presence=True)])
         namespace, clock = self.world.namespace, self.world.clock
         namespace.access = Access(RULES)
         namespace._proofs = Proofs(namespace.access, 10, clock, namespace.counters)
         self.sink = ListSink()
         self.session: Session = namespace.open("websocket", self.sink, namespace.access.of(identity))
-        authentication = Authentication(clock, tickets(clock), verifier=Signed())
+        authentication = Authentication(clock, tickets(clock), verifier=verifier or Signed())
         self.conversation = Conversation(self.session, namespace, namespace.counters, authentication)
         self.conversation.greet(25)
 
@@ -197,6 +237,64 @@ def test_a_newer_token_prolongs_a_session_and_a_wrong_one_does_it_no_harm() -> N
     client.world.clock.advance(1)
     assert client.session.ended
     assert client.world.clock.waiting == 0
+
+
+class Rotated(Signed):
+    """Knows the key of a token once it was asked for it."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.knows = True
+        self.go_on = asyncio.Event()
+
+    async def renew(self) -> None:
+        self.asked += 1
+        await self.go_on.wait()
+
+    def identify(self, token: str) -> Identity:
+        if not self.go_on.is_set() or not self.knows:
+            raise KeyUnknown("the token is refused: its key isn't known", self.renew)
+        return super().identify(token)
+
+
+async def test_a_frame_whose_key_is_about_to_come_is_answered_once_it_is_there() -> None:
+    verifier = Rotated()
+    client = Client(None, verifier)
+    assert client.say(type="auth", token=client.token("ann", "operator", 60), id=1) == []
+    assert client.conversation.waits
+    settled = asyncio.ensure_future(client.conversation.settle())
+    await asyncio.sleep(0)
+    verifier.go_on.set()
+    await settled
+
+    assert [each["type"] for each in client.sink.take()] == ["welcome", "ack"]
+    assert (client.conversation.waits, verifier.asked) == (False, 1)
+    assert client.world.namespace.counters.refusals.total() == 0
+
+
+async def test_a_frame_whose_key_does_not_come_is_refused_once() -> None:
+    verifier = Rotated()
+    verifier.knows = False
+    verifier.go_on.set()
+    client = Client(None, verifier)
+    client.say(type="auth", token=client.token("ann", "operator", 60), id=1)
+    await client.conversation.settle()
+
+    assert [(each["type"], each.get("id")) for each in client.sink.take()] == [("error", 1), ("bye", None)]
+    assert (client.conversation.waits, verifier.asked) == (False, 1)
+    assert client.world.namespace.counters.refusals == {"unauthenticated": 1}
+
+
+async def test_a_session_that_ended_while_waiting_is_told_nothing() -> None:
+    verifier = Rotated()
+    client = Client(None, verifier)
+    client.say(type="auth", token=client.token("ann", "operator", 60))
+    client.world.clock.advance(10)
+    client.sink.take()
+    verifier.go_on.set()
+    await client.conversation.settle()
+
+    assert client.sink.take() == []
 
 
 def test_nobody_becomes_somebody_else() -> None:

@@ -43,7 +43,7 @@ def test_explain_refuses_what_is_no_room(tmp_path: Path) -> None:
 
 
 def test_token_makes_another_one_each_time_with_its_hash_in_yaml() -> None:
-    said = [CliRunner().invoke(app, ["token", "ci", "--role", "publisher"]).output for _ in range(2)]
+    said = [CliRunner().invoke(app, ["token", "make", "ci", "--role", "publisher"]).output for _ in range(2)]
     tokens = [text.splitlines()[0] for text in said]
 
     assert all(re.fullmatch(r"tg_[0-9a-f]{64}", token) for token in tokens)

@@ -74,6 +74,49 @@ def test_a_token_is_refused_with_the_reason(changes: dict[str, Any], options: di
     assert reason in refused.value.message
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"aud": "tidegate"},
+        {"aud": ["other", "tidegate"]},
+        {"aud": "tidegate", "iss": "https://login"},
+        {"aud": "tidegate", "nbf": NOW - 1, "iat": NOW},
+    ],
+)
+def test_a_token_for_this_audience_is_taken(changes: dict[str, Any]) -> None:
+    token = jwt.encode(claims(**changes), SECRET, "HS256")
+    assert verifier(audience="tidegate").identify(token).user == "ann"
+
+
+def test_a_token_of_the_issuer_is_taken() -> None:
+    token = jwt.encode(claims(iss="https://login"), SECRET, "HS256")
+    assert verifier(issuer="https://login").identify(token).user == "ann"
+
+
+@pytest.mark.parametrize("changes", [{"exp": NOW - 301}, {"nbf": int(time.time()) + 400}])
+def test_clocks_may_differ_by_no_more_than_the_leeway(changes: dict[str, Any]) -> None:
+    with pytest.raises(Unauthenticated):
+        verifier(leeway_seconds=300).identify(jwt.encode(claims(**changes), SECRET, "HS256"))
+
+
+def test_user_and_roles_may_be_other_claims() -> None:
+    token = jwt.encode(claims(sub=None, name="bob", scope="a b"), SECRET, "HS256")
+    identity = verifier(user_claim="name", roles_claim="scope").identify(token)
+    assert (identity.user, identity.roles) == ("bob", frozenset(["a", "b"]))
+
+
+@pytest.mark.parametrize("accepted", KEYS)
+@pytest.mark.parametrize("used", ["HS256", *KEYS])
+def test_an_algorithm_is_accepted_only_if_it_is_configured(accepted: str, used: str) -> None:
+    private, _ = KEYS.get(used, (SECRET, SECRET))
+    token = jwt.encode(claims(), private, used)
+    if used == accepted:
+        assert verifier(accepted, key=KEYS[accepted][1]).identify(token).user == "ann"
+    else:
+        with pytest.raises(Unauthenticated, match="algorithm that isn't accepted"):
+            verifier(accepted, key=KEYS[accepted][1]).identify(token)
+
+
 def test_clocks_may_differ_by_the_leeway() -> None:
     now = int(time.time())
     late = jwt.encode(claims(exp=now - 100, nbf=now + 100), SECRET, "HS256")

@@ -61,8 +61,8 @@ class Fetcher:
             raise FetchFailed(f"no whole answer came within {self.timeout_seconds:g} s") from None
         except ssl.SSLCertVerificationError as error:
             raise FetchFailed(f"the certificate is not trusted: {error.verify_message}") from None
-        except OSError as error:
-            raise FetchFailed(f"it can't be reached: {error.strerror or error}") from None
+        except (OSError, UnicodeError) as error:  # the latter for names that no host can have
+            raise FetchFailed(f"it can't be reached: {getattr(error, 'strerror', None) or error}") from None
         except HttpParserError:
             raise FetchFailed("expected an answer in HTTP/1.1") from None
 
@@ -78,7 +78,10 @@ class Fetcher:
 
 def _context(ca_file: Path | None) -> ssl.SSLContext:
     """What certificates are trusted; takes some milliseconds, as the system's authorities are many."""
-    return ssl.create_default_context(cafile=ca_file)
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except OSError as error:
+        raise FetchFailed(f"expected certificates (PEM) in {ca_file or 'the system'}: {error.strerror}") from None
 
 
 async def _read(reader: asyncio.StreamReader) -> bytes:

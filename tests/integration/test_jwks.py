@@ -263,6 +263,11 @@ async def test_an_answer_that_is_none_is_a_failure(answer: bytes, told: str) -> 
         assert (await fetch(url)).startswith(f"failed: {'expected a document of ' if 'bytes' in told else ''}{told}")
 
 
+async def test_a_name_that_no_host_has_is_a_failure() -> None:
+    for host in ("x" * 64, "nowhere.invalid", "a..b"):
+        assert (await fetch(f"http://{host}/")).startswith("failed: it can't be reached")
+
+
 async def test_chunks_are_put_together() -> None:
     with answering(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n{\r\n1\r\n}\r\n0\r\n\r\n") as url:
         assert await fetch(url) == "{}"
@@ -286,9 +291,9 @@ async def test_who_answers_is_shown_by_its_certificate(tmp_path: Path) -> None:
         assert (await fetch(idp.url, ca_file=theirs)).startswith("failed: the certificate is not trusted")
         assert (await fetch(idp.url)).startswith("failed: the certificate is not trusted")
         assert (await fetch(idp.url.replace("https", "http"))).startswith("failed: ")
-        assert (await fetch(idp.url, ca_file=tmp_path / "none.pem")).startswith("failed: it can't be reached: No such")
+        assert (await fetch(idp.url, ca_file=tmp_path / "none.pem")).endswith("none.pem: No such file or directory")
         (tmp_path / "wrong.pem").write_text("nonsense")
-        assert (await fetch(idp.url, ca_file=tmp_path / "wrong.pem")).startswith("failed: it can't be reached")
+        assert (await fetch(idp.url, ca_file=tmp_path / "wrong.pem")).startswith("failed: expected certificates (PEM)")
         assert idp.fetches == 1
     with provider(tls=authority.issue(tmp_path), host="127.0.0.2") as other:
         assert "mismatch" in await fetch(other.url, ca_file=ours)

@@ -262,6 +262,7 @@ async def test_a_frame_whose_key_is_about_to_come_is_answered_once_it_is_there()
     client = Client(None, verifier)
     assert client.say(type="auth", token=client.token("ann", "operator", 60), id=1) == []
     assert client.conversation.waits
+    received = client.world.namespace.counters.received_bytes.copy()
     settled = asyncio.ensure_future(client.conversation.settle())
     await asyncio.sleep(0)
     verifier.go_on.set()
@@ -270,6 +271,7 @@ async def test_a_frame_whose_key_is_about_to_come_is_answered_once_it_is_there()
     assert [each["type"] for each in client.sink.take()] == ["welcome", "ack"]
     assert (client.conversation.waits, verifier.asked) == (False, 1)
     assert client.world.namespace.counters.refusals.total() == 0
+    assert client.world.namespace.counters.received_bytes == received
 
 
 async def test_a_frame_whose_key_does_not_come_is_refused_once() -> None:

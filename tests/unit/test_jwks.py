@@ -111,6 +111,29 @@ async def test_a_client_with_a_new_key_waits_and_is_let_in() -> None:
         assert world.fetches == 2
 
 
+async def test_one_who_comes_during_a_fetch_waits_for_that_and_causes_no_other() -> None:
+    async with running() as world:
+        await world.advance(100)
+        world.go_on.clear()
+        early = world.show("b")
+        await turn()
+        late = world.show("b")
+        await turn()
+        world.keys.append(jwk("RS256", "c"))
+        world.go_on.set()
+        assert [await early, await late] == [False, False]
+        await world.advance(590)
+        assert world.fetches == 2
+
+
+async def test_a_name_that_no_key_has_is_no_reason_to_wait() -> None:
+    async with running() as world:
+        await world.advance(100)
+        with pytest.raises(Unauthenticated, match="a `kid` of at most 256 characters") as refused:
+            world.verifier.identify(sign(kid="k" * 257))
+        assert not isinstance(refused.value, KeyUnknown)
+
+
 async def test_a_key_that_is_known_costs_no_waiting_while_others_wait() -> None:
     async with running() as world:
         await world.advance(100)
@@ -192,7 +215,7 @@ async def test_keys_stay_while_the_provider_is_away_and_that_is_told_once(caplog
         await world.advance(10)
         assert world.jwks.problem is None
         assert caplog.messages[2:] == ["keys at https://login.example: 1 known"]
-        await world.advance(599)
+        await world.advance(1800)
         assert len(caplog.records) == 3
 
 

@@ -70,6 +70,7 @@ def provider(port: int = 0, tls: dict[str, str] | None = None, host: str = "127.
 
     class Handler(BaseHTTPRequestHandler):
         timeout = 20
+        protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
             state.fetches += 1
@@ -77,7 +78,7 @@ def provider(port: int = 0, tls: dict[str, str] | None = None, host: str = "127.
             status, headers, body = state.status, dict(state.headers), state.body
             state.go_on.wait(20)
             self.send_response(status)
-            for name, value in {"Content-Length": str(len(body)), **headers}.items():
+            for name, value in {"Connection": "close", "Content-Length": str(len(body)), **headers}.items():
                 if value:
                     self.send_header(name, value)
             self.end_headers()

@@ -71,7 +71,8 @@ class HttpBridge:
         return room, data, binary, self._still(grants, action, room)
 
     async def _grants(self, caller: Caller) -> Grants:
-        return self._namespace.access.of(await self._admission.require(caller))
+        identity = await self._admission.require(caller)
+        return self._namespace.access.of(identity)
 
     def _still(self, grants: Grants, action: Action, room: str) -> Grants:
         """What was granted before something was waited for, by the rules of now; checked again if they are others.

@@ -91,7 +91,8 @@ class SseBridge:
             raise MethodNotAllowed(f"{scope['method']} is not served here: expected GET", allowed=["GET"])
         caller = Caller.of(scope)
         self._admission.check_origin(caller)
-        asked = self._asked(scope, self._namespace.access.of(await self._admission.require(caller)))
+        identity = await self._admission.require(caller)
+        asked = self._asked(scope, self._namespace.access.of(identity))
         with self._admission.connection(caller):
             await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
             transport: Transport | None = (scope.get("extensions") or {}).get("tidegate")

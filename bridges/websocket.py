@@ -56,7 +56,8 @@ class WebSocketBridge:
         try:
             caller = Caller.of(scope)
             with self._admission.counted(), self._admission.connection(caller):
-                grants = self._namespace.access.of(await self._admission.identify(caller))
+                identity = await self._admission.identify(caller)
+                grants = self._namespace.access.of(identity)
                 subprotocol = _choose(scope["subprotocols"])
                 query = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)
                 member = read_member_query(query)

@@ -33,7 +33,7 @@ from gateway.core.problem import problem
 from gateway.core.room_rules import RoomRules
 from gateway.core.routing import RoutingTable
 from gateway.cors import Cors
-from gateway.doors import make_authentication, make_keys, renew_authentication
+from gateway.doors import make_authentication, make_keys
 from gateway.endpoints import Endpoints, namespace_routes
 from gateway.engines import make_engine
 from gateway.forwarded import Forwarded
@@ -95,9 +95,8 @@ class Gateway:
 
         All else of the settings is to be as before; see `gateway.config.changes.with_rules_of`.
         """
-        before, after = self.settings.identity, settings.identity
-        newer = make_authentication(after, self._clock, self._random, self.keys)
-        renew_authentication(self._authentication, before, after, newer)
+        newer = make_authentication(settings.identity, self._clock, self._random, self.keys)
+        self._authentication.become(newer, same_verifier=self.settings.identity.jwt == settings.identity.jwt)
         self.settings = settings
         self.origins.become(_origins(settings))
         for name, namespace in self.namespaces.items():

@@ -20,7 +20,7 @@ from gateway import __version__, cli_identity, client
 from gateway.cli_common import DEFAULT_CONFIG, DEFAULT_URL, Config, TokenFile, Url, given_token
 from gateway.cli_common import fail as _fail
 from gateway.cli_common import load as _load
-from gateway.config import Settings
+from gateway.config import Settings, load_settings
 from gateway.config.show import show
 from gateway.core.identity import Identity
 from gateway.core.namespace import DEFAULT_NAMESPACE

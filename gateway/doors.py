@@ -9,7 +9,7 @@ from gateway.core.authentication import Authentication, Tickets, Verifier
 from gateway.core.clock import Clock
 from gateway.core.identity import Identity
 
-__all__ = ["make_authentication", "make_keys", "renew_authentication"]
+__all__ = ["make_authentication", "make_keys"]
 
 
 def make_keys(settings: JwtSettings, clock: Clock) -> Jwks | None:
@@ -39,13 +39,6 @@ def make_authentication(
         _verifier(settings.jwt, keys) if settings.jwt.algorithms else None,
         Identity(roles=roles) if roles or not settings.asks else None,
     )
-
-
-def renew_authentication(
-    authentication: Authentication, before: IdentitySettings, after: IdentitySettings, newer: Authentication
-) -> None:
-    """Let an authentication decide as a newer one, made by other settings, for all who hold it."""
-    authentication.become(newer, same_verifier=before.jwt == after.jwt)
 
 
 def _verifier(settings: JwtSettings, keys: Jwks | None) -> Verifier:

@@ -1,6 +1,7 @@
 """Keys of a real identity provider: fetched over HTTP and TLS, rotated while clients come, and lost."""
 
 import asyncio
+import signal
 import socket
 import threading
 import time
@@ -153,6 +154,20 @@ def test_a_gateway_whose_provider_is_away_at_the_start_is_ready_once_it_is_there
         assert keys_of(gateway) == {"state": "known"}
         assert DOORS["sse"](gateway, "a", sign(kid="a")) == "ok"
     assert gateway.text.count("can't be reached") == 1
+
+
+def test_keys_stay_when_the_configuration_is_read_anew(
+    idp: Provider, broker: Mosquitto, start_gateway: Start, tmp_path: Path
+) -> None:
+    gateway = start_gateway(guarded(broker, idp.url))
+    path = tmp_path / "gateway-0" / "config.yaml"
+    idp.publish(jwk("RS256", "b"))
+    path.write_text(path.read_text().replace("jwks_url:", "audience: tidegate\n    jwks_url:"))
+    gateway.send_signal(signal.SIGHUP)
+    wait_until(lambda: "is in effect" in gateway.text, "the change is taken")
+
+    assert DOORS["GET /last"](gateway, "a", sign(kid="a")) == "unauthenticated"
+    assert DOORS["GET /last"](gateway, "a", sign(kid="a", aud="tidegate")) == "ok"
 
 
 BROKEN: dict[str, Callable[[Provider], None]] = {

@@ -108,6 +108,27 @@ def test_a_bound_ticket_lets_in_from_where_it_was_fetched(clock: HandClock, capl
     ]
 
 
+def test_tickets_are_bound_as_a_newer_configuration_says(clock: HandClock) -> None:
+    authentication = Authentication(clock, tickets(clock))
+    ticket = authentication.tickets.issue(ANN, "192.0.2.1")
+    authentication.become(Authentication(clock, Tickets(30, clock, Random(1), bound=True)))
+
+    with pytest.raises(Unauthenticated):
+        authentication.tickets.redeem(ticket, "192.0.2.2")
+
+
+def test_a_key_that_is_gone_is_not_waited_for_by_who_was_known(clock: HandClock) -> None:
+    verifier = Rotated()
+    verifier.go_on.set()
+    authentication = Authentication(clock, tickets(clock), verifier=verifier)
+    ann = authentication.identify(f"ann operator {clock.time() + 60}")
+    verifier.knows = False
+
+    with pytest.raises(Unauthenticated) as refused:
+        authentication.confirm(ann)
+    assert not isinstance(refused.value, KeyUnknown)
+
+
 def test_a_ticket_that_is_not_bound_lets_in_from_anywhere(clock: HandClock) -> None:
     some = tickets(clock)
     assert some.redeem(some.issue(ANN, "192.0.2.1"), "192.0.2.2") is ANN
@@ -115,9 +136,10 @@ def test_a_ticket_that_is_not_bound_lets_in_from_anywhere(clock: HandClock) -> N
 
 def test_where_a_client_comes_from_is_asked_of_tickets(clock: HandClock) -> None:
     authentication = Authentication(clock, Tickets(30, clock, Random(1), bound=True), verifier=Signed())
-    here, there = (authentication.tickets.issue(ANN, "192.0.2.1") for _ in range(2))
+    ann = authentication.identify(f"ann operator {clock.time() + 60}")
+    here, there = (authentication.tickets.issue(ann, "192.0.2.1") for _ in range(2))
 
-    assert authentication.of(None, here, "192.0.2.1") is ANN
+    assert authentication.of(None, here, "192.0.2.1") == ann
     with pytest.raises(Unauthenticated):
         authentication.of(None, there, "192.0.2.2")
 

@@ -77,6 +77,32 @@ def test_rules_are_taken_from_the_newer_one_and_all_else_from_what_runs(folder: 
     assert both.namespaces["gone"].access[0].roles == ("y",)
 
 
+JWKS = "algorithms: [ES256], jwks_url: 'https://a.example/keys'"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "later"),
+    [
+        (JWKS, f"{JWKS}, audience: x", []),
+        (JWKS, f"{JWKS}, jwks_refresh_seconds: 60", ["identity.jwt.jwks_refresh_seconds"]),
+        (JWKS, JWKS.replace("//a.", "//b."), ["identity.jwt.jwks_url"]),
+        (JWKS, JWKS.replace("ES256", "RS256"), ["identity.jwt.algorithms"]),
+        (JWKS, "algorithms: [HS256], secret_file: jwt.key",
+         ["identity.jwt.algorithms", "identity.jwt.secret_file", "identity.jwt.jwks_url"]),
+        ("algorithms: [HS256], secret_file: jwt.key", JWKS,
+         ["identity.jwt.algorithms", "identity.jwt.secret_file", "identity.jwt.jwks_url"]),
+    ],
+)  # fmt: skip
+def test_another_way_to_fetch_keys_takes_a_restart(folder: Path, before: str, after: str, later: list[str]) -> None:
+    running = load(folder, f"identity: {{jwt: {{{before}}}}}")
+    newer = load(folder, f"identity: {{jwt: {{{after}}}, {TOKENS}}}")
+    both = with_rules_of(running, newer)
+
+    assert both.identity.tokens == newer.identity.tokens
+    assert both.identity.jwt == (running if later else newer).identity.jwt
+    assert [dotted(each) for each in changed_keys(both, newer)] == later
+
+
 @pytest.mark.parametrize(
     ("before", "after", "refused"),
     [

@@ -1,4 +1,4 @@
-"""The command line: `tidegate run|check|routes|access|token|sub|pub|demo`.
+"""The command line: `tidegate run|check|routes|access|token|user|sub|pub|demo`.
 
 A user's mistake is one sentence, never a traceback.
 """
@@ -28,6 +28,7 @@ from gateway.core.topics import InvalidName, check_filter, check_topic
 from gateway.demo import run_demo
 from gateway.explain import explain_access
 from gateway.logs import configure_logging
+from gateway.user_cli import user
 
 __all__ = ["main"]
 
@@ -42,6 +43,7 @@ routes = typer.Typer(help="Ask the routing table.", no_args_is_help=True)
 app.add_typer(routes, name="routes")
 access = typer.Typer(help="Ask the rules of access.", no_args_is_help=True)
 app.add_typer(access, name="access")
+app.add_typer(user, name="user")
 
 Config = Annotated[Path, typer.Option("--config", "-c", help="The configuration file.")]
 Url = Annotated[str, typer.Option("--url", "-u", help="Where the gateway listens.")]

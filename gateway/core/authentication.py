@@ -1,4 +1,4 @@
-"""From what a client shows to who it is: API tokens by their hashes, other tokens by a `Verifier`, one-time tickets.
+"""From what a client shows to who it is: API tokens by their hashes, other tokens by a `Verifier`, tickets, cookies.
 
 API tokens are kept as plain SHA-256: they are 256 bits of randomness, which nobody guesses however fast the hash is; a
 slow hash, as passwords need, would let anybody keep the gateway busy. To find one by its hash tells an attacker nothing
@@ -14,6 +14,7 @@ from typing import Final, Protocol
 from gateway.core.clock import Clock
 from gateway.core.errors import RateLimited, Unauthenticated
 from gateway.core.identity import ANONYMOUS, Credential, Identity
+from gateway.core.logins import Logins
 
 __all__ = ["Authentication", "Tickets", "Verifier", "hash_token", "make_token"]
 
@@ -110,6 +111,7 @@ class Authentication:
         tokens: Identities of programs, by the hashes of their tokens.
         verifier: Reads other tokens.
         anonymous: Who shows nothing; None if everybody has to show something.
+        logins: Users with passwords; None for none.
     """
 
     def __init__(
@@ -119,9 +121,11 @@ class Authentication:
         tokens: Mapping[str, Identity] | None = None,
         verifier: Verifier | None = None,
         anonymous: Identity | None = ANONYMOUS,
+        logins: Logins | None = None,
     ) -> None:
         self.tickets = tickets
         self.anonymous = anonymous
+        self.logins = logins
         self._clock = clock
         self._tokens = {
             digest: replace(identity, credential=Credential(HASHED, digest))
@@ -183,16 +187,19 @@ class Authentication:
             return self.identify(shown.value)
         return None
 
-    def of(self, bearer: str | None, ticket: str | None) -> Identity | None:
-        """Who shows these; None if that is nothing, and something is asked for.
+    def of(self, bearer: str | None, ticket: str | None, cookie: str | None = None) -> Identity | None:
+        """Who shows these, of which the first counts; None if that is nothing, and something is asked for.
 
         Raises:
             Unauthenticated: what is shown is wrong.
         """
-        if self.knows_tokens and bearer is not None:
+        asks = self.knows_tokens or self.logins is not None
+        if asks and bearer is not None:
             return self.identify(bearer)
-        if self.knows_tokens and ticket is not None:
+        if asks and ticket is not None:
             return self.confirm(self._unexpired(self.tickets.redeem(ticket)))
+        if self.logins is not None and cookie is not None:
+            return self.logins.identify(cookie)
         return self.anonymous
 
     def _unexpired(self, identity: Identity) -> Identity:

@@ -6,7 +6,7 @@ clients are to notice nothing. A password counts as typed whichever way its char
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 from unicodedata import normalize
@@ -68,9 +68,11 @@ class PasswordChecker:
             that the time it takes doesn't tell who is known.
     """
 
-    def __init__(self, hashes: Iterable[str]) -> None:
-        made = Counter(map(check_hash, hashes)).most_common(1)
-        hasher = PasswordHasher.from_parameters(made[0][0]) if made else PasswordHasher()
+    def __init__(self, hashes: Collection[str]) -> None:
+        alike = {text.rsplit("$", 2)[0]: text for text in hashes}
+        counts = Counter(text.rsplit("$", 2)[0] for text in hashes)
+        usual = max(alike, key=counts.__getitem__, default=None)
+        hasher = PasswordHasher() if usual is None else PasswordHasher.from_parameters(check_hash(alike[usual]))
         self._nobodys = hasher.hash("nobody's")
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="passwords")
         self._waiting = 0

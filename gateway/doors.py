@@ -46,7 +46,7 @@ def make_logins(settings: Settings, clock: Clock, random: Random, live: Iterable
     tries = LoginLimits(limits.failed_logins, limits.failed_login_delay_seconds, limits.failed_login_delay_max_seconds)
     return Logins(
         users,
-        PasswordChecker(user.password_hash for user in users.values()),
+        PasswordChecker([user.password_hash for user in users.values()]),
         SignedCookies(identity.session_keys() or [f"{random.getrandbits(256):064x}"]),
         LoginAttempts(tries, clock),
         LoginTimes(identity.session_seconds, identity.session_max_seconds),

@@ -89,12 +89,12 @@ class UserFile:
             try:
                 read_users(changed)
                 old, new = (read_yaml(text, "")[0].plain() for text in (before, changed.read_text(encoding="utf-8")))
-            except ConfigurationError as error:
-                raise UserFileError(f"{self._path}: {name} can't be put there: {error}") from None
+            except ConfigurationError:
+                old, new = {}, {"": None}
             if {**old, name: None} != {**new, name: None}:
                 raise UserFileError(
-                    f"{self._path}: expected each user to begin in a line of its own, as in `ann:`, so that "
-                    f"{shown(name)} can be changed without the others"
+                    f"{self._path}: nothing was changed: expected each user to begin in a line of its own, as in "
+                    f"`ann:`, so that {shown(name)} can be changed without the others"
                 )
 
         return check

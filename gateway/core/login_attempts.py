@@ -17,7 +17,7 @@ from typing import Final
 from gateway.core.clock import Clock
 from gateway.core.errors import RateLimited
 
-__all__ = ["MAXIMUM_ENTRIES", "USER_DELAY_SECONDS", "WIDER", "LoginAttempts", "LoginLimits"]
+__all__ = ["MAXIMUM_ENTRIES", "USER_DELAY_SECONDS", "WIDER", "Attempt", "LoginAttempts", "LoginLimits"]
 
 MAXIMUM_ENTRIES: Final = 10_000
 """Of each way to count, and of known addresses; beyond, the one that failed (or logged in) longest ago is forgotten."""
@@ -38,6 +38,17 @@ class LoginLimits:
     delay_max_seconds: float = 900.0
 
 
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A password that is being tried."""
+
+    user: str
+    network: str
+    at: float
+    before: tuple[float, float, float]
+    """When the failures before it were, each way it is counted."""
+
+
 class _Failures:
     """Failures by some key: how many, and when the last one was. Those long ago are forgotten."""
 
@@ -47,7 +58,7 @@ class _Failures:
         self._longest_seconds = longest_seconds
         self._memory_seconds = memory_seconds
         self._found: OrderedDict[Hashable, tuple[int, float]] = OrderedDict()
-        """In the order of the last failure."""
+        """In the order of the last failure, about."""
 
     def __len__(self) -> int:
         return len(self._found)
@@ -55,21 +66,24 @@ class _Failures:
     def wait_seconds(self, key: Hashable, now: float) -> float:
         self._forget_old(now)
         count, at = self._found.get(key, (0, now))
-        if count < self._free:
+        if count < self._free or at <= now - self._memory_seconds:
             return 0.0
         delay = self._first_seconds * 2.0 ** min(count - self._free, DOUBLINGS)
         return max(0.0, at + min(delay, self._longest_seconds) - now)
 
-    def add(self, key: Hashable, now: float) -> None:
-        count, _ = self._found.pop(key, (0, now))
+    def add(self, key: Hashable, now: float) -> float:
+        """Count one more; when the one before was."""
+        count, before = self._found.pop(key, (0, now))
         self._found[key] = (count + 1, now)
         if len(self._found) > MAXIMUM_ENTRIES:
             self._found.popitem(last=False)
+        return before
 
-    def take_back(self, key: Hashable) -> None:
-        count, at = self._found.get(key, (0, 0.0))
+    def take_back(self, key: Hashable, at: float, before: float) -> None:
+        """The one of then was none."""
+        count, latest = self._found.get(key, (0, at))
         if count > 1:
-            self._found[key] = (count - 1, at)
+            self._found[key] = (count - 1, before if latest == at else latest)
         else:
             self.forget(key)
 
@@ -97,8 +111,8 @@ class LoginAttempts:
         """How many entries are kept, in all."""
         return len(self._pairs) + len(self._networks) + len(self._users) + len(self._known)
 
-    def begin(self, user: str, network: str) -> None:
-        """A password is about to be tried; say then what came of it.
+    def begin(self, user: str, network: str) -> Attempt:
+        """A password is about to be tried. Say then what came of it, unless it failed.
 
         Raises:
             RateLimited: too early; it says when to try again.
@@ -113,22 +127,22 @@ class LoginAttempts:
                 "too many logins failed: expected the next one later",
                 retry_after_seconds=math.ceil(wait_seconds * 1000) / 1000,
             )
-        self._pairs.add(pair, now)
-        self._networks.add(network, now)
-        self._users.add(user, now)
+        before = (self._pairs.add(pair, now), self._networks.add(network, now), self._users.add(user, now))
+        return Attempt(user, network, now, before)
 
-    def succeeded(self, user: str, network: str) -> None:
+    def succeeded(self, attempt: Attempt) -> None:
         """The password was right: what the user did wrong from there is forgotten, what others did isn't."""
-        self.withdraw(user, network)
-        pair = (user, network)
+        self.withdraw(attempt)
+        pair = (attempt.user, attempt.network)
         self._pairs.forget(pair)
         self._known[pair] = None
         self._known.move_to_end(pair)
         if len(self._known) > MAXIMUM_ENTRIES:
             self._known.popitem(last=False)
 
-    def withdraw(self, user: str, network: str) -> None:
+    def withdraw(self, attempt: Attempt) -> None:
         """The password wasn't looked at."""
-        self._pairs.take_back((user, network))
-        self._networks.take_back(network)
-        self._users.take_back(user)
+        of_pair, of_network, of_user = attempt.before
+        self._pairs.take_back((attempt.user, attempt.network), attempt.at, of_pair)
+        self._networks.take_back(attempt.network, attempt.at, of_network)
+        self._users.take_back(attempt.user, attempt.at, of_user)

@@ -115,18 +115,18 @@ class Logins:
             LoginsBusy: too many are being checked.
             Unauthenticated: there is no such user, or that isn't the password; which of both isn't told.
         """
-        self._attempts.begin(name, network)
+        attempt = self._attempts.begin(name, network)
         user = self._users.get(name)
         try:
             right = await self._passwords.check(None if user is None else user.password_hash, password)
         except LoginsBusy:
-            self._attempts.withdraw(name, network)
+            self._attempts.withdraw(attempt)
             raise
         if user is None or not right:
             who = "nobody known" if user is None else repr(name)  # what is typed there by mistake may be a password
             logger.warning("a login of %s from %s failed", who, network)
             raise Unauthenticated("the login is refused: expected the name of a user, and the password")
-        self._attempts.succeeded(name, network)
+        self._attempts.succeeded(attempt)
         logger.info("%r logged in from %s", name, network)
         login = Login(f"{self._random.getrandbits(128):032x}", self._clock.time())
         return user.identity(login, self._expiry(login))

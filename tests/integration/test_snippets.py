@@ -70,7 +70,11 @@ def shown(document: str) -> str:
 def test_every_snippet_is_of_a_kind_that_is_run() -> None:
     run_here = {"sh", "yaml", "yaml refused", "json", "nginx"}
     run_elsewhere = {"html": "browser/test_snippets.py", "js": "browser/test_snippets.py"}
-    of_the_configuration = {"yml": "unit/test_config_documentation.py", "text": "unit/test_config_documentation.py"}
+    of_the_configuration = {
+        "yml": "unit/test_config_documentation.py",
+        "yml users": "unit/test_config_documentation.py",
+        "text": "unit/test_config_documentation.py",
+    }
     known = {*run_here, *run_elsewhere, *of_the_configuration}
     for path in DOCUMENTS:
         fences = re.findall(r"^```(.*)$", path.read_text(), re.MULTILINE)

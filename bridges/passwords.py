@@ -39,7 +39,9 @@ def check_hash(text: str) -> Parameters:
     try:
         found = extract_parameters(text)
     except (InvalidHashError, ValueError):
-        raise UnfitHash("expected an argon2 hash, as `tidegate user add` makes them") from None
+        raise UnfitHash(
+            "expected an argon2 hash, as `tidegate user add` makes them; in quotes, if it stands between braces"
+        ) from None
     if found.type is not Type.ID:
         raise UnfitHash("expected an argon2id hash, as `tidegate user add` makes them")
     if found.memory_cost > MAXIMUM_MEMORY_KIB or found.time_cost > MAXIMUM_ROUNDS:

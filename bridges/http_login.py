@@ -184,9 +184,9 @@ class CookieRenewal:
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
         """Serve one request."""
-        caller = Caller.of(scope)
         logins = self._admission.authentication.logins
-        if logins is None or caller.cookie is None or not caller.by_cookie:
+        caller = None if logins is None else Caller.of(scope)
+        if logins is None or caller is None or caller.cookie is None or not caller.by_cookie:
             await self._app(scope, receive, send)
             return
         shown = caller.cookie

@@ -130,6 +130,20 @@ def test_a_wrong_cookie_is_dropped_by_the_browser(start: Start, open_page: Calla
     expect(page.locator(STATE)).to_have_text("live")
 
 
+@pytest.mark.parametrize(
+    "door",
+    ["new WebSocket('ws://' + location.host + '/ws')", "new EventSource('/sse?room=a')", "fetch('/last?room=a')"],
+)
+def test_a_wrong_cookie_is_dropped_whichever_door_refuses_it(
+    start: Start, open_page: Callable[..., Page], door: str
+) -> None:
+    gateway = start(identity={"anonymous": {"roles": ["guest"]}})
+    page = open_page(f"{gateway.url}/healthz")
+    page.context.add_cookies([{"name": "tidegate_session", "value": "stale", "url": gateway.url}])
+    page.evaluate(f"() => {{ window.door = {door}; }}")
+    wait_until(lambda: page.context.cookies() == [], "the cookie is dropped")
+
+
 @pytest.mark.parametrize("transport", ["websocket", "sse"])
 def test_a_page_stays_logged_in_while_it_is_open_and_says_when_that_is_over(
     start: Start, open_page: Callable[..., Page], transport: str

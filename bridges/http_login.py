@@ -86,7 +86,7 @@ class LoginBridge:
         # Where a page comes from over TLS, its requests do so too, though a proxy that isn't trusted may have ended it.
         secure = caller.encrypted or (caller.origin or "").startswith("https://")
         response = json_answer(orjson.dumps(_fields(logins, identity)))
-        response.raw_headers.append(_cookie(logins, identity, self._clock.time(), secure=secure))
+        response.raw_headers.append(_cookie(identity, self._clock.time(), secure=secure))
         return response
 
     def _end_earlier(self, logins: Logins, caller: Caller) -> None:
@@ -130,9 +130,10 @@ def _fields(logins: Logins | None, identity: Identity) -> dict[str, Any]:
     return identity.fields() if csrf is None else {**identity.fields(), "csrf": csrf}
 
 
-def _cookie(logins: Logins, identity: Identity, now: float, *, secure: bool) -> tuple[bytes, bytes]:
+def _cookie(identity: Identity, now: float, *, secure: bool) -> tuple[bytes, bytes]:
+    assert identity.credential is not None
     seconds = max(1, math.ceil((identity.expires_at or now) - now))
-    return set_cookie(logins.cookie(identity), seconds, secure=secure)
+    return set_cookie(identity.credential.value, seconds, secure=secure)
 
 
 def _credentials(body: bytes, content_type: str) -> tuple[str, str]:
@@ -195,7 +196,7 @@ class CookieRenewal:
             if message["type"] == "http.response.start" and message["status"] < 400:
                 newer = _renewed(logins, shown.value)
                 if newer is not None:
-                    header = _cookie(logins, newer, self._clock.time(), secure=shown.secure)
+                    header = _cookie(newer, self._clock.time(), secure=shown.secure)
                     message["headers"] = [*message.get("headers", ()), header]
             await send(message)
 

@@ -75,8 +75,8 @@ class PasswordChecker:
         counts = Counter(text.rsplit("$", 2)[0] for text in hashes)
         usual = max(alike, key=counts.__getitem__, default=None)
         hasher = PasswordHasher() if usual is None else PasswordHasher.from_parameters(check_hash(alike[usual]))
-        self._nobodys = hasher.hash("nobody's")
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="passwords")
+        self._nobodys = self._thread.submit(hasher.hash, "nobody's")  # there before the first password is checked
         self._waiting = 0
 
     async def check(self, password_hash: str | None, password: str) -> bool:
@@ -90,7 +90,10 @@ class PasswordChecker:
         self._waiting += 1
         try:
             loop = asyncio.get_running_loop()
-            right = await loop.run_in_executor(self._thread, verify_password, password_hash or self._nobodys, password)
+            right = await loop.run_in_executor(self._thread, self._verify, password_hash, password)
         finally:
             self._waiting -= 1
         return right and password_hash is not None
+
+    def _verify(self, password_hash: str | None, password: str) -> bool:
+        return verify_password(password_hash or self._nobodys.result(), password)

@@ -95,7 +95,9 @@ class Gateway:
 
         All else of the settings is to be as before; see `gateway.config.changes.with_rules_of`.
         """
-        renew_authentication(self._authentication, self.settings.identity, settings.identity, self._clock, self._random)
+        clock, random, before = self._clock, self._random, self.settings.identity
+        logins = make_logins(settings, clock, random, self.namespaces.values())
+        renew_authentication(self._authentication, before, settings.identity, clock, random, logins)
         self.settings = settings
         self.origins.become(_origins(settings))
         for name, namespace in self.namespaces.items():

@@ -57,10 +57,19 @@ def make_logins(settings: Settings, clock: Clock, random: Random, live: Iterable
 
 
 def renew_authentication(
-    authentication: Authentication, before: IdentitySettings, after: IdentitySettings, clock: Clock, random: Random
+    authentication: Authentication,
+    before: IdentitySettings,
+    after: IdentitySettings,
+    clock: Clock,
+    random: Random,
+    logins: Logins | None = None,
 ) -> None:
     """Let an authentication decide by other settings, for all who hold it."""
-    authentication.become(make_authentication(after, clock, random), same_verifier=before.jwt == after.jwt)
+    authentication.become(
+        make_authentication(after, clock, random, logins),
+        same_verifier=before.jwt == after.jwt,
+        same_keys=before.session_keys() == after.session_keys(),
+    )
 
 
 def _verifier(settings: JwtSettings) -> Verifier:

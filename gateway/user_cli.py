@@ -127,7 +127,7 @@ def add(
     if file.exists() and name in _users(target):
         _fail(f"{name!r} is in {file} already: `tidegate user password` gives another password")
     _put(target, name, _new_password(from_stdin=password_stdin), role or [], claims)
-    typer.echo(f"{name} is in {file} now; the gateway reads it when it starts")
+    typer.echo(f"{name} is in {file} now; a gateway that uses it notices")
 
 
 @user.command()
@@ -136,7 +136,7 @@ def password(name: Name, file: File = DEFAULT_FILE, password_stdin: Stdin = Fals
     target = UserFile(file)
     known = _user(target, file, name)
     _put(target, name, _new_password(from_stdin=password_stdin), sorted(known.roles), dict(known.claims))
-    typer.echo(f"{name} has another password now; the gateway reads {file} when it starts")
+    typer.echo(f"{name} has another password now; a gateway that uses {file} notices, and ends logins by the old one")
 
 
 @user.command()
@@ -169,4 +169,4 @@ def remove(name: Name, file: File = DEFAULT_FILE) -> None:
         target.remove(name)
     except UserFileError as error:
         _fail(str(error))
-    typer.echo(f"{name} is in {file} no more; the gateway reads it when it starts")
+    typer.echo(f"{name} is in {file} no more; a gateway that uses it notices, and ends the user's logins")

@@ -137,7 +137,9 @@ class IdentitySettings(Section):
     @property
     def files(self) -> tuple[Path, ...]:
         """The files besides the configuration's own that say who is let in: a change of one is a change of it."""
-        return self.jwt.files
+        users = () if self.users_file is None else (self.users_file.path,)
+        secrets = () if self.session_secret_file is None else (self.session_secret_file.path,)
+        return (*self.jwt.files, *users, *secrets)
 
     @property
     def asks(self) -> bool:

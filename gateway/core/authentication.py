@@ -14,7 +14,7 @@ from typing import Final, Protocol
 from gateway.core.clock import Clock
 from gateway.core.errors import RateLimited, Unauthenticated
 from gateway.core.identity import ANONYMOUS, Credential, Identity
-from gateway.core.logins import Logins
+from gateway.core.logins import COOKIE, Logins
 
 __all__ = ["Authentication", "Tickets", "Verifier", "hash_token", "make_token"]
 
@@ -133,19 +133,25 @@ class Authentication:
         }
         self._verifier = verifier
 
-    def become(self, newer: "Authentication", *, same_verifier: bool = False) -> None:
+    def become(self, newer: "Authentication", *, same_verifier: bool = False, same_keys: bool = False) -> None:
         """Decide as a newer one does, for all who hold this one; tickets that wait to be used are kept.
+
+        So is what is known of logins, as far as there are users still.
 
         Args:
             newer: What is taken over, all of it.
             same_verifier: Whether tokens are read as before: what the verifier has learned is kept then.
+            same_keys: Whether cookies are signed as before.
         """
-        tickets, verifier = self.tickets, self._verifier
+        tickets, verifier, logins = self.tickets, self._verifier, self.logins
         tickets.seconds = newer.tickets.seconds
         vars(self).update(vars(newer))
         self.tickets = tickets
         if same_verifier:
             self._verifier = verifier
+        if logins is not None and self.logins is not None:
+            logins.become(self.logins, same_keys=same_keys)
+            self.logins = logins
 
     @property
     def knows_tokens(self) -> bool:
@@ -185,6 +191,8 @@ class Authentication:
             return self._tokens.get(shown.value)
         if shown.kind == SIGNED and self._verifier is not None:
             return self.identify(shown.value)
+        if shown.kind == COOKIE and self.logins is not None:
+            return self.logins.confirm(shown.value)
         return None
 
     def of(self, bearer: str | None, ticket: str | None, cookie: str | None = None) -> Identity | None:

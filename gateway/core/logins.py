@@ -9,20 +9,23 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from random import Random
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from gateway.core.clock import Clock
 from gateway.core.cookies import MAXIMUM_COOKIE_LENGTH
 from gateway.core.ended_logins import EndedLogins
 from gateway.core.errors import CsrfRefused, LoginsBusy, StaleCookie, Unauthenticated
-from gateway.core.identity import Identity, Login
+from gateway.core.identity import Credential, Identity, Login
 from gateway.core.login_attempts import LoginAttempts
 from gateway.core.session import Session
 from gateway.core.users import User
 
-__all__ = ["LiveSessions", "LoginTimes", "Logins", "PasswordCheck", "Seals"]
+__all__ = ["COOKIE", "LiveSessions", "LoginTimes", "Logins", "PasswordCheck", "Seals"]
 
 logger = logging.getLogger(__name__)
+
+COOKIE: Final = "cookie"
+"""The kind of credential that a session cookie is."""
 
 
 class Seals(Protocol):
@@ -129,24 +132,26 @@ class Logins:
         self._attempts.succeeded(attempt)
         logger.info("%r logged in from %s", name, network)
         login = Login(f"{self._random.getrandbits(128):032x}", self._clock.time())
-        return user.identity(login, self._expiry(login))
+        return self._with_cookie(user, login, self._expiry(login))
+
+    def become(self, newer: "Logins", *, same_keys: bool) -> None:
+        """Have the users and times of a newer one; with other keys, cookies of before hold as far as it knows those."""
+        self._users, self._passwords, self._times = newer._users, newer._passwords, newer._times
+        if not same_keys:
+            self._seals = newer._seals
 
     def _expiry(self, login: Login) -> float:
         return min(self._clock.time() + self._times.seconds, login.since + self._times.maximum_seconds)
 
-    def cookie(self, identity: Identity) -> str:
-        """The cookie that stands for a login until `identity.expires_at`."""
-        login, user = identity.login, self._users[identity.user or ""]
-        assert login is not None
-        return self._seals.seal(
-            {
-                "login": login.id,
-                "since": login.since,
-                "user": user.name,
-                "password": user.fingerprint,
-                "expires_at": identity.expires_at,
-            }
-        )
+    def _with_cookie(self, user: User, login: Login, expires_at: float) -> Identity:
+        fields = {
+            "login": login.id,
+            "since": login.since,
+            "user": user.name,
+            "password": user.fingerprint,
+            "expires_at": expires_at,
+        }
+        return replace(user.identity(login, expires_at), credential=Credential(COOKIE, self._seals.seal(fields)))
 
     def identify(self, cookie: str) -> Identity:
         """Whose cookie it is.
@@ -163,29 +168,33 @@ class Logins:
         user = self._users.get(name)
         if user is None or user.fingerprint != fingerprint:
             raise _stale("the user is gone or has another password")
-        identity = user.identity(login, expires_at)
+        identity = replace(user.identity(login, expires_at), credential=Credential(COOKIE, cookie))
         if identity.is_expired(self._clock.time()):
             raise _stale("it has expired")
-        self.confirm(identity)
+        if self._ended.has(name, login):
+            raise _stale("this login has ended")
         return identity
 
-    def confirm(self, identity: Identity) -> None:
-        """Check that the login behind an identity, if there is one, hasn't ended.
+    def confirm(self, cookie: str) -> Identity:
+        """Whose cookie it was that was shown earlier: by now the browser may have another one, not to be dropped.
 
         Raises:
-            StaleCookie: it has.
+            Unauthenticated: it holds no more.
         """
-        if identity.login is not None and self._ended.has(identity.user or "", identity.login):
-            raise _stale("this login has ended")
+        try:
+            return self.identify(cookie)
+        except StaleCookie as error:
+            raise Unauthenticated(error.message) from None
 
     def renewed(self, identity: Identity) -> Identity | None:
         """The same login for longer, if more than half of its time is over; live sessions last longer, too."""
         login, now = identity.login, self._clock.time()
         if login is None or identity.expires_at is None or identity.expires_at - now > self._times.seconds / 2:
             return None
-        newer = replace(identity, expires_at=self._expiry(login))
-        if newer.expires_at is None or newer.expires_at <= identity.expires_at:
+        user, expires_at = self._users[identity.user or ""], self._expiry(login)
+        if expires_at <= identity.expires_at:
             return None  # it has lasted as long as a login may
+        newer = self._with_cookie(user, login, expires_at)
         self._each_of(login, lambda where, session: where.identify(session, newer))
         return newer
 
@@ -199,7 +208,8 @@ class Logins:
     def _each_of(self, login: Login, act: Callable[[LiveSessions, Session], None]) -> None:
         for where in self._live:
             for session in where.sessions_of(login.id):
-                act(where, session)
+                if not session.ended:  # by what was done to one before
+                    act(where, session)
 
     def csrf_token(self, identity: Identity) -> str | None:
         """What a page has to show that makes a browser send the cookie; None without a login."""

@@ -34,4 +34,4 @@ class User:
 
     def identity(self, login: Login, expires_at: float) -> Identity:
         """Who the user is by a login."""
-        return Identity(self.name, self.roles, self.claims, expires_at, login)
+        return Identity(self.name, self.roles, self.claims, expires_at, login=login)

@@ -16,6 +16,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from gateway.core.authentication import hash_token
+from gateway.user_file import UserFile
 from tests.integration.conftest import Browser
 from tests.real import DEADLINE_SECONDS, GatewayProcess, Mosquitto, configuration, wait_until
 from tests.unit.test_passwords import CHEAP
@@ -44,7 +45,7 @@ def start(request: pytest.FixtureRequest, tmp_path: Path, broker: Mosquitto, sta
         config: dict[str, Any] = {
             "identity": {"users_file": str(path), **(identity or {})},
             "access": [{"roles": ["operator"], "subscribe": ["#"], "publish": ["#"], "request": ["#"]}],
-            "limits": {"messages_burst": 1000, "failed_login_delay_seconds": 60},
+            "limits": {"messages_burst": 1000, "messages_per_second": 1000, "failed_login_delay_seconds": 60},
             "namespaces": {"b": {"access": [{"roles": ["operator"], "subscribe": ["#"]}]}},
             **more,
         }
@@ -380,6 +381,41 @@ def test_another_password_ends_logins(start: Start, visit: Visit, tmp_path: Path
     for person, status in ((ann, 401), (bob, 200)):
         person.http.base_url = url
         assert person.http.get("/session").status_code == status
+
+
+async def test_a_changed_users_file_takes_effect_on_who_is_connected(
+    start: Start, visit: Visit, tmp_path: Path
+) -> None:
+    gateway = start()
+    ann, bob, eve = visit(gateway), visit(gateway), visit(gateway)
+    ann.log_in()
+    bob.log_in("bob", "battery staple")
+    kept = yaml.safe_load((tmp_path / "users.yaml").read_text())["bob"]
+    async with ann.websocket() as anns, bob.websocket() as bobs:
+        for connection in (anns, bobs):
+            assert (await Browser(connection).hear())["type"] == "welcome"
+        UserFile(tmp_path / "users.yaml").put("ann", CHEAP.hash("another one"), ["operator"], {})
+        UserFile(tmp_path / "users.yaml").put("bob", kept["password_hash"], [], {})
+        bye = await Browser(anns).hear()
+        assert (bye["type"], bye["code"]) == ("bye", "unauthenticated")
+        assert "another password" in bye["reason"]
+        await asyncio.to_thread(wait_until, lambda: bob.http.get("/session").json()["roles"] == [], "bob has no roles")
+        assert (await Browser(bobs).ask(type="subscribe", room="a"))["code"] == "forbidden"
+    assert ann.http.get("/session").status_code == 401
+    assert eve.log_in(password="another one").status_code == 200
+    assert CHEAP.hash("x")[:20] not in gateway.text
+
+
+def test_a_logout_is_not_forgotten_over_a_reload(start: Start, visit: Visit, tmp_path: Path) -> None:
+    gateway = start(limits={"failed_logins": 10_000, "messages_burst": 10_000})
+    person = visit(gateway)
+    person.log_in()
+    copied = {"cookie": f"{PLAIN}={person.cookie}"}
+    person.post("/logout")
+    UserFile(tmp_path / "users.yaml").put("eve", CHEAP.hash(PASSWORD), [], {})
+    eve = visit(gateway)
+    wait_until(lambda: eve.log_in("eve").status_code == 200, "eve is known")
+    assert "this login has ended" in httpx.get(f"{gateway.url}/session", headers=copied).json()["detail"]
 
 
 def test_wrong_passwords_have_to_wait_and_are_counted(start: Start, visit: Visit) -> None:

@@ -68,6 +68,11 @@ class House:
         return sink
 
 
+def cookie_of(identity: Identity) -> str:
+    assert identity.credential is not None
+    return identity.credential.value
+
+
 @pytest.fixture
 def house() -> House:
     world, passwords = make_world(), Plainly()
@@ -83,7 +88,7 @@ async def test_a_right_password_makes_a_login_and_its_cookie_says_whose(house: H
     identity = await house.log_in()
     assert (identity.user, sorted(identity.roles), identity.claims["site"]) == ("ann", ["operator"], "oslo")
     assert identity.expires_at == house.clock.time() + 100
-    assert house.logins.identify(house.logins.cookie(identity)) == identity
+    assert house.logins.identify(cookie_of(identity)) == identity
     again = await house.log_in()
     assert identity.login != again.login
 
@@ -119,7 +124,7 @@ async def test_a_password_that_was_not_looked_at_is_no_failure(house: House) -> 
 
 
 async def test_a_cookie_holds_until_its_time_and_no_longer(house: House) -> None:
-    cookie = house.logins.cookie(await house.log_in())
+    cookie = cookie_of(await house.log_in())
     house.clock.advance(99.9)
     assert house.logins.identify(cookie).user == "ann"
     house.clock.advance(0.1)
@@ -134,7 +139,7 @@ def test_what_is_no_cookie_of_this_gateway_is_refused(house: House, cookie: str)
 
 
 async def test_another_password_or_no_user_any_more_ends_cookies(house: House) -> None:
-    anns, bobs = [house.logins.cookie(await house.log_in(user)) for user in ("ann", "bob")]
+    anns, bobs = [cookie_of(await house.log_in(user)) for user in ("ann", "bob")]
     house.users["ann"] = replace(house.users["ann"], password_hash="new")
     del house.users["bob"]
     for cookie in (anns, bobs):
@@ -143,7 +148,7 @@ async def test_another_password_or_no_user_any_more_ends_cookies(house: House) -
 
 
 async def test_roles_are_those_of_now(house: House) -> None:
-    cookie = house.logins.cookie(await house.log_in())
+    cookie = cookie_of(await house.log_in())
     house.users["ann"] = replace(house.users["ann"], roles=frozenset(["guest"]))
     assert house.logins.identify(cookie).roles == {"guest"}
 
@@ -163,7 +168,7 @@ async def test_a_login_ends_at_last_however_often_it_is_renewed(house: House) ->
     began = house.clock.time()
     for _ in range(4):
         house.clock.advance(60)
-        house.logins.identify(house.logins.cookie(identity))
+        house.logins.identify(cookie_of(identity))
         identity = house.logins.renewed(identity) or identity
     assert identity.expires_at == began + 250
 
@@ -183,21 +188,22 @@ async def test_a_renewed_login_prolongs_its_live_sessions_and_no_others(house: H
 
 async def test_an_ended_login_is_refused_and_its_live_sessions_end(house: House) -> None:
     identity, other = await house.log_in(), await house.log_in()
-    cookie, live, stays = house.logins.cookie(identity), house.live(identity), house.live(other)
+    cookie, live, stays = cookie_of(identity), house.live(identity), house.live(other)
     house.logins.end(identity)
     with pytest.raises(StaleCookie, match="has ended"):
         house.logins.identify(cookie)
     assert live.take()[-1]["reason"] == "this login has ended: log in again"
     assert stays.closed is None
-    assert house.logins.identify(house.logins.cookie(other)) == other
+    assert house.logins.identify(cookie_of(other)) == other
 
 
 async def test_a_ticket_of_an_ended_login_is_refused(house: House) -> None:
     identity, authentication = await house.log_in(), house.authentication()
     ticket = authentication.tickets.issue(identity)
     house.logins.end(identity)
-    with pytest.raises(StaleCookie):
+    with pytest.raises(Unauthenticated) as refused:
         authentication.of(None, ticket)
+    assert not isinstance(refused.value, StaleCookie)  # the browser may have the cookie of a newer login
 
 
 async def test_the_token_of_one_login_is_not_that_of_another(house: House) -> None:
@@ -208,6 +214,62 @@ async def test_the_token_of_one_login_is_not_that_of_another(house: House) -> No
         with pytest.raises(CsrfRefused):
             house.logins.check_csrf(identity, wrong)
     assert house.logins.csrf_token(Identity("ci")) is None
+
+
+def newer_logins(house: House, keys: list[str], **users: User) -> Authentication:
+    attempts = LoginAttempts(LoginLimits(), house.clock)
+    logins = Logins(
+        users, house.passwords, SignedCookies(keys), attempts, LoginTimes(10, 10), house.clock, Random(3), []
+    )
+    return Authentication(house.clock, Tickets(30, house.clock, Random(1)), logins=logins)
+
+
+async def test_with_other_users_logins_go_on_as_far_as_their_users_do(house: House) -> None:
+    authentication = house.authentication()
+    ann, bob, ended = await house.log_in(), await house.log_in("bob"), await house.log_in()
+    house.logins.end(ended)
+    changed = replace(house.users["ann"], roles=frozenset(["guest"]))
+    authentication.become(newer_logins(house, ["x" * 32], ann=changed), same_keys=True)
+
+    assert authentication.confirm(ann).roles == {"guest"}
+    for identity, reason in ((bob, "gone or has another password"), (ended, "has ended")):
+        with pytest.raises(Unauthenticated, match=reason):
+            authentication.confirm(identity)
+    live = house.live(ann)
+    assert authentication.logins is not None
+    authentication.logins.end(ann)
+    assert live.closed == (4401, "unauthenticated")
+
+
+async def test_with_other_keys_cookies_go_on_as_far_as_those_are_known(house: House) -> None:
+    for keys, holds in ((["k" * 32, "l" * 32], True), (["l" * 32], False)):
+        authentication = house.authentication()
+        identity = await house.log_in()
+        assert authentication.of(None, None, cookie_of(identity)) == identity
+        authentication.become(newer_logins(house, keys, **house.users))
+        if holds:
+            assert authentication.confirm(identity).user == "ann"
+        else:
+            with pytest.raises(Unauthenticated, match="isn't one that this gateway made"):
+                authentication.confirm(identity)
+
+
+async def test_without_users_any_more_logins_are_over(house: House) -> None:
+    authentication, identity = house.authentication(), await house.log_in()
+    authentication.become(Authentication(house.clock, Tickets(30, house.clock, Random(1))))
+    with pytest.raises(Unauthenticated):
+        authentication.confirm(identity)
+
+
+async def test_what_a_reload_changes_keeps_no_guess_from_counting(house: House) -> None:
+    authentication = house.authentication()
+    for _ in range(3):
+        with pytest.raises(Unauthenticated):
+            await house.logins.log_in("ann", "wrong", "a")
+    authentication.become(newer_logins(house, ["k" * 32], **house.users), same_keys=True)
+    assert authentication.logins is not None
+    with pytest.raises(RateLimited):
+        await authentication.logins.log_in("ann", "secret", "a")
 
 
 def login(number: int) -> Login:
@@ -243,8 +305,8 @@ def caller(cookie: str | None = None, **more: object) -> Caller:
 
 async def test_a_header_counts_before_a_ticket_and_a_ticket_before_the_cookie(house: House) -> None:
     admission = house.admission()
-    cookie = house.logins.cookie(await house.log_in())
-    ticket = admission.authentication.tickets.issue(Identity("bob"))
+    cookie = cookie_of(await house.log_in())
+    ticket = admission.authentication.tickets.issue(await house.log_in("bob"))
     assert admission.require(caller(cookie, bearer=TOKEN, ticket="wrong")).user == "ci"
     assert admission.require(caller(cookie, ticket=ticket)).user == "bob"
     assert admission.require(caller(cookie)).user == "ann"
@@ -268,7 +330,7 @@ async def test_a_wrong_cookie_is_not_taken_for_none_and_is_taken_away(house: Hou
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH"])
 async def test_what_changes_something_needs_the_token_beside_the_cookie(house: House, method: str) -> None:
     admission, identity = house.admission(), await house.log_in()
-    cookie, token = house.logins.cookie(identity), house.logins.csrf_token(identity)
+    cookie, token = cookie_of(identity), house.logins.csrf_token(identity)
     assert admission.require(caller(cookie, method=method, csrf_token=token)).user == "ann"
     with pytest.raises(CsrfRefused):
         admission.require(caller(cookie, method=method))
@@ -279,7 +341,7 @@ async def test_what_changes_something_needs_the_token_beside_the_cookie(house: H
 
 async def test_a_websocket_with_the_cookie_says_which_page_opens_it(house: House) -> None:
     admission = house.admission()
-    cookie = house.logins.cookie(await house.log_in())
+    cookie = cookie_of(await house.log_in())
     assert admission.identify(caller(cookie, method=None, origin="http://gateway")) is not None
     assert admission.identify(caller(method=None)) is None
     with pytest.raises(OriginRefused):

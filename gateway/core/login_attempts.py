@@ -66,7 +66,7 @@ class _Failures:
     def wait_seconds(self, key: Hashable, now: float) -> float:
         self._forget_old(now)
         count, at = self._found.get(key, (0, now))
-        if count < self._free or at <= now - self._memory_seconds:
+        if count < self._free:
             return 0.0
         delay = self._first_seconds * 2.0 ** min(count - self._free, DOUBLINGS)
         return max(0.0, at + min(delay, self._longest_seconds) - now)

@@ -113,10 +113,12 @@ def test_a_login_lasts_at_least_as_long_altogether_as_unused() -> None:
 
 def test_files_of_users_and_secrets_are_named_and_what_is_in_them_is_not() -> None:
     Path("session.key").write_text("a" * 32)
-    shown = show(load("identity: {users_file: users.yaml, session_secret_file: session.key}"))
+    settings = load("identity: {users_file: users.yaml, session_secret_file: session.key}")
+    shown = show(settings)
 
     assert "users_file: users.yaml" in shown
     assert "session_secret_file: session.key" in shown
+    assert settings.identity.files == (Path("users.yaml"), Path("session.key"))
     for secret in ("argon2", "a" * 32, "operator"):
         assert secret not in shown
     assert "argon2" not in repr(load("identity: {users_file: users.yaml}"))

@@ -114,6 +114,14 @@ async def test_wrong_passwords_make_further_tries_wait_whoever_the_user_is(house
     assert len(house.passwords.asked) == 3  # none was checked
 
 
+async def test_a_right_password_ends_the_count_of_wrong_ones(house: House) -> None:
+    for password in ("wrong", "wrong", "secret") * 5:
+        try:
+            await house.logins.log_in("ann", password, "a")
+        except Unauthenticated:
+            assert password == "wrong"
+
+
 async def test_a_password_that_was_not_looked_at_is_no_failure(house: House) -> None:
     house.passwords.busy = True
     for _ in range(10):
@@ -136,6 +144,13 @@ async def test_a_cookie_holds_until_its_time_and_no_longer(house: House) -> None
 def test_what_is_no_cookie_of_this_gateway_is_refused(house: House, cookie: str) -> None:
     with pytest.raises(StaleCookie, match="isn't one that this gateway made"):
         house.logins.identify(cookie)
+
+
+async def test_a_cookie_that_no_browser_would_keep_is_not_looked_at(house: House) -> None:
+    fields = {"login": "a", "since": 0, "user": "ann", "password": house.users["ann"].fingerprint}
+    more = {"expires_at": house.clock.time() + 10, "padding": [Random(1).random() for _ in range(400)]}
+    with pytest.raises(StaleCookie, match="isn't one that this gateway made"):
+        house.logins.identify(SignedCookies(["k" * 32]).seal({**fields, **more}))
 
 
 async def test_another_password_or_no_user_any_more_ends_cookies(house: House) -> None:
@@ -312,6 +327,14 @@ async def test_a_header_counts_before_a_ticket_and_a_ticket_before_the_cookie(ho
     assert admission.require(caller(cookie)).user == "ann"
     with pytest.raises(Unauthenticated):
         admission.require(caller(cookie, bearer="wrong"))
+
+
+async def test_where_only_users_are_known_a_token_is_wrong_and_a_ticket_is_not(house: House) -> None:
+    authentication = Authentication(house.clock, Tickets(30, house.clock, Random(1)), logins=house.logins)
+    identity = await house.log_in()
+    with pytest.raises(Unauthenticated):
+        authentication.of("token", None, cookie_of(identity))
+    assert authentication.of(None, authentication.tickets.issue(identity)) == identity
 
 
 async def test_a_wrong_cookie_is_not_taken_for_none_and_is_taken_away(house: House) -> None:

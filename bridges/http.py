@@ -14,18 +14,18 @@ import orjson
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from bridges.http_answers import check_post, json_answer, read_body, refusal
 from gateway.core import wire, wire_requests
 from gateway.core.access import Action, Grants
 from gateway.core.admission import Admission, Caller
 from gateway.core.counters import Counters
-from gateway.core.errors import BadMessage, MessageTooLarge, MethodNotAllowed, TidegateError, Unauthenticated
+from gateway.core.errors import BadMessage, TidegateError, Unauthenticated
 from gateway.core.history import DEFAULT_LIMIT, History, HistoryQuery
 from gateway.core.message import Message
 from gateway.core.namespace import Namespace
 from gateway.core.payload import Payload
 from gateway.core.presence import Attendees
 from gateway.core.presence_wire import attendees_fields
-from gateway.core.problem import problem
 from gateway.core.publishing import Sending
 from gateway.core.wire_requests import read_cursor
 
@@ -52,19 +52,19 @@ class HttpBridge:
             with self._admission.counted():
                 return await answer
         except TidegateError as error:
-            return _refusal(error)
+            return refusal(error)
         except ClientDisconnect:
             return Response(status_code=499)
 
     async def _take(self, request: Request, action: Action) -> tuple[str, Any, bool, Grants]:
         """Room, data, whether that is base64, and what the sender may; all that a request must be to be acted upon."""
-        _check_post(request)
+        check_post(request)
         caller = Caller.of(request.scope)
         self._admission.check_origin(caller)
         grants = await self._grants(caller)
         room = _room_of(request)
         grants.check(action, room)
-        body = await self._read(request)
+        body = await read_body(request, self._namespace.limits.message_bytes)
         self._counters.received_bytes["http"] += len(body)
         self._admission.budget_of(caller).spend(len(body))
         data, binary = _data_of(body, request.headers.get("content-type", ""))
@@ -90,7 +90,7 @@ class HttpBridge:
         return await self._served(self._ticket(request))
 
     async def _ticket(self, request: Request) -> Response:
-        _check_post(request)
+        check_post(request)
         caller = replace(Caller.of(request.scope), ticket=None)  # a ticket's time isn't to be prolonged
         self._admission.check_origin(caller)
         self._admission.budget_of(caller).spend(0)
@@ -99,7 +99,7 @@ class HttpBridge:
             raise Unauthenticated("expected `Authorization: Bearer` with a token that this gateway knows")
         tickets = self._admission.authentication.tickets
         ticket = tickets.issue(identity, caller.network)
-        return _json(orjson.dumps({"ticket": ticket, "expires_in_seconds": tickets.seconds}))
+        return json_answer(orjson.dumps({"ticket": ticket, "expires_in_seconds": tickets.seconds}))
 
     async def _publish(self, request: Request) -> Response:
         room, data, binary, grants = await self._take(request, Action.PUBLISH)
@@ -110,7 +110,7 @@ class HttpBridge:
         error = await answer
         if error is not None:
             raise error
-        return _json(wire.encode("ack", room=room))
+        return json_answer(wire.encode("ack", room=room))
 
     async def request(self, request: Request) -> Response:
         """Ask the device behind a room, and answer what it answers. One who leaves has asked nothing any more."""
@@ -142,7 +142,7 @@ class HttpBridge:
         given = answer.result()
         if isinstance(given, TidegateError):
             raise given
-        return _json(wire.encode_reply(None, given, room=room))
+        return json_answer(wire.encode_reply(None, given, room=room))
 
     async def last(self, request: Request) -> Response:
         """The last values of a room or pattern."""
@@ -153,7 +153,7 @@ class HttpBridge:
             self._namespace.last(room, lambda cursor, values: _resolve(found, (cursor, values)), grants)
             cursor, values = await found
             self._still(grants, Action.HISTORY, room)
-            return _json(orjson.dumps({"room": room, "cursor": cursor, "last": _fragments(values)}))
+            return json_answer(orjson.dumps({"room": room, "cursor": cursor, "last": _fragments(values)}))
 
         return await self._read_only(request, answer)
 
@@ -166,7 +166,7 @@ class HttpBridge:
             self._namespace.history(query, partial(_resolve, found), grants)
             history = await found
             self._still(grants, Action.HISTORY, query.room)
-            return _json(
+            return json_answer(
                 orjson.dumps(
                     {
                         "room": query.room,
@@ -189,7 +189,7 @@ class HttpBridge:
             self._namespace.attendance.members(room, partial(_resolve, found), grants)
             attendees = await found
             self._still(grants, Action.PRESENCE, room)
-            return _json(orjson.dumps({"room": room, **attendees_fields(attendees)}))
+            return json_answer(orjson.dumps({"room": room, **attendees_fields(attendees)}))
 
         return await self._read_only(request, answer)
 
@@ -200,20 +200,6 @@ class HttpBridge:
             return await answer(await self._grants(caller))
 
         return await self._served(admitted())
-
-    async def _read(self, request: Request) -> bytes:
-        limit_bytes = self._namespace.limits.message_bytes
-        body = bytearray()
-        async for part in request.stream():
-            body += part
-            if len(body) > limit_bytes:
-                raise MessageTooLarge(f"the body is too large: expected at most {limit_bytes} bytes")
-        return bytes(body)
-
-
-def _check_post(request: Request) -> None:
-    if request.method != "POST":
-        raise MethodNotAllowed(f"{request.method} is not served here: expected POST", allowed=["POST"])
 
 
 def _room_of(request: Request) -> str:
@@ -281,14 +267,3 @@ def _data_of(body: bytes, content_type: str) -> tuple[Any, bool]:
                 return orjson.loads(body), False
             except orjson.JSONDecodeError as error:
                 raise BadMessage(f"body: expected JSON: {error}") from None
-
-
-def _json(body: bytes) -> Response:
-    return Response(body, media_type="application/json", headers={"cache-control": "no-store"})
-
-
-def _refusal(error: TidegateError) -> Response:
-    status, headers, body = problem(error)
-    response = Response(body, status)
-    response.raw_headers = headers
-    return response

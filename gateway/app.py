@@ -25,7 +25,7 @@ from gateway.core.counters import Counters
 from gateway.core.errors import MethodNotAllowed, NoSuchEndpoint, ShuttingDown, TidegateError
 from gateway.core.intake import Intake
 from gateway.core.log import LogBounds
-from gateway.core.namespace import Namespace
+from gateway.core.namespace import DEFAULT_NAMESPACE, Namespace
 from gateway.core.origins import Origins, is_loopback
 from gateway.core.presence import PresenceBounds, Roster
 from gateway.core.presence_memory import MemoryPresence
@@ -33,7 +33,7 @@ from gateway.core.problem import problem
 from gateway.core.room_rules import RoomRules
 from gateway.core.routing import RoutingTable
 from gateway.cors import Cors
-from gateway.doors import make_authentication, make_keys
+from gateway.doors import make_authentication, make_keys, make_logins
 from gateway.endpoints import Endpoints, namespace_routes
 from gateway.engines import make_engine
 from gateway.forwarded import Forwarded
@@ -74,7 +74,8 @@ class Gateway:
         self.metrics = Metrics(self.intake, self.namespaces, self.upstreams, self.supervisor, self.reloads, clock)
         self.origins = _origins(settings)
         heartbeat_seconds = settings.heartbeat.interval_seconds
-        self._authentication = make_authentication(settings.identity, clock, random, self.keys)
+        logins = make_logins(settings, clock, random, self.namespaces.values())
+        self._authentication = make_authentication(settings.identity, clock, random, self.keys, logins)
         self.endpoints = {
             name: Endpoints(namespace, self.origins, clock, heartbeat_seconds, self._authentication)
             for name, namespace in self.namespaces.items()
@@ -95,8 +96,13 @@ class Gateway:
 
         All else of the settings is to be as before; see `gateway.config.changes.with_rules_of`.
         """
-        newer = make_authentication(settings.identity, self._clock, self._random, self.keys)
-        self._authentication.become(newer, same_verifier=self.settings.identity.jwt == settings.identity.jwt)
+        clock, random, before = self._clock, self._random, self.settings.identity
+        logins = make_logins(settings, clock, random, self.namespaces.values())
+        self._authentication.become(
+            make_authentication(settings.identity, clock, random, self.keys, logins),
+            same_verifier=before.jwt == settings.identity.jwt,
+            same_keys=before.session_keys() == settings.identity.session_keys(),
+        )
         self.settings = settings
         self.origins.become(_origins(settings))
         for name, namespace in self.namespaces.items():
@@ -252,6 +258,7 @@ def create_app(settings: Settings) -> Starlette:
         lifespan=lifespan,
         routes=[
             *namespace_routes(gateway.endpoints),
+            *gateway.endpoints[DEFAULT_NAMESPACE].login_routes(),
             Route("/healthz", gateway.health.healthz),
             Route("/readyz", gateway.health.readyz),
             Route("/metrics", gateway.metrics.serve),

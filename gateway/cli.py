@@ -1,4 +1,4 @@
-"""The command line: `tidegate run|check|routes|access|token|ticket|sub|pub|demo`.
+"""The command line: `tidegate run|check|routes|access|token|ticket|user|sub|pub|demo`.
 
 A user's mistake is one sentence, never a traceback.
 """
@@ -29,6 +29,7 @@ from gateway.core.topics import InvalidName, check_filter, check_topic
 from gateway.demo import run_demo
 from gateway.explain import explain_access
 from gateway.logs import configure_logging
+from gateway.user_cli import user
 
 __all__ = ["main"]
 
@@ -45,6 +46,7 @@ access = typer.Typer(help="Ask the rules of access.", no_args_is_help=True)
 app.add_typer(access, name="access")
 app.add_typer(cli_identity.token, name="token")
 app.command()(cli_identity.ticket)
+app.add_typer(user, name="user")
 
 FAREWELL_SECONDS: Final = 1.0
 """How long a conversation may take to end when it is told to."""

@@ -1,15 +1,22 @@
 """Who is let in, put together from the configuration."""
 
+import logging
+from collections.abc import Iterable
 from random import Random
 
 from bridges.jwks import Jwks, JwksOptions
 from bridges.jwks_fetch import Fetcher
-from gateway.config import IdentitySettings, JwtSettings
+from gateway.config import IdentitySettings, JwtSettings, Settings
 from gateway.core.authentication import Authentication, Tickets, Verifier
 from gateway.core.clock import Clock
 from gateway.core.identity import Identity
+from gateway.core.login_attempts import LoginAttempts, LoginLimits
+from gateway.core.logins import LiveSessions, Logins, LoginTimes
+from gateway.core.origins import is_loopback
 
-__all__ = ["make_authentication", "make_keys"]
+__all__ = ["make_authentication", "make_keys", "make_logins"]
+
+logger = logging.getLogger(__name__)
 
 
 def make_keys(settings: JwtSettings, clock: Clock) -> Jwks | None:
@@ -28,7 +35,7 @@ def make_keys(settings: JwtSettings, clock: Clock) -> Jwks | None:
 
 
 def make_authentication(
-    settings: IdentitySettings, clock: Clock, random: Random, keys: Jwks | None = None
+    settings: IdentitySettings, clock: Clock, random: Random, keys: Jwks | None = None, logins: Logins | None = None
 ) -> Authentication:
     """What finds out who clients are. Who shows nothing is let in if nobody can show anything, or if it has roles."""
     roles = frozenset(settings.anonymous.roles)
@@ -38,6 +45,31 @@ def make_authentication(
         {token.sha256: Identity(token.name, frozenset(token.roles)) for token in settings.tokens},
         _verifier(settings.jwt, keys) if settings.jwt.algorithms else None,
         Identity(roles=roles) if roles or not settings.asks else None,
+        logins,
+    )
+
+
+def make_logins(settings: Settings, clock: Clock, random: Random, live: Iterable[LiveSessions]) -> Logins | None:
+    """Users with passwords, if there is a file of them; without a secret, cookies end with the process."""
+    identity, limits, listen = settings.identity, settings.core_limits(), settings.listen
+    if identity.users_file is None:
+        return None
+    from bridges.cookies import SignedCookies  # both slow to import, and most configurations don't need them
+    from bridges.passwords import PasswordChecker
+
+    if not (listen.tls_files or listen.trusted_proxies or is_loopback(listen.host)):
+        logger.warning("passwords may come in the clear: expected TLS, by `listen` or by one of its `trusted_proxies`")
+    users = identity.users_file.users
+    tries = LoginLimits(limits.failed_logins, limits.failed_login_delay_seconds, limits.failed_login_delay_max_seconds)
+    return Logins(
+        users,
+        PasswordChecker([user.password_hash for user in users.values()]),
+        SignedCookies(identity.session_keys() or [f"{random.getrandbits(256):064x}"]),
+        LoginAttempts(tries, clock),
+        LoginTimes(identity.session_seconds, identity.session_max_seconds),
+        clock,
+        random,
+        live,
     )
 
 

@@ -7,9 +7,11 @@ only list of them.
 from collections.abc import Mapping
 from typing import Any, Final
 
+from starlette.middleware import Middleware
 from starlette.routing import BaseRoute, Mount, Route, Router, WebSocketRoute
 
 from bridges.http import HttpBridge
+from bridges.http_login import CookieRenewal, LoginBridge
 from bridges.sse import SseBridge
 from bridges.websocket import WebSocketBridge, deny
 from gateway.core.admission import Admission
@@ -42,18 +44,28 @@ class Endpoints:
         self.websocket = WebSocketBridge(namespace, admission, counters, heartbeat_seconds)
         self.sse = SseBridge(namespace, admission, counters, heartbeat_seconds)
         self.http = HttpBridge(namespace, admission, counters)
+        self._login = LoginBridge(admission, counters, clock)
+        self._renewal = [Middleware(CookieRenewal, admission=admission, clock=clock)]
 
     def routes(self) -> list[BaseRoute]:
         """Everything that is served of a namespace, whichever it is."""
         return [
             WebSocketRoute("/ws", self.websocket),
             Route("/sse", self.sse),
-            Route("/ticket", self.http.ticket, methods=ANY_METHOD),
-            Route("/publish", self.http.publish, methods=ANY_METHOD),
-            Route("/request", self.http.request, methods=ANY_METHOD),
-            Route("/last", self.http.last),
-            Route("/history", self.http.history),
-            Route("/presence", self.http.presence),
+            Route("/ticket", self.http.ticket, methods=ANY_METHOD, middleware=self._renewal),
+            Route("/publish", self.http.publish, methods=ANY_METHOD, middleware=self._renewal),
+            Route("/request", self.http.request, methods=ANY_METHOD, middleware=self._renewal),
+            Route("/last", self.http.last, middleware=self._renewal),
+            Route("/history", self.http.history, middleware=self._renewal),
+            Route("/presence", self.http.presence, middleware=self._renewal),
+        ]
+
+    def login_routes(self) -> list[BaseRoute]:
+        """What is served of logins. They are those of the whole gateway, so they stand at the top alone."""
+        return [
+            Route("/login", self._login.login, methods=ANY_METHOD),
+            Route("/logout", self._login.logout, methods=ANY_METHOD),
+            Route("/session", self._login.session, middleware=self._renewal),
         ]
 
 

@@ -33,6 +33,7 @@ BY_NAMESPACE: Final[tuple[tuple[str, str, str, Callable[[Counters], Mapping[str,
     ("tidegate_delivered_bytes", "Bytes of those, framed", "transport", attrgetter("delivered_bytes")),
     ("tidegate_drops", "Messages not delivered", "cause", attrgetter("drops")),
     ("tidegate_refusals", "What clients were refused", "code", attrgetter("refusals")),
+    ("tidegate_logins", "Passwords that were checked", "outcome", attrgetter("logins")),
     ("tidegate_closed_sessions", "Sessions that the gateway ended", "code", attrgetter("closed")),
 )
 """Counters that each namespace has: name, meaning, label besides `namespace`, and where they are."""

@@ -2,6 +2,7 @@
 
 import { connect } from "./tidegate.js";
 import { Charts } from "./charts.js";
+import { Login } from "./login.js";
 import { Model } from "./model.js";
 import { Tiles, element } from "./tiles.js";
 
@@ -13,26 +14,56 @@ const STATES = {
   away: "broker away",
   reconnecting: "reconnecting…",
   closed: "disconnected",
+  locked: "not logged in",
 };
 
 const away = new Set(); // the brokers that the gateway can't reach
 const find = (selector) => document.querySelector(selector);
 const transport = new URLSearchParams(location.search).get("transport") === "sse" ? "sse" : "websocket";
-const gate = connect({ transport });
 const model = new Model();
 const tiles = new Tiles(find(".sites"), (device, on) => gate.publish(COMMANDS(device), { switch: on }), tell);
 const charts = new Charts(find(".charts"), model, isLive);
 
+const login = new Login(find(".login"), find(".who"), { enter, leave });
+
+let gate = null; // until it is known whether somebody has to log in first
 let received = 0;
 let drawing = false;
 let sweep = null;
 
-for (const room of ["sites/#", "alarms/#"]) {
-  gate.subscribe(room, (message, { last }) => {
-    if (!last) received += 1;
-    model.take(message);
-    drawSoon();
+/** Connects, unless that has been done. */
+function enter() {
+  document.body.classList.remove("locked");
+  if (gate) return;
+  gate = connect({ transport, csrf: () => login.csrf });
+  for (const room of ["sites/#", "alarms/#"]) {
+    gate.subscribe(room, (message, { last }) => {
+      if (!last) received += 1;
+      model.take(message);
+      drawSoon();
+    });
+  }
+  gate.addEventListener("state", showState);
+  gate.addEventListener("state", forgetOldAlarms);
+  gate.addEventListener("state", ({ target, detail }) => {
+    if (target === gate && (detail === "reconnecting" || detail === "closed")) login.ask();
   });
+  gate.addEventListener("upstream", ({ detail: { name, state } }) => {
+    if (state === "down") away.add(name);
+    else away.delete(name);
+    showState();
+  });
+  gate.addEventListener("error", (event) => console.warn("the gateway refused:", event.detail.code, event.detail.message));
+  showState();
+}
+
+/** Disconnects, and shows nothing until somebody has logged in. */
+function leave() {
+  document.body.classList.add("locked");
+  const left = gate;
+  gate = null;
+  left?.close();
+  showState();
 }
 
 function drawSoon() {
@@ -71,12 +102,18 @@ function showAlarms() {
 
 /** Whether what devices say gets here. */
 function isLive() {
-  return gate.state === "open" && away.size === 0;
+  return gate?.state === "open" && away.size === 0;
+}
+
+function stateNow() {
+  if (login.locked) return "locked";
+  if (!gate) return "connecting";
+  return gate.state === "open" && !isLive() ? "away" : gate.state;
 }
 
 function showState() {
   const place = find("[data-testid=connection]");
-  const state = gate.state === "open" && !isLive() ? "away" : gate.state;
+  const state = stateNow();
   place.dataset.state = state;
   place.textContent = STATES[state];
   place.title = state === "away" ? `the gateway can't reach ${[...away].join(", ")}` : "";
@@ -86,7 +123,7 @@ function showState() {
 /** An alarm that ended while the page was away isn't told; those that last are, on every subscription. */
 function forgetOldAlarms() {
   clearTimeout(sweep);
-  if (gate.state !== "open") return;
+  if (gate?.state !== "open") return;
   const known = new Map(model.alarms);
   sweep = setTimeout(() => {
     model.forgetAlarms(known);
@@ -94,14 +131,6 @@ function forgetOldAlarms() {
   }, RETELL_MILLISECONDS);
 }
 
-gate.addEventListener("state", showState);
-gate.addEventListener("state", forgetOldAlarms);
-gate.addEventListener("upstream", ({ detail: { name, state } }) => {
-  if (state === "down") away.add(name);
-  else away.delete(name);
-  showState();
-});
-gate.addEventListener("error", (event) => console.warn("the gateway refused:", event.detail.code, event.detail.message));
 find("[data-fact=transport]").textContent = transport === "sse" ? "SSE" : "WebSocket";
 setInterval(() => {
   find("[data-testid=rate]").textContent = String(received);
@@ -109,3 +138,4 @@ setInterval(() => {
 }, 1000);
 showState();
 charts.start();
+login.ask();

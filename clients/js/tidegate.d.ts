@@ -16,6 +16,11 @@ export interface Options {
    * EventSource get a ticket for it, which can be used once.
    */
   token?: string | (() => string | Promise<string>);
+  /**
+   * For a page of the gateway's own whose user has logged in: the token that `POST /login` and `GET /session` call `csrf`, or
+   * how to get it. The browser sends the session cookie by itself, and what is sent by POST needs this beside it.
+   */
+  csrf?: string | (() => string | undefined | Promise<string | undefined>);
   /** How many bytes a second to be sent at most; beyond, only the newest message of each topic comes. */
   bytesPerSecond?: number;
   /** What to use instead of the platform's own, outside browsers and in tests. */

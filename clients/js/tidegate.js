@@ -37,10 +37,12 @@ function endpoint(name, { url, member }) {
 /** Whether another token can be had when one expires or is refused. */
 const renews = ({ token }) => typeof token === "function";
 
-/** The headers that say who this is, with a token that is new if it can be. */
-async function credentials({ token }) {
-  if (token === undefined) return {};
-  return { authorization: `Bearer ${typeof token === "function" ? await token() : token}` };
+/** The headers that say who this is, with a token that is new if it can be; or what the session cookie needs beside it. */
+async function credentials({ token, csrf }) {
+  const value = async (given) => (typeof given === "function" ? given() : given);
+  if (token !== undefined) return { authorization: `Bearer ${await value(token)}` };
+  const beside = await value(csrf);
+  return beside ? { "x-csrf-token": beside } : {};
 }
 
 /** A ticket for an address, since browsers send no header with WebSocket and EventSource; it can be used once. */

@@ -21,6 +21,7 @@ from gateway.config.settings import (
     Settings,
     UpstreamSettings,
 )
+from gateway.config.users import UserSettings
 
 __all__ = [
     "AccessRuleSettings",
@@ -40,5 +41,6 @@ __all__ = [
     "SampleSettings",
     "Settings",
     "UpstreamSettings",
+    "UserSettings",
     "load_settings",
 ]

@@ -4,7 +4,7 @@
 """
 
 from difflib import get_close_matches
-from typing import Final
+from typing import Any, Final
 
 from pydantic_core import ErrorDetails
 
@@ -25,19 +25,19 @@ OF_A_KEY: Final = "[key]"
 """What pydantic puts at the end of the way when a mapping's key is wrong, not its value."""
 
 
-def explain(error: ErrorDetails, tree: Node) -> Problem:
-    """The problem that an error of validating `tree` is."""
+def explain(error: ErrorDetails, tree: Node, kind: Any = Settings) -> Problem:
+    """The problem that an error of validating `tree`, as a value of this type, is."""
     keys = tuple(key for key in error["loc"] if key != OF_A_KEY)
-    return Problem.at(tree.find(*keys).place, keys, _message(error, keys))
+    return Problem.at(tree.find(*keys).place, keys, _message(error, keys, kind))
 
 
-def _message(error: ErrorDetails, keys: Keys) -> str:
+def _message(error: ErrorDetails, keys: Keys, kind_of_all: Any) -> str:
     found = error["input"]
     match error["type"]:
         case "extra_forbidden":
-            return _unknown_key(keys)
+            return _unknown_key(keys, kind_of_all)
         case "missing":
-            return f"missing: expected such as `{keys[-1]}: {_example(keys)}`"
+            return f"missing: expected such as `{keys[-1]}: {_example(keys, kind_of_all)}`"
         case "value_error":
             return str(error["ctx"]["error"])
         case kind if kind == EXPECTED:
@@ -49,14 +49,14 @@ def _message(error: ErrorDetails, keys: Keys) -> str:
     return "expected another value"
 
 
-def _unknown_key(keys: Keys) -> str:
-    known = list(fields_of(at_end_of(Settings, keys[:-1])))
+def _unknown_key(keys: Keys, kind_of_all: Any) -> str:
+    known = list(fields_of(at_end_of(kind_of_all, keys[:-1])))
     close = get_close_matches(str(keys[-1]).lower(), known, n=1)
     key = shown(keys[-1]).strip("'")
     hint = f"did you mean `{close[0]}`?" if close else f"expected one of {', '.join(known)}"
     return f"unknown key `{key}`: {hint}"
 
 
-def _example(keys: Keys) -> str:
-    examples = fields_of(at_end_of(Settings, keys[:-1]))[str(keys[-1])].examples or ["…"]
+def _example(keys: Keys, kind_of_all: Any) -> str:
+    examples = fields_of(at_end_of(kind_of_all, keys[:-1]))[str(keys[-1])].examples or ["…"]
     return str(examples[0])

@@ -8,10 +8,12 @@ from pydantic import model_validator
 
 from gateway.config import values
 from gateway.config.section import Section
+from gateway.config.users import UsersFromFile, session_keys
 from gateway.core.access import AccessRule, Action
 
 __all__ = ["AccessRuleSettings", "AnonymousSettings", "ApiTokenSettings", "IdentitySettings", "JwtSettings"]
 
+SESSION_SECRET_LENGTH: Final = 32
 SECRET_BYTES: Final = {"HS256": 32, "HS384": 48, "HS512": 64}
 """The shortest secret for each algorithm (RFC 7518 §3.2)."""
 
@@ -20,7 +22,7 @@ class AnonymousSettings(Section):
     """Those who show nothing that says who they are."""
 
     roles: tuple[values.Role, ...] = ()
-    """Their roles. With none, they are turned away as soon as `jwt` or `tokens` are there."""
+    """Their roles. With none, they are turned away as soon as `jwt`, `tokens` or `users_file` are there."""
 
 
 class JwtSettings(Section):
@@ -139,6 +141,14 @@ class IdentitySettings(Section):
     """How long a ticket of `POST /ticket` may be used, once."""
     ticket_bound_to_address: values.Flag = False
     """Whether a ticket lets in only from the address that fetched it, of IPv6 from the same /64."""
+    users_file: UsersFromFile | None = None
+    """A file with users and their passwords' hashes, which `tidegate user` writes; they log in by `POST /login`."""
+    session_secret_file: values.SecretFromFile | None = None
+    """What signs session cookies: at least 32 characters on each line, the newest last. Without, a random secret."""
+    session_seconds: values.SessionSeconds = 28_800
+    """How long a login lasts without being used."""
+    session_max_seconds: values.SessionSeconds = 604_800
+    """How long a login lasts however much it is used."""
 
     @model_validator(mode="after")
     def _check_tokens(self) -> Self:
@@ -148,15 +158,31 @@ class IdentitySettings(Section):
                 raise ValueError(f"tokens: expected each `{what}` once")
         return self
 
+    @model_validator(mode="after")
+    def _check_sessions(self) -> Self:
+        if self.session_max_seconds < self.session_seconds:
+            raise ValueError("session_max_seconds: expected at least as many as `session_seconds`")
+        file = self.session_secret_file
+        if file is not None and min(map(len, self.session_keys()), default=0) < SESSION_SECRET_LENGTH:
+            raise ValueError(f"session_secret_file: expected at least {SESSION_SECRET_LENGTH} characters on each line")
+        return self
+
+    def session_keys(self) -> tuple[str, ...]:
+        """What signs cookies, the newest last; none if that is to be random."""
+        file = self.session_secret_file
+        return () if file is None else session_keys(file.password.get_secret_value())
+
     @property
     def files(self) -> tuple[Path, ...]:
         """The files besides the configuration's own that say who is let in: a change of one is a change of it."""
-        return self.jwt.files
+        users = () if self.users_file is None else (self.users_file.path,)
+        secrets = () if self.session_secret_file is None else (self.session_secret_file.path,)
+        return (*self.jwt.files, *users, *secrets)
 
     @property
     def asks(self) -> bool:
         """Whether clients can show who they are."""
-        return bool(self.jwt.algorithms or self.tokens)
+        return bool(self.jwt.algorithms or self.tokens or self.users_file is not None)
 
     @property
     def is_configured(self) -> bool:

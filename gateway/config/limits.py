@@ -41,6 +41,12 @@ class LimitsSettings(Section):
     """Requests to devices of one connection, or over HTTP from one address, that wait for an answer."""
     request_timeout_max_seconds: values.Seconds = 60
     """The longest that a client may let a request wait for the device's answer."""
+    failed_logins: values.Count = 5
+    """Wrong passwords for one user from one address before the next try has to wait; only at the top."""
+    failed_login_delay_seconds: values.Seconds = 1.0
+    """The first wait; each further one is twice as long; only at the top."""
+    failed_login_delay_max_seconds: values.Seconds = 900.0
+    """The longest wait, and half of how long failures are remembered; only at the top."""
     last_values: values.Count = 100_000
     """Last values kept, one for each room and topic; beyond, the stalest is forgotten."""
     log_bytes: values.Bytes = 64 * KIB * KIB

@@ -1,12 +1,13 @@
 """From a file, the environment and a command line to `Settings`, or to all that is wrong with them at once."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
 from pydantic_settings import PydanticBaseSettingsSource
 
 from gateway.config.environment import read_environment
@@ -14,6 +15,7 @@ from gateway.config.explain import explain
 from gateway.config.problems import ConfigurationError, Keys, Place, Problem, dotted
 from gateway.config.settings import RouteSettings, Settings
 from gateway.config.tree import Node, Scalar
+from gateway.config.users import UnfitFile
 from gateway.config.yaml_source import read_yaml_file
 from gateway.core.routing import RouteProblem, RouteSpec, RoutingError, RoutingTable
 
@@ -75,9 +77,15 @@ def _validate(tree: Node) -> tuple[Settings | None, list[Problem]]:
         settings = Settings(_build_sources=((_Tree(tree),), {}))  # type: ignore[call-arg]  # BaseSettings has it
     except ValidationError as error:
         errors = error.errors(include_url=False)
-    problems = [explain(error, tree) for error in errors[: MAXIMUM_PROBLEMS + 1]]
+    problems = [problem for error in errors[: MAXIMUM_PROBLEMS + 1] for problem in _problems_of(error, tree)]
     problems += _check_ports(settings, tree) if settings is not None else []
     return settings, problems + list(_check_routes(tree, [error["loc"] for error in errors]))
+
+
+def _problems_of(error: ErrorDetails, tree: Node) -> Sequence[Problem]:
+    """What is wrong: at a place of the configuration, or at places of a file that it names."""
+    cause = error.get("ctx", {}).get("error")
+    return cause.problems if isinstance(cause, UnfitFile) else [explain(error, tree)]
 
 
 def _check_ports(settings: Settings, tree: Node) -> list[Problem]:

@@ -19,6 +19,7 @@ from gateway.config.presence import RoutePresenceSettings
 from gateway.config.problems import without_user_info
 from gateway.config.schema_file import SchemaFile
 from gateway.config.settings import Settings
+from gateway.config.users import UsersFile
 from gateway.config.values import PasswordFile
 
 __all__ = ["MASK", "show"]
@@ -61,7 +62,7 @@ def _plain(value: Any) -> Any:
     match value:
         case None | bool() | int() | float():
             return value
-        case PasswordFile() | SchemaFile():
+        case PasswordFile() | SchemaFile() | UsersFile():
             return str(value.path)
         case Path() | BrokerUrl():
             return str(value)

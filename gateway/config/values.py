@@ -202,6 +202,9 @@ JwtAlgorithm: TypeAlias = Annotated[
 JwksUrl: TypeAlias = Annotated[str, PlainValidator(parse_jwks_url)]
 LeewaySeconds: TypeAlias = Annotated[float, Field(ge=0, le=300), Expected("a number of seconds from 0 to 300")]
 TicketSeconds: TypeAlias = Annotated[float, Field(gt=0, le=300), Expected("a number of seconds above 0, at most 300")]
+SessionSeconds: TypeAlias = Annotated[
+    float, Field(gt=0, le=366 * 86_400), Expected("a number of seconds above 0, at most 31622400 (a year)")
+]
 StatusTopic: TypeAlias = Annotated[str, Expected("a topic"), AfterValidator(_check_status_topic)]
 UpstreamName: TypeAlias = Annotated[
     str,

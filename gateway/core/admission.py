@@ -3,19 +3,23 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, Final, Self
 from urllib.parse import parse_qs
 
 from gateway.core.addresses import network_of
 from gateway.core.authentication import Authentication, KeyUnknown
 from gateway.core.clock import Clock
+from gateway.core.cookies import ShownCookie, read_cookie
 from gateway.core.counters import Counters
-from gateway.core.errors import TidegateError, Unauthenticated
+from gateway.core.errors import OriginRefused, TidegateError, Unauthenticated
 from gateway.core.identity import Identity
 from gateway.core.limits import AddressBudgets, Budget, ConnectionLimiter, Limits
 from gateway.core.origins import Origins
 
 __all__ = ["Admission", "Caller"]
+
+SAFE_METHODS: Final = ("GET", "HEAD", "OPTIONS")
+"""Those that change nothing (RFC 9110 §9.2.1)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +35,17 @@ class Caller:
     """The token in `Authorization: Bearer …` (RFC 6750 §2.1)."""
     ticket: str | None = field(default=None, repr=False)
     """`?ticket=…`, where there is one and no more."""
+    cookie: ShownCookie | None = field(default=None, repr=False)
+    """The session cookie."""
+    csrf_token: str | None = field(default=None, repr=False)
+    """`X-CSRF-Token`."""
+    method: str | None = None
+    """What is to be done; None for a WebSocket handshake."""
+
+    @property
+    def by_cookie(self) -> bool:
+        """Whether the cookie is what it shows: a browser sends that by itself, whichever page makes it."""
+        return self.cookie is not None and self.bearer is None and self.ticket is None
 
     @property
     def network(self) -> str:
@@ -42,13 +57,18 @@ class Caller:
         """Read it from an ASGI scope."""
         headers = dict(scope["headers"])
         origin, host = headers.get(b"origin"), headers.get(b"host")
+        encrypted = scope.get("scheme") in ("https", "wss")
+        csrf_token = headers.get(b"x-csrf-token")
         return cls(
             None if origin is None else origin.decode("latin-1"),
             None if host is None else host.decode("latin-1"),
             scope["client"][0] if scope.get("client") else "",
-            scope.get("scheme") in ("https", "wss"),
+            encrypted,
             _bearer(headers.get(b"authorization", b"").decode("latin-1")),
             _ticket(scope["query_string"]),
+            read_cookie(scope["headers"], encrypted=encrypted) if b"cookie" in headers else None,
+            None if csrf_token is None else csrf_token.decode("latin-1"),
+            scope.get("method"),
         )
 
 
@@ -89,15 +109,27 @@ class Admission:
 
         Raises:
             Unauthenticated: what it shows is wrong.
+            CsrfRefused, OriginRefused: it is a browser that may have been made to ask by a page from elsewhere.
         """
         try:
-            return self._identify(caller)
+            identity = self._find(caller)
         except KeyUnknown as unknown:
             await unknown.renew()
-        return self._identify(caller)
+            identity = self._find(caller)
+        if identity is not None and identity.login is not None and caller.by_cookie:
+            self._check_page(caller, identity)
+        return identity
 
-    def _identify(self, caller: Caller) -> Identity | None:
-        return self.authentication.of(caller.bearer, caller.ticket, caller.network)
+    def _find(self, caller: Caller) -> Identity | None:
+        cookie = None if caller.cookie is None else caller.cookie.value
+        return self.authentication.of(caller.bearer, caller.ticket, cookie, caller.network)
+
+    def _check_page(self, caller: Caller, identity: Identity) -> None:
+        """Check that it was a page of the gateway's own which made a browser send its cookie."""
+        if caller.method is None and caller.origin is None:  # browsers say it of every WebSocket (RFC 6455 §4.1)
+            raise OriginRefused("a WebSocket with the session cookie: expected the header `Origin` beside it")
+        if caller.method not in (None, *SAFE_METHODS) and self.authentication.logins is not None:
+            self.authentication.logins.check_csrf(identity, caller.csrf_token)
 
     async def require(self, caller: Caller) -> Identity:
         """Who the caller is.
@@ -107,7 +139,7 @@ class Admission:
         """
         identity = await self.identify(caller)
         if identity is None:
-            raise Unauthenticated("expected `Authorization: Bearer` with a token, or `?ticket=` with a ticket")
+            raise Unauthenticated("expected `Authorization: Bearer` with a token, `?ticket=` with a ticket, or a login")
         return identity
 
     @contextmanager

@@ -1,4 +1,4 @@
-"""From what a client shows to who it is: API tokens by their hashes, other tokens by a `Verifier`, one-time tickets.
+"""From what a client shows to who it is: API tokens by their hashes, other tokens by a `Verifier`, tickets, cookies.
 
 API tokens are kept as plain SHA-256: they are 256 bits of randomness, which nobody guesses however fast the hash is; a
 slow hash, as passwords need, would let anybody keep the gateway busy. To find one by its hash tells an attacker nothing
@@ -15,6 +15,7 @@ from typing import Final, Protocol
 from gateway.core.clock import Clock
 from gateway.core.errors import RateLimited, Unauthenticated
 from gateway.core.identity import ANONYMOUS, Credential, Identity
+from gateway.core.logins import COOKIE, Logins
 
 __all__ = ["Authentication", "KeyUnknown", "Tickets", "Verifier", "hash_token", "make_token"]
 
@@ -138,6 +139,7 @@ class Authentication:
         tokens: Identities of programs, by the hashes of their tokens.
         verifier: Reads other tokens.
         anonymous: Who shows nothing; None if everybody has to show something.
+        logins: Users with passwords; None for none.
     """
 
     def __init__(
@@ -147,9 +149,11 @@ class Authentication:
         tokens: Mapping[str, Identity] | None = None,
         verifier: Verifier | None = None,
         anonymous: Identity | None = ANONYMOUS,
+        logins: Logins | None = None,
     ) -> None:
         self.tickets = tickets
         self.anonymous = anonymous
+        self.logins = logins
         self._clock = clock
         self._tokens = {
             digest: replace(identity, credential=Credential(HASHED, digest))
@@ -157,19 +161,25 @@ class Authentication:
         }
         self._verifier = verifier
 
-    def become(self, newer: "Authentication", *, same_verifier: bool = False) -> None:
+    def become(self, newer: "Authentication", *, same_verifier: bool = False, same_keys: bool = False) -> None:
         """Decide as a newer one does, for all who hold this one; tickets that wait to be used are kept.
+
+        So is what is known of logins, as far as there are users still.
 
         Args:
             newer: What is taken over, all of it.
             same_verifier: Whether tokens are read as before: what the verifier has learned is kept then.
+            same_keys: Whether cookies are signed as before.
         """
-        tickets, verifier = self.tickets, self._verifier
+        tickets, verifier, logins = self.tickets, self._verifier, self.logins
         tickets.become(newer.tickets)
         vars(self).update(vars(newer))
         self.tickets = tickets
         if same_verifier:
             self._verifier = verifier
+        if logins is not None and self.logins is not None:
+            logins.become(self.logins, same_keys=same_keys)
+            self.logins = logins
 
     @property
     def knows_tokens(self) -> bool:
@@ -213,19 +223,26 @@ class Authentication:
             return self._tokens.get(shown.value)
         if shown.kind == SIGNED and self._verifier is not None:
             return self.identify(shown.value)
+        if shown.kind == COOKIE and self.logins is not None:
+            return self.logins.confirm(shown.value)
         return None
 
-    def of(self, bearer: str | None, ticket: str | None, network: str = "") -> Identity | None:
-        """Who shows these, from there; None if that is nothing, and something is asked for.
+    def of(
+        self, bearer: str | None, ticket: str | None, cookie: str | None = None, network: str = ""
+    ) -> Identity | None:
+        """Who shows these, from there, of which the first counts; None if that is nothing, and something is asked for.
 
         Raises:
             KeyUnknown: that may be known in a moment.
             Unauthenticated: what is shown is wrong.
         """
-        if self.knows_tokens and bearer is not None:
+        asks = self.knows_tokens or self.logins is not None
+        if asks and bearer is not None:
             return self.identify(bearer)
-        if self.knows_tokens and ticket is not None:
+        if asks and ticket is not None:
             return self.confirm(self._unexpired(self.tickets.redeem(ticket, network)))
+        if self.logins is not None and cookie is not None:
+            return self.logins.identify(cookie)
         return self.anonymous
 
     def _unexpired(self, identity: Identity) -> Identity:

@@ -25,5 +25,7 @@ class Counters:
     """Messages not delivered, by cause."""
     refusals: Counter[str] = field(default_factory=Counter)
     """Requests, messages and connections refused, by error code."""
+    logins: Counter[str] = field(default_factory=Counter)
+    """Passwords that were checked, by outcome."""
     closed: Counter[str] = field(default_factory=Counter)
     """Sessions that the gateway ended, by error code."""

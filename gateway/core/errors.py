@@ -10,11 +10,13 @@ __all__ = [
     "PROTOCOL_CLOSE_CODES",
     "BadMessage",
     "BadReply",
+    "CsrfRefused",
     "EngineUnavailable",
     "Forbidden",
     "HandshakeTimeout",
     "HeadersTooLarge",
     "InternalError",
+    "LoginsBusy",
     "MessageTooLarge",
     "MethodNotAllowed",
     "NoPresence",
@@ -28,6 +30,7 @@ __all__ = [
     "RequestTimeout",
     "ShuttingDown",
     "SlowConsumer",
+    "StaleCookie",
     "TidegateError",
     "TooManyConnections",
     "TooManyConnectionsFromAddress",
@@ -94,6 +97,10 @@ class Unauthenticated(TidegateError):
     close_code = 4401
 
 
+class StaleCookie(Unauthenticated):
+    """The session cookie is none, or holds no more; the answer has the browser drop it. Told as `unauthenticated`."""
+
+
 class Forbidden(TidegateError):
     """No access rule allows that to who asks; of a pattern, not all that it could match."""
 
@@ -105,6 +112,13 @@ class OriginRefused(TidegateError):
     """The page that asks comes from an origin that isn't the gateway's own nor listed in `origins`."""
 
     code = "origin_refused"
+    http_status = 403
+
+
+class CsrfRefused(TidegateError):
+    """A request that changes something shows the session cookie, but not its token in `X-CSRF-Token`."""
+
+    code = "csrf_refused"
     http_status = 403
 
 
@@ -224,6 +238,14 @@ class InternalError(TidegateError):
     code = "internal_error"
     http_status = 500
     close_code = 1011
+    retry = True
+
+
+class LoginsBusy(TidegateError):
+    """As many passwords wait to be checked as may; come back."""
+
+    code = "logins_busy"
+    http_status = 503
     retry = True
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final
 
-__all__ = ["ANONYMOUS", "Credential", "Identity"]
+__all__ = ["ANONYMOUS", "Credential", "Identity", "Login"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +16,15 @@ class Credential:
     """What it is, and so who is to be asked: see `authentication`."""
     value: str = field(repr=False)
     """What that needs; it may be a secret."""
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """One login of a user, in one browser, until it ends; what a session cookie stands for."""
+
+    id: str
+    since: float
+    """When the password was given, in seconds since the Unix epoch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +39,8 @@ class Identity:
     """When what proves it expires, in seconds since the Unix epoch."""
     credential: Credential | None = field(default=None, repr=False, compare=False)
     """What proved it; None for who showed nothing."""
+    login: Login | None = field(default=None, repr=False)
+    """The login that it comes from, if it does: by the session cookie, or by a ticket that was given for that."""
 
     def is_expired(self, now: float) -> bool:
         """Whether it holds no more at `now` (RFC 7519 §4.1.4: on or after that moment)."""

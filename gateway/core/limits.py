@@ -39,6 +39,11 @@ class Limits:
     requests_in_flight: int = 100
     """Requests of one client that wait for a device's answer."""
     request_timeout_max_seconds: float = 60
+    failed_logins: int = 5
+    """Wrong passwords of one user from one address before it has to wait."""
+    failed_login_delay_seconds: float = 1.0
+    """The first wait; each further one is twice as long."""
+    failed_login_delay_max_seconds: float = 900.0
     last_values: int = 100_000
     """Last values kept, over all rooms."""
     log_bytes: int = 64 * 1024 * 1024

@@ -136,6 +136,11 @@ class Namespace:
         self._proofs.renew(session, identity, self.unsubscribe)
         self.attendance.identified(session)
 
+    def sessions_of(self, login: str) -> list[Session]:
+        """The sessions that come from a login, by its id."""
+        known = ((session, session.identity) for session in self.sessions.values())
+        return [each for each, who in known if who is not None and who.login is not None and who.login.id == login]
+
     def paused(self, session: Session) -> None:
         """A session's client doesn't take any more for now."""
         self.recovery.pause(session)

@@ -4,19 +4,21 @@ import math
 
 import orjson
 
-from gateway.core.errors import MethodNotAllowed, TidegateError, Unauthenticated
+from gateway.core.cookies import CLEARED
+from gateway.core.errors import MethodNotAllowed, StaleCookie, TidegateError, Unauthenticated
 
 __all__ = ["problem"]
 
 
-def problem(error: TidegateError) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
-    """Status, headers and body of the response to a request that met `error`."""
+def problem(error: TidegateError, **more: object) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+    """Status, headers and body of the response to a request that met `error`; `more` are members besides."""
     details: dict[str, object] = {
         "type": "about:blank",
         "title": error.code.replace("_", " ").capitalize(),
         "status": error.http_status,
         "detail": error.message,
         "code": error.code,
+        **more,
     }
     headers = [(b"content-type", b"application/problem+json"), (b"cache-control", b"no-store")]
     if error.retry_after_seconds is not None:
@@ -24,6 +26,8 @@ def problem(error: TidegateError) -> tuple[int, list[tuple[bytes, bytes]], bytes
         headers.append((b"retry-after", str(math.ceil(error.retry_after_seconds)).encode()))
     if isinstance(error, Unauthenticated):
         headers.append((b"www-authenticate", b"Bearer"))  # RFC 9110 §15.5.2
+    if isinstance(error, StaleCookie):
+        headers += CLEARED
     if isinstance(error, MethodNotAllowed):
         headers.append((b"allow", ", ".join(error.allowed).encode()))
     body = orjson.dumps(details)

@@ -106,7 +106,8 @@ class Proofs:
         if not identity.is_expired(self._clock.time()):  # the machine's clock was set back
             self.hold(session)
         else:
-            session.end(Unauthenticated("the token has expired: come back with a new one"))
+            what = "token has expired: come back with a new one" if identity.login is None else "login has expired"
+            session.end(Unauthenticated(f"the {what}"))
 
     def renew(self, session: Session, identity: Identity, unsubscribe: Callable[[Session, str], None]) -> None:
         """A session has shown who it is, first or anew; subscriptions that aren't allowed any more end with an error.

@@ -70,7 +70,11 @@ def shown(document: str) -> str:
 def test_every_snippet_is_of_a_kind_that_is_run() -> None:
     run_here = {"sh", "yaml", "yaml refused", "json", "nginx"}
     run_elsewhere = {"html": "browser/test_snippets.py", "js": "browser/test_snippets.py"}
-    of_the_configuration = {"yml": "unit/test_config_documentation.py", "text": "unit/test_config_documentation.py"}
+    of_the_configuration = {
+        "yml": "unit/test_config_documentation.py",
+        "yml users": "unit/test_config_documentation.py",
+        "text": "unit/test_config_documentation.py",
+    }
     known = {*run_here, *run_elsewhere, *of_the_configuration}
     for path in DOCUMENTS:
         fences = re.findall(r"^```(.*)$", path.read_text(), re.MULTILINE)
@@ -82,7 +86,7 @@ def test_configurations_load(snippet: Snippet, tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text(snippet.text)
     for name in re.findall(r"_file: (\S+?)[,}\s]", snippet.text):
         target = tmp_path / Path(name).name
-        target.write_text("secret" * 11)
+        target.write_text("" if name == "users.yaml" else "secret" * 11)
         if name.endswith("privkey.pem"):  # the last of the two
             issued = Authority().issue(tmp_path)
             (tmp_path / "fullchain.pem").write_bytes(Path(issued["tls_certificate_file"]).read_bytes())
@@ -137,7 +141,7 @@ def test_commands_run(place: str, command: str, demo: tuple[GatewayProcess, int]
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(documented_config()))
     command = command.replace("localhost:8080", f"localhost:{gateway.port}").replace("-p 1883", f"-p {broker_port}")
     command = re.sub(r"(\.venv/bin/)?tidegate (sub|pub)", rf"{TIDEGATE} \2 --url {gateway.url}", command)
-    command = re.sub(r"^tidegate", str(TIDEGATE), command)
+    command = re.sub(r"(^|\| )tidegate", rf"\1{TIDEGATE}", command)
     ended = subprocess.run(
         ["bash", "-c", f"set -o pipefail; {command}"],
         cwd=tmp_path,

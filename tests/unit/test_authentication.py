@@ -139,9 +139,9 @@ def test_where_a_client_comes_from_is_asked_of_tickets(clock: HandClock) -> None
     ann = authentication.identify(f"ann operator {clock.time() + 60}")
     here, there = (authentication.tickets.issue(ann, "192.0.2.1") for _ in range(2))
 
-    assert authentication.of(None, here, "192.0.2.1") == ann
+    assert authentication.of(None, here, network="192.0.2.1") == ann
     with pytest.raises(Unauthenticated):
-        authentication.of(None, there, "192.0.2.2")
+        authentication.of(None, there, network="192.0.2.2")
 
 
 def test_a_ticket_of_a_token_that_expired_meanwhile_is_refused(clock: HandClock) -> None:

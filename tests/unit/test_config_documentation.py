@@ -24,9 +24,11 @@ from gateway.config import (
     SampleSettings,
     Settings,
     UpstreamSettings,
+    UserSettings,
     load_settings,
 )
 from gateway.config.shape import fields_of
+from gateway.config.users import read_users
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text()
 SECTIONS: dict[str, type[BaseModel]] = {
@@ -34,6 +36,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "identity.anonymous": AnonymousSettings,
     "identity.jwt": JwtSettings,
     "identity.tokens": ApiTokenSettings,
+    "identity.users_file": UserSettings,
     "access": AccessRuleSettings,
     "upstreams": UpstreamSettings,
     "rooms": RoomSettings,
@@ -90,6 +93,13 @@ def test_every_example_is_valid(tmp_path: Path) -> None:
         path.write_text(example)
         load_settings(path, environment={})
     assert examples
+
+
+def test_the_users_file_that_is_shown_is_valid(tmp_path: Path) -> None:
+    (example,) = blocks("yml users")
+    path = tmp_path / "users.yaml"
+    path.write_text(example)
+    assert list(read_users(path).users) == ["ann"]
 
 
 def test_every_variable_of_the_examples_is_valid(tmp_path: Path) -> None:

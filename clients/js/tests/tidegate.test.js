@@ -788,3 +788,22 @@ test("each stream has a ticket of its own, and what is sent by POST has the toke
   assert.deepEqual(office.asked.at(-1), ["/publish", "Bearer secret"]);
   gate.close();
 });
+
+test("what is sent by POST has the token that the session cookie needs, as it is then", async (t) => {
+  const clock = new HandClock().install(t);
+  const asked = [];
+  const fetch = async (url, { headers }) => {
+    asked.push(headers);
+    return { ok: true, status: 200, json: async () => ({ type: "ack" }) };
+  };
+  let csrf;
+  const gate = connect({ url: "http://gateway/", transport: "sse", fetch, csrf: () => csrf });
+  clock.tick(1);
+  await gate.publish("a", 1);
+  csrf = "secret";
+  await gate.publish("a", 1, { key: "k" });
+  assert.deepEqual(asked.map((headers) => headers["x-csrf-token"]), [undefined, "secret"]);
+  assert.equal(asked[1]["idempotency-key"], "k");
+  assert.equal(asked[1].authorization, undefined);
+  gate.close();
+});

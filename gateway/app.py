@@ -38,6 +38,7 @@ from gateway.endpoints import Endpoints, namespace_routes
 from gateway.engines import make_engine
 from gateway.forwarded import Forwarded
 from gateway.health import Health
+from gateway.hosts import HostCheck
 from gateway.metrics import Metrics
 from gateway.response_headers import ResponseHeaders, headers_for
 from gateway.supervisor import Supervisor
@@ -69,11 +70,11 @@ class Gateway:
         self.upstreams: dict[str, Upstream] = {}
         self.health = Health(self.upstreams, {name: each.engine for name, each in self.namespaces.items()})
         self.metrics = Metrics(self.intake, self.namespaces, self.upstreams, self.supervisor, clock)
-        origins = Origins(settings.origins, settings.hosts, local=is_loopback(settings.listen.host))
+        self.origins = Origins(settings.origins, settings.hosts, local=is_loopback(settings.listen.host))
         heartbeat_seconds = settings.heartbeat.interval_seconds
         authentication = make_authentication(settings.identity, clock, random)
         self.endpoints = {
-            name: Endpoints(namespace, origins, clock, heartbeat_seconds, authentication)
+            name: Endpoints(namespace, self.origins, clock, heartbeat_seconds, authentication)
             for name, namespace in self.namespaces.items()
         }
 
@@ -237,20 +238,21 @@ def create_app(settings: Settings) -> Starlette:
             Route("/tidegate.js", partial(_client, client)),
             Mount("/", StaticFiles(directory=web, html=True)),
         ],
-        middleware=_middleware(settings),
+        middleware=_middleware(settings, gateway),
         exception_handlers={404: _no_such_endpoint, 405: _no_such_endpoint},
     )
     app.state.gateway = gateway
     return app
 
 
-def _middleware(settings: Settings) -> list[Middleware]:
+def _middleware(settings: Settings, gateway: Gateway) -> list[Middleware]:
     """What stands in front of all endpoints, the outermost first."""
     listen = settings.listen
     found = [Middleware(ResponseHeaders, headers=headers_for(listen))]
     if listen.trusted_proxies:
         standard = listen.proxy_header == "forwarded"
         found.append(Middleware(Forwarded, proxies=TrustedProxies(listen.trusted_proxies), standard=standard))
+    found.append(Middleware(HostCheck, origins=gateway.origins, refused=gateway.refused))
     if settings.origins:
         methods = ["GET", "POST"]
         found.append(

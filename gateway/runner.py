@@ -21,6 +21,7 @@ from gateway.certificates import Certificates
 from gateway.config import Settings
 from gateway.config.addresses import host_and_port
 from gateway.core.namespace import DEFAULT_NAMESPACE
+from gateway.core.origins import is_loopback
 from gateway.demo import run_demo
 from gateway.server import Server, bind
 
@@ -52,6 +53,7 @@ def run(settings: Settings, *, demo: bool) -> None:
 
 async def _serve(settings: Settings, *, demo: bool) -> None:
     _allow_open_files(sum(settings.core_limits(name).connections for name in settings.namespace_names()))
+    _warn_of_any_host(settings)
     host, port = settings.listen.host, settings.listen.port
     try:
         listener = bind(host, port)
@@ -109,6 +111,16 @@ def _certificates(settings: Settings) -> Certificates | None:
         return None if files is None else Certificates(files)
     except ValueError as error:  # changed since the configuration was read
         raise StartError(f"{error}: see `listen.tls_certificate_file`") from None
+
+
+def _warn_of_any_host(settings: Settings) -> None:
+    """Say that pages of anybody's may act with the browsers that reach this gateway, if nothing else keeps them out."""
+    if not (settings.hosts or settings.identity.is_configured or is_loopback(settings.listen.host)):
+        logger.warning(
+            "without `hosts` and `identity`, any page can make its name lead to %s and act here (DNS rebinding): "
+            "name the gateway's own names under `hosts`",
+            settings.listen.host,
+        )
 
 
 def _allow_open_files(connections: int) -> None:

@@ -14,6 +14,7 @@ __all__ = [
     "Forbidden",
     "HandshakeTimeout",
     "HeadersTooLarge",
+    "HostRefused",
     "InternalError",
     "MessageTooLarge",
     "MethodNotAllowed",
@@ -106,6 +107,13 @@ class OriginRefused(TidegateError):
 
     code = "origin_refused"
     http_status = 403
+
+
+class HostRefused(TidegateError):
+    """The request is for another host: its `Host` is neither listed in `hosts` nor an address."""
+
+    code = "host_refused"
+    http_status = 421
 
 
 class ReadOnly(TidegateError):

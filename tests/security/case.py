@@ -72,6 +72,8 @@ def _shown(name: str, value: Any) -> str:
 def _quoted(value: str | bytes) -> str:
     """Text in which nothing can be taken for Markdown, HTML, or another sign than it is."""
     text = value.decode("latin-1") if isinstance(value, bytes) else value
+    if not text:
+        return "of nothing"
     printable = ascii(text)[1:-1].replace("\\\\", "\\")
     short = printable if len(printable) <= 64 else f"{printable[:48]}… ({len(value):,})"
     return f"`{short}`".replace("|", "\\|") if "`" not in short else f"`` {short} ``".replace("|", "\\|")

@@ -7,6 +7,8 @@ from tests.security.raw import frame
 
 CATEGORY: Final = "WebSocket frames"
 PING: Final = b'{"type":"ping"}'
+DEFLATE: Final = (("Sec-WebSocket-Extensions", "permessage-deflate; client_max_window_bits"),)
+WINDOW: Final = (("Sec-WebSocket-Extensions", "permessage-deflate; server_max_window_bits=0"),)
 BROKEN: Final = "close 1002"
 
 
@@ -25,6 +27,15 @@ CASES: Final = (
     _frames(
         "a bomb of deflate, though compression isn't spoken", frame(1, b"\xec\xc1\x01" + b"\0" * 60_000, reserved=4)
     ),
+    Case(
+        "a compressed message after an offer of compression",
+        CATEGORY,
+        ("ws frames",),
+        BROKEN,
+        headers=DEFLATE,
+        raw=frame(1, b"\xca\x48\xcd\xc9\xc9\x07\0", reserved=4),
+    ),
+    Case("an offer of compression with a window of nothing", CATEGORY, ("ws frames",), "ok", headers=WINDOW),
     _frames("a compressed ping", frame(9, b"a", reserved=4)),
     _frames("a frame without a mask", frame(1, PING, masked=False)),
     _frames("a ping without a mask", frame(9, b"a", masked=False)),

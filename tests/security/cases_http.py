@@ -123,6 +123,7 @@ LINES: Final = (
     _raw("HTTP/1.2", _get(b"/healthz", HOST, version=b"HTTP/1.2")),
     _raw("HTTP/9.9", _get(b"/healthz", HOST, version=b"HTTP/9.9")),
     _raw("a protocol of no name", _get(b"/healthz", HOST, version=b"HTPP/1.1")),
+    _raw("nonsense", b"nonsense\r\n\r\n", LAST),
     _raw("TLS, where there is none", b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03" + bytes(500)),
     _raw("MQTT, where HTTP is spoken", b"\x10\x0c\0\x04MQTT\x04\x02\0<\0\0" + bytes(500)),
 )

@@ -1,5 +1,6 @@
 """JSON that costs more than it says, or that two readers would read differently."""
 
+import gzip
 from typing import Final
 
 from tests.security.case import Case
@@ -7,6 +8,8 @@ from tests.security.case import Case
 CATEGORY: Final = "JSON"
 BODY: Final = ("POST /publish", "POST /request")
 BOTH: Final = ("ws message", *BODY)
+BOMB: Final = gzip.compress(bytes(10_000_000), mtime=0)
+UTF_16: Final = ("Content-Type", "application/json; charset=utf-16")
 BAD: Final = "bad_message"
 
 
@@ -48,6 +51,12 @@ CASES: Final = (
     _data("5,000 keys", b"{%b}" % b",".join(b'"%d":1' % i for i in range(5000)), "ok"),
     _data("the same key twice in data is data", b'{"a":1,"a":2}', "ok"),
     _data("keys of prototypes are data", b'{"__proto__":{"admin":true},"constructor":1}', "ok"),
+    Case("a bomb of gzip", CATEGORY, BODY, BAD, body=BOMB, headers=(("Content-Encoding", "gzip"),)),
+    Case(
+        "a form", CATEGORY, BODY, BAD, body=b"data=1", headers=(("Content-Type", "application/x-www-form-urlencoded"),)
+    ),
+    Case("a text that is no UTF-8", CATEGORY, BODY, BAD, body=b"\xff", headers=(("Content-Type", "text/plain"),)),
+    Case("another encoding of signs", CATEGORY, BODY, BAD, body="1".encode("utf-16"), headers=(UTF_16,)),
     _message("an array of messages", b'[{"type":"ping"}]'),
     _message("a text instead of an object", b'"subscribe"'),
     _message("two types, the last one good: it holds", b'{"type":"nonsense","type":"ping"}', "ok"),

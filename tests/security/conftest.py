@@ -13,3 +13,10 @@ def victim(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequ
     """The gateway on its own server, and on one that only has ASGI, for all attacks."""
     with target(tmp_path_factory.mktemp("victim"), plain=request.param == "plain") as found:
         yield found
+
+
+@pytest.fixture(scope="module")
+def with_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
+    """The gateway with the embedded broker."""
+    with target(tmp_path_factory.mktemp("embedded"), embedded=True) as found:
+        yield found

@@ -20,6 +20,7 @@ class Ports(Protocol):
     """Where the gateway is, and what devices and browsers do around it."""
 
     port: int
+    broker_port: int
 
     def heard_of(self, topic: str, payload: bytes) -> list[dict[str, Any]]:
         """What a browser hears when a device publishes."""
@@ -168,6 +169,19 @@ def device(ports: Ports, case: Case) -> str:
     )
 
 
+PACKETS: Final = {2: "CONNACK", 4: "PUBACK", 5: "PUBREC", 7: "PUBCOMP", 9: "SUBACK", 11: "UNSUBACK", 13: "PINGRESP"}
+
+
+def packets(ports: Ports, case: Case) -> str:
+    """Bytes to the embedded broker: the packets that come with the codes in them, until it closes the connection."""
+    heard, found = exchange(ports.broker_port, case.raw), []
+    while heard:
+        name = PACKETS.get(heard[0] >> 4, "?")
+        found.append(f"{name} {heard[heard[1] + 1]}" if name in ("CONNACK", "SUBACK") else name)
+        heard = heard[2 + heard[1] :]
+    return ", ".join(found) or "closed"
+
+
 DOORS: Final[dict[str, Door]] = {
     "ws subscribe": websocket("subscribe"),
     "ws publish": websocket("publish", data=1),
@@ -191,4 +205,5 @@ DOORS: Final[dict[str, Door]] = {
     "HTTP path": raw,
     "HTTP bytes": raw,
     "MQTT": device,
+    "MQTT bytes": packets,
 }

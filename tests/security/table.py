@@ -7,6 +7,7 @@ from typing import Final
 
 from tests.security import (
     cases_access,
+    cases_broker,
     cases_devices,
     cases_files,
     cases_frames,
@@ -16,14 +17,26 @@ from tests.security import (
     cases_log,
     cases_origins,
     cases_pages,
+    cases_queries,
     cases_rooms,
 )
 from tests.security.case import ACTIONS, HTTP, PATTERNS, Case
 
 MODULES: Final = (
-    cases_rooms, cases_json, cases_frames, cases_http, cases_files, cases_identity, cases_access, cases_origins,
-    cases_log, cases_devices, cases_pages,
-)  # fmt: skip
+    cases_rooms,
+    cases_queries,
+    cases_json,
+    cases_frames,
+    cases_http,
+    cases_files,
+    cases_identity,
+    cases_access,
+    cases_origins,
+    cases_log,
+    cases_devices,
+    cases_broker,
+    cases_pages,
+)
 CASES: Final[tuple[Case, ...]] = tuple(case for module in MODULES for case in module.CASES)
 DOCUMENT: Final = Path(__file__).parents[2] / "docs" / "security.md"
 START: Final = "<!-- attacks: made by `python -m tests.security.table` -->\n"

@@ -4,7 +4,7 @@ import json
 import re
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,7 +12,7 @@ import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
 from gateway.core.authentication import hash_token
-from tests.real import ROUTES, GatewayProcess, Mosquitto, configuration, mosquitto, wait_until
+from tests.real import ROUTES, GatewayProcess, configuration, free_port, mosquitto, wait_until
 from tests.security.case import Case
 from tests.security.doors import http
 from tests.security.raw import UPGRADE, RawWebSocket
@@ -121,12 +121,12 @@ def subscriber(gateway: GatewayProcess, bearer: str, *rooms: str) -> RawWebSocke
 class Target:
     """One gateway for many attacks."""
 
-    def __init__(self, gateway: GatewayProcess, broker: Mosquitto, *, plain: bool) -> None:
+    def __init__(self, gateway: GatewayProcess, broker_port: int, *, plain: bool) -> None:
         self.port = gateway.port
         self.plain = plain
         self._gateway = gateway
-        self._broker = broker
-        self._spy = Spy(broker.port)
+        self.broker_port = broker_port
+        self._spy = Spy(broker_port)
         self._witness = subscriber(gateway, token("witness", "witness"), WITNESS_ROOM, "users/witness/#")
         self._listener = subscriber(gateway, TOKENS["all"](), "sites/#", "raw/#", "tree/#", "text/#")
         self._read_bytes = gateway.output.stat().st_size
@@ -186,16 +186,17 @@ class Target:
 
 
 @contextmanager
-def target(folder: Path, *, plain: bool) -> Iterator[Target]:
-    """A gateway, its broker, and those who must notice nothing."""
-    (folder / "gateway").mkdir()
-    with (
-        mosquitto(folder) as broker,
-        GatewayProcess(folder / "gateway", config(broker.port, folder / "gateway"), plain=plain) as running,
-    ):
+def target(folder: Path, *, plain: bool = False, embedded: bool = False) -> Iterator[Target]:
+    """A gateway, a broker, which may be its own, and those who must notice nothing."""
+    place = folder / "gateway"
+    place.mkdir()
+    with ExitStack() as stack:
+        port = free_port() if embedded else stack.enter_context(mosquitto(folder)).port
+        settings = config(port, place)
+        if embedded:
+            settings = {**settings, "upstreams": {}, "broker": {"port": port}}
+        running = stack.enter_context(GatewayProcess(place, settings, plain=plain))
         running.wait_until_ready()
-        found = Target(running, broker, plain=plain)
-        try:
-            yield found
-        finally:
-            found.stop()
+        found = Target(running, port, plain=plain)
+        stack.callback(found.stop)
+        yield found

@@ -1,6 +1,7 @@
 """Every attack of the table, by every door that it applies to, under both servers; and that nobody else notices."""
 
 from collections import Counter
+from typing import Any
 
 import pytest
 
@@ -9,16 +10,32 @@ from tests.security.doors import DOORS, OF_THE_SERVER
 from tests.security.table import CASES, DOCUMENT, document
 from tests.security.target import Target
 
-BY_WIRE = [pytest.param(case, id=f"{case.category}: {case.name}") for case in CASES if DOORS.keys() >= set(case.doors)]
+ELSEWHERE = {"dashboard", "MQTT bytes"}
+"""Doors that need other surroundings: the embedded broker, and a browser (tests/browser/test_hostile_pages.py)."""
 
 
-@pytest.mark.parametrize("case", BY_WIRE)
+def cases(*, embedded: bool) -> list[Any]:
+    return [
+        pytest.param(case, id=f"{case.category}: {case.name}")
+        for case in CASES
+        if (case.doors == ("MQTT bytes",) if embedded else ELSEWHERE.isdisjoint(case.doors))
+    ]
+
+
+@pytest.mark.parametrize("case", cases(embedded=False))
 def test_an_attack_comes_to_what_the_table_says(victim: Target, case: Case) -> None:
     doors = [door for door in case.doors if not (victim.plain and door in OF_THE_SERVER)]
     outcomes = {door: DOORS[door](victim, case) for door in doors}
     victim.check(case.reaches)
     expected = case.plain if victim.plain and case.plain is not None else case.outcome
     assert outcomes == dict.fromkeys(doors, expected)
+
+
+@pytest.mark.parametrize("case", cases(embedded=True))
+def test_an_attack_on_the_embedded_broker_comes_to_what_the_table_says(with_broker: Target, case: Case) -> None:
+    outcome = DOORS["MQTT bytes"](with_broker, case)
+    with_broker.check(case.reaches)
+    assert outcome == case.outcome
 
 
 def test_every_attack_has_a_name_of_its_own_and_doors_that_are_there() -> None:

@@ -8,12 +8,10 @@ import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser.conftest import chromium, wait_for
+from tests.browser.conftest import wait_for
 from tests.real import GatewayProcess, free_port
 from tests.security.case import Case
 from tests.security.cases_pages import CASES
-
-__all__ = ["chromium"]
 
 HURT = """() => {
   const wanted = "script:not([src]), iframe, svg, object, embed, base, a[href], [onerror], [onload]";

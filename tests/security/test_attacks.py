@@ -8,7 +8,7 @@ import pytest
 from tests.security.case import Case
 from tests.security.doors import DOORS, OF_THE_SERVER
 from tests.security.table import CASES, DOCUMENT, document
-from tests.security.target import Target
+from tests.security.target import BAD, LINE, Target
 
 ELSEWHERE = {"dashboard", "MQTT bytes"}
 """Doors that need other surroundings: the embedded broker, and a browser (tests/browser/test_hostile_pages.py)."""
@@ -43,6 +43,14 @@ def test_every_attack_has_a_name_of_its_own_and_doors_that_are_there() -> None:
     assert {door for case in CASES for door in case.doors} <= {*DOORS, "dashboard"}
     assert {door for case in CASES for door in case.doors} >= {*DOORS, "dashboard"}
     assert len(CASES) >= 120
+
+
+def test_a_forged_line_and_a_fault_would_be_noticed() -> None:
+    assert not BAD.search("12:00:00 [info] aFORGED\n")
+    assert LINE.match("12:00:00 [info] a")
+    for line in ("a\nFORGED b", "Traceback (most recent call last):", "\x1b[2J", "a\0b", "a\rb"):
+        assert BAD.search(f"12:00:00 [info] {line}\n")
+    assert not LINE.match("another line")
 
 
 def test_the_document_has_the_table_as_it_is() -> None:

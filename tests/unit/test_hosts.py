@@ -1,11 +1,15 @@
 """Which `Host` a request may have: names can be made to lead here by whoever owns them, addresses can't."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.config import Settings
 from gateway.core.errors import BadMessage, HostRefused
 from gateway.core.origins import Origins
+from gateway.runner import _warn_of_any_host
 
 LISTED = ["https://listed.example:8443"]
 
@@ -75,3 +79,19 @@ def test_no_text_is_taken_for_a_name_that_is_not_listed(text: str) -> None:
     except (BadMessage, HostRefused):
         return
     assert text.lower().startswith("gate.example") or "localhost" in text.lower() or any(map(str.isdigit, text))
+
+
+@pytest.mark.parametrize(
+    ("settings", "warned"),
+    [
+        ({"listen": {"host": "192.0.2.1"}}, True),
+        ({"listen": {"host": "192.0.2.1"}, "hosts": ["gate.example"]}, False),
+        ({"listen": {"host": "192.0.2.1"}, "identity": {"anonymous": {"roles": ["guest"]}}}, False),
+        ({"listen": {"host": "127.0.0.1"}}, False),
+    ],
+)
+def test_it_is_said_at_the_start_if_any_page_may_act_here(
+    settings: dict[str, Any], warned: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    _warn_of_any_host(Settings(**settings))
+    assert ("DNS rebinding" in caplog.text) == warned

@@ -38,6 +38,7 @@ from gateway.endpoints import Endpoints, namespace_routes
 from gateway.engines import make_engine
 from gateway.forwarded import Forwarded
 from gateway.health import Health
+from gateway.hosts import HostCheck
 from gateway.metrics import Metrics
 from gateway.reload import Reloads
 from gateway.response_headers import ResponseHeaders, headers_for
@@ -265,21 +266,22 @@ def create_app(settings: Settings) -> Starlette:
             Route("/tidegate.js", partial(_client, client)),
             Mount("/", StaticFiles(directory=web, html=True)),
         ],
-        middleware=_middleware(settings, gateway.origins),
+        middleware=_middleware(settings, gateway),
         exception_handlers={404: _no_such_endpoint, 405: _no_such_endpoint},
     )
     app.state.gateway = gateway
     return app
 
 
-def _middleware(settings: Settings, origins: Origins) -> list[Middleware]:
+def _middleware(settings: Settings, gateway: Gateway) -> list[Middleware]:
     """What stands in front of all endpoints, the outermost first."""
     listen = settings.listen
     found = [Middleware(ResponseHeaders, headers=headers_for(listen))]
     if listen.trusted_proxies:
         standard = listen.proxy_header == "forwarded"
         found.append(Middleware(Forwarded, proxies=TrustedProxies(listen.trusted_proxies), standard=standard))
-    return [*found, Middleware(Cors, origins=origins)]
+    origins = gateway.origins
+    return [*found, Middleware(HostCheck, origins=origins, refused=gateway.refused), Middleware(Cors, origins=origins)]
 
 
 def _assets() -> tuple[Path, Path]:

@@ -13,14 +13,14 @@ from starlette.routing import BaseRoute, Mount, Route, Router, WebSocketRoute
 from bridges.http import HttpBridge
 from bridges.http_login import CookieRenewal, LoginBridge
 from bridges.sse import SseBridge
-from bridges.websocket import WebSocketBridge, deny
+from bridges.websocket import WebSocketBridge
 from gateway.core.admission import Admission
 from gateway.core.authentication import Authentication
 from gateway.core.clock import Clock
 from gateway.core.errors import NoSuchEndpoint
 from gateway.core.namespace import DEFAULT_NAMESPACE, Namespace
 from gateway.core.origins import Origins
-from gateway.core.problem import problem
+from gateway.refusal import refuse
 
 __all__ = ["Endpoints", "namespace_routes"]
 
@@ -78,13 +78,7 @@ class NotServed:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Refuse one request."""
         error = NoSuchEndpoint(f"{scope.get('method', 'GET')} {scope['path']} is not served here: {self._hint}")
-        if scope["type"] == "websocket":
-            await receive()  # websocket.connect
-            await deny(scope, send, error)
-            return
-        status, headers, body = problem(error)
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+        await refuse(error, scope, receive, send)
 
 
 def namespace_routes(endpoints: Mapping[str, Endpoints]) -> list[BaseRoute]:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, Final
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
@@ -119,11 +120,33 @@ class HttpProtocol(HttpToolsProtocol):
         if self._in_head and self._head_bytes > MAXIMUM_HEAD_BYTES:
             self._refuse(HeadersTooLarge(f"expected at most {MAXIMUM_HEAD_BYTES} bytes of request line and headers"))
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._in_head:  # a trailer says nothing of who asks, though it comes by the same way (RFC 9110 §6.5.1)
+            super().on_header(name, value)
+
+    def _should_upgrade(self) -> bool:
+        # Else it is a request like any other (RFC 6455 §4.1, RFC 9110 §7.8); the library takes none of these.
+        handshake = self.scope["method"] == "GET" and self.scope["http_version"] == "1.1"
+        has_body = any(name in (b"content-length", b"transfer-encoding") for name, _ in self.headers)
+        return handshake and not has_body and super()._should_upgrade()
+
+    def _is_clear(self) -> bool:
+        """Whether the protocol is spoken here, and the target says no other host than `Host` does (RFC 9112 §3.2.2)."""
+        if self.parser.get_http_version() not in ("1.0", "1.1"):
+            return False
+        target = httptools.parse_url(self.url)
+        if target.host is None:
+            return True
+        authority = target.host + (b":%d" % target.port if target.port else b"")
+        return [value for name, value in self.headers if name == b"host"] == [authority]
+
     def on_headers_complete(self) -> None:
         size_bytes = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
         if size_bytes > MAXIMUM_HEAD_BYTES:  # it came at once
             self._head_bytes = size_bytes
             raise ValueError("the parser is to stop here")
+        if not self._is_clear():
+            raise ValueError("expected HTTP/1.1 or 1.0, and one host")
         self._end_head()
         super().on_headers_complete()
         if "path" not in self.scope:

@@ -26,6 +26,7 @@ from gateway.config import Settings
 from gateway.config.addresses import host_and_port
 from gateway.core.clock import SystemClock
 from gateway.core.namespace import DEFAULT_NAMESPACE
+from gateway.core.origins import is_loopback
 from gateway.demo import run_demo
 from gateway.hangup import on_hangup
 from gateway.reload import Reload
@@ -65,6 +66,7 @@ def run(settings: Settings, path: Path, load: Callable[[], Settings], *, demo: b
 
 async def _serve(settings: Settings, path: Path, load: Callable[[], Settings], *, demo: bool) -> None:
     _allow_open_files(sum(settings.core_limits(name).connections for name in settings.namespace_names()))
+    _warn_of_any_host(settings)
     host, port = settings.listen.host, settings.listen.port
     try:
         listener = bind(host, port)
@@ -125,6 +127,16 @@ def _certificates(settings: Settings) -> Certificates | None:
         return None if files is None else Certificates(files)
     except ValueError as error:  # changed since the configuration was read
         raise StartError(f"{error}: see `listen.tls_certificate_file`") from None
+
+
+def _warn_of_any_host(settings: Settings) -> None:
+    """Say that pages of anybody's may act with the browsers that reach this gateway, if nothing else keeps them out."""
+    if not (settings.hosts or settings.identity.is_configured or is_loopback(settings.listen.host)):
+        logger.warning(
+            "without `hosts` and `identity`, any page can make its name lead to %s and act here (DNS rebinding): "
+            "name the gateway's own names under `hosts`",
+            settings.listen.host,
+        )
 
 
 def _allow_open_files(connections: int) -> None:

@@ -8,7 +8,7 @@ from bridges.broker.client import Client
 from bridges.broker.options import BrokerOptions
 from bridges.broker.packets import Message
 from bridges.broker.subscriptions import Subscriptions
-from gateway.core.topics import filter_matches
+from gateway.core.topics import filter_matches, is_too_deep
 
 __all__ = ["REFUSED", "Exchange"]
 
@@ -95,6 +95,8 @@ class Exchange:
 
 def _is_filter(text: str) -> bool:
     """Whether this is a topic filter (MQTT 3.1.1 §4.7). Unlike a room, it may have empty levels and `$`."""
+    if not text or "\0" in text or is_too_deep(text):  # each level costs memory for as long as it is subscribed to
+        return False
     *parents, last = text.split("/")
     wildcards_alone = all(level == "+" or not ("+" in level or "#" in level) for level in parents)
-    return bool(text) and wildcards_alone and (last in ("+", "#") or not ("+" in last or "#" in last))
+    return wildcards_alone and (last in ("+", "#") or not ("+" in last or "#" in last))

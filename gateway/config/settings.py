@@ -210,7 +210,7 @@ class Settings(BaseSettings):
     origins: tuple[Origin, ...] = ()
     """Origins such as `https://dashboard.example` whose pages may connect, besides the gateway's own."""
     hosts: tuple[values.Host, ...] = ()
-    """Names that the gateway's own pages may have; none stands for any, on the loopback for the loopback's."""
+    """Names that the gateway is asked by, besides addresses; none stands for any, on the loopback for `localhost`."""
     identity: IdentitySettings = IdentitySettings()
     """How clients say who they are."""
     access: tuple[AccessRuleSettings, ...] = ()

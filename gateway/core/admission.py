@@ -1,6 +1,6 @@
 """Who may come in at all: checked before a request is answered, by the same rules at every door."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final, Self
@@ -55,7 +55,7 @@ class Caller:
     @classmethod
     def of(cls, scope: Mapping[str, Any]) -> Self:
         """Read it from an ASGI scope."""
-        headers = dict(scope["headers"])
+        headers = _by_name(scope["headers"])
         origin, host = headers.get(b"origin"), headers.get(b"host")
         encrypted = scope.get("scheme") in ("https", "wss")
         csrf_token = headers.get(b"x-csrf-token")
@@ -72,13 +72,21 @@ class Caller:
         )
 
 
+def _by_name(headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    """Headers by their names. One that comes twice is a list (RFC 9110 §5.3), and so nothing that is taken for one."""
+    found: dict[bytes, bytes] = {}
+    for name, value in headers:
+        found[name] = found[name] + b", " + value if name in found else value
+    return found
+
+
 def _bearer(authorization: str) -> str | None:
     scheme, _, token = authorization.strip().partition(" ")
     return token.strip() if scheme.lower() == "bearer" else None
 
 
 def _ticket(query: bytes) -> str | None:
-    tickets = parse_qs(query.decode("latin-1")).get("ticket", [])
+    tickets = parse_qs(query.decode("latin-1"), keep_blank_values=True).get("ticket", [])
     return None if not tickets else tickets[0] if len(tickets) == 1 else ""
 
 

@@ -15,6 +15,7 @@ __all__ = [
     "Forbidden",
     "HandshakeTimeout",
     "HeadersTooLarge",
+    "HostRefused",
     "InternalError",
     "LoginsBusy",
     "MessageTooLarge",
@@ -120,6 +121,13 @@ class CsrfRefused(TidegateError):
 
     code = "csrf_refused"
     http_status = 403
+
+
+class HostRefused(TidegateError):
+    """The request is for another host: its `Host` is neither listed in `hosts` nor an address."""
+
+    code = "host_refused"
+    http_status = 421
 
 
 class ReadOnly(TidegateError):

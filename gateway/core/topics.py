@@ -68,8 +68,7 @@ def check_name(name: str) -> None:
         raise InvalidName(f"{name!r} has a wildcard: expected one name without + or #")
     if not all_capturable(name):
         raise InvalidName(f"{name!r} is no name: expected levels between /, none empty, none starting with $, no NUL")
-    if _UNFIT.search(name):  # a broker may end the connection, and so for everybody (MQTT 5 §1.5.4)
-        raise InvalidName(f"{name!r} is no name: expected no control characters and no non-characters of Unicode")
+    _check_signs(name)
 
 
 def check_topic(name: str) -> None:
@@ -88,6 +87,7 @@ def check_filter(name: str) -> None:
         InvalidName: as `check_name`, and for a wildcard that isn't a whole level or a `#` that isn't the last one.
     """
     _check_size(name)
+    _check_signs(name)
     levels = name.split("/")
     for position, level in enumerate(levels):
         if level == "+" or (level == "#" and position == len(levels) - 1):
@@ -98,6 +98,11 @@ def check_filter(name: str) -> None:
             raise InvalidName(f"{name!r}: a wildcard is a whole level: expected + or # alone, found {level!r}")
         if not all_capturable(level):
             raise InvalidName(f"{name!r}: expected levels between /, none empty, none starting with $, no NUL")
+
+
+def _check_signs(name: str) -> None:
+    if _UNFIT.search(name):  # a broker may end the connection, and so for everybody (MQTT 5 §1.5.4)
+        raise InvalidName(f"{name!r} is no name: expected no control characters and no non-characters of Unicode")
 
 
 def _check_size(name: str) -> None:

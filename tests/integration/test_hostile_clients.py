@@ -32,8 +32,8 @@ def hear(client: socket.socket, wanted: bytes) -> bytes:
     return heard
 
 
-STREAM = b"GET /sse?room=a HTTP/1.1\r\nHost: x\r\n\r\n"
-HEALTH = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+STREAM = b"GET /sse?room=a HTTP/1.1\r\nHost: localhost\r\n\r\n"
+HEALTH = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 @pytest.fixture(params=["later", "at once"])
@@ -138,7 +138,7 @@ def test_endless_headers_are_refused_with_431(gateway: GatewayProcess, what: str
 
 @pytest.mark.parametrize("size_bytes", [60_000, 70_000])
 def test_headers_of_up_to_64_kib_are_taken_however_they_come(gateway: GatewayProcess, size_bytes: int) -> None:
-    head = b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-A: " + b"a" * size_bytes + b"\r\n\r\n"
+    head = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-A: " + b"a" * size_bytes + b"\r\n\r\n"
     for piece_bytes in (len(head), 7000):
         with closing(connection(gateway)) as client:
             for start in range(0, len(head), piece_bytes):
@@ -167,7 +167,7 @@ def test_who_completes_no_request_is_closed(start_gateway: Callable[..., Gateway
 def test_a_handshake_with_larger_headers_than_the_library_takes_is_answered(gateway: GatewayProcess) -> None:
     with closing(connection(gateway)) as client:
         client.sendall(
-            b"GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
             b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
             b"Cookie: " + b"a" * 10_000 + b"\r\n\r\n"
         )

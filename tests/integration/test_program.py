@@ -200,7 +200,7 @@ def test_sse_sessions_end_when_the_client_leaves_and_get_heartbeats(
 
 def test_sse_over_http_1_0_as_old_proxies_speak_it(gateway: GatewayProcess) -> None:
     with socket.create_connection(("127.0.0.1", gateway.port)) as client:
-        client.sendall(b"GET /sse?room=a HTTP/1.0\r\nHost: x\r\n\r\n")
+        client.sendall(b"GET /sse?room=a HTTP/1.0\r\nHost: localhost\r\n\r\n")
         client.settimeout(10)
         heard = b""
         while b"event: subscribed" not in heard:

@@ -127,41 +127,6 @@ def test_origin_is_the_gateways_own_or_listed(origin: str | None, host: str | No
 
 
 @pytest.mark.parametrize(
-    ("name", "hosts", "local", "own"),
-    [
-        ("evil.example:8080", [], False, True),
-        ("evil.example:8080", ["gate.example"], False, False),
-        ("gate.example:8080", ["gate.example"], False, True),
-        ("Gate.example:8080", ["gate.Example"], False, True),
-        ("localhost:8080", ["gate.example"], False, False),
-        ("evil.example:8080", [], True, False),
-        ("localhost.evil.example:8080", [], True, False),
-        ("127.0.0.1.evil.example", [], True, False),
-        ("localhost:8080", [], True, True),
-        ("LOCALHOST:8080", [], True, True),
-        ("tidegate.localhost", [], True, True),
-        ("127.0.0.1:8080", [], True, True),
-        ("127.1.2.3:8080", [], True, True),
-        ("[::1]:8080", [], True, True),
-        ("192.0.2.1:8080", [], True, False),
-        ("gate.example", ["gate.example"], True, True),
-        ("localhost", ["gate.example"], True, True),
-    ],
-)
-def test_a_page_is_the_gateways_own_only_under_a_name_of_the_gateways(
-    name: str, hosts: list[str], local: bool, own: bool
-) -> None:
-    origins = Origins(["https://listed.example"], hosts, local=local)
-    origins.check("https://listed.example", name)
-    origins.check(None, name)
-    if own:
-        origins.check(f"http://{name}", name)
-    else:
-        with pytest.raises(OriginRefused):
-            origins.check(f"http://{name}", name)
-
-
-@pytest.mark.parametrize(
     ("scheme", "encrypted", "own"), [("http", True, False), ("https", True, True), ("https", False, True)]
 )
 def test_where_tls_leads_here_a_page_without_it_is_not_the_gateways_own(

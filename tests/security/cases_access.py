@@ -1,0 +1,49 @@
+"""What one may not do: by other doors, by patterns wider than what is granted, by names that would widen it."""
+
+from typing import Final
+
+from tests.security.case import ACTIONS, PATTERNS, READS, Case
+
+CATEGORY: Final = "access"
+ALL: Final = (*ACTIONS, *PATTERNS)
+FORBIDDEN: Final = "forbidden"
+
+
+def _forbidden(name: str, token: str, room: str, doors: tuple[str, ...] = ALL, outcome: str = FORBIDDEN) -> Case:
+    return Case(name, CATEGORY, doors, outcome, room=room, token=token)
+
+
+CASES: Final = (
+    Case("what is granted", CATEGORY, ALL, "ok", token="of an operator"),
+    Case("what is granted to an API token", CATEGORY, ALL, "ok", token="API token"),
+    Case("one's own room", CATEGORY, ALL, "ok", room="users/ann/a", token="of a guest"),
+    Case("a pattern within what is granted", CATEGORY, PATTERNS, "ok", room="open/+/a", token="of an operator"),
+    _forbidden("a room of nobody's", "of a guest", "open/x"),
+    _forbidden("another's room", "of an operator", "users/witness/inbox"),
+    _forbidden("the witness's room", "of a guest", "shared/witness"),
+    _forbidden("a parent of what is granted", "of an operator", "open", ("ws publish",), "ok"),
+    _forbidden("a name that begins alike", "of an operator", "openly/x"),
+    _forbidden("a name in capitals", "of an operator", "Open/x"),
+    _forbidden("a name that looks alike", "of an operator", "оpen/x"),
+    _forbidden("everything", "of an operator", "#", PATTERNS),
+    _forbidden("everybody's rooms", "of a guest", "users/#", PATTERNS),
+    _forbidden("one room of everybody's", "of a guest", "users/+/a", PATTERNS),
+    _forbidden("a pattern that only begins within what is granted", "of an operator", "+/x", PATTERNS),
+    _forbidden("two dots out of what is granted", "of a guest", "users/ann/../witness/inbox", ALL, "ok"),
+    _forbidden("a user `+` and somebody's room", "of a guest `+`", "users/x/a"),
+    _forbidden("a user `+` and everybody's rooms", "of a guest `+`", "users/+/a", PATTERNS),
+    _forbidden("a user `#` and everybody's rooms", "of a guest `#`", "users/#", PATTERNS),
+    _forbidden("a user of two levels and another's room", "of a guest `a/b`", "users/a/b"),
+    _forbidden("a user `$SYS`", "of a guest `$SYS`", "users/$SYS/a", PATTERNS, "bad_message"),
+    _forbidden("a user `$SYS` and one room", "of a guest `$SYS`", "users/$SYS/a", ACTIONS),
+    _forbidden("a user of two dots and another's room", "of a guest `..`", "users/witness/inbox"),
+    _forbidden("a claim `+` and a team's room", 'of a guest with `team: "+"`', "teams/red/a"),
+    _forbidden("a claim `#` in a list and another team's room", 'of a guest with `team: ["red", "#"]`', "teams/blue/a"),
+    _forbidden("a claim that is an object", 'of a guest with `team: {"red": 1}`', "teams/red/a"),
+    _forbidden("a claim that is true", "of a guest with `team: true`", "teams/true/a"),
+    _forbidden("a claim that isn't there", "of a guest", "teams/None/a"),
+    Case("the rules of one namespace in another", CATEGORY, ALL, FORBIDDEN, namespace="/n/b", token="of an operator"),
+    Case("a namespace that isn't there", CATEGORY, (*READS[1:], "ws handshake"), "no_such_endpoint", namespace="/n/c"),
+    Case("a namespace by two dots", CATEGORY, READS[1:], "no_such_endpoint", namespace="/n/b/.."),
+    Case("a namespace whose slash is encoded", CATEGORY, READS[1:], "no_such_endpoint", namespace="/n/b%2f.."),
+)

@@ -1,0 +1,107 @@
+"""Names that would be more than one room: in rooms, in queries, and in what captures make of them for devices."""
+
+from typing import Final
+
+from tests.security.case import ACTIONS, HTTP, PATTERNS, WRITES, Case
+
+CATEGORY: Final = "topic injection"
+EVERY: Final = (*ACTIONS, *PATTERNS)
+COMMAND: Final = "sites/{}/fan-4/commands"
+WEBSOCKET: Final = tuple(door for door in EVERY if door.startswith("ws "))
+BAD: Final = "bad_message"
+
+
+def _everywhere(name: str, room: str) -> Case:
+    return Case(name, CATEGORY, EVERY, BAD, room=room)
+
+
+def _for_a_device(name: str, level: str) -> Case:
+    """A level that becomes one of a device's topic."""
+    doors = ("ws publish", "ws request", "POST /publish", "POST /request")
+    return Case(name, CATEGORY, doors, BAD, room=COMMAND.format(level))
+
+
+def _query(name: str, query: str, outcome: str = BAD) -> Case:
+    return Case(name, CATEGORY, HTTP, outcome, query=query)
+
+
+CASES: Final = (
+    Case("everything as one room", CATEGORY, ACTIONS, BAD, room="#"),
+    Case("one level of everything as one room", CATEGORY, ACTIONS, BAD, room="open/+/a"),
+    _everywhere("a wildcard within a level", "open/a+"),
+    _everywhere("everything in the middle", "open/#/a"),
+    _everywhere("everything twice", "##"),
+    Case("the broker's own topics", CATEGORY, PATTERNS, BAD, room="$SYS/broker/uptime"),
+    Case("all of the broker's own topics", CATEGORY, PATTERNS, BAD, room="$SYS/#"),
+    Case("a shared subscription", CATEGORY, PATTERNS, BAD, room="$share/group/open/#"),
+    Case(
+        "one of the broker's own topics, which nothing grants",
+        CATEGORY,
+        ACTIONS,
+        "forbidden",
+        room="$SYS/broker/uptime",
+    ),
+    Case("a shared subscription, which nothing grants", CATEGORY, ACTIONS, "forbidden", room="$share/group/open/a"),
+    _everywhere("the broker's own topics, one level down", "open/$SYS"),
+    _everywhere("nothing at all", ""),
+    _everywhere("a slash before", "/open"),
+    _everywhere("a slash behind", "open/"),
+    _everywhere("two slashes", "open//a"),
+    _everywhere("nothing but slashes", "///"),
+    _everywhere("NUL", "open/a\0b"),
+    _everywhere("NUL alone", "\0"),
+    _everywhere("a line break", "open/a\r\nFORGED"),
+    _everywhere("an escape sequence", "open/\x1b[2J"),
+    _everywhere("a control character of Latin-1", "open/\x85FORGED"),
+    _everywhere("a non-character", "open/\ufffe"),
+    Case("half a surrogate pair", CATEGORY, WEBSOCKET, BAD, room="open/\ud800"),
+    Case("the other half", CATEGORY, WEBSOCKET, BAD, room="open/\udc00a"),
+    _everywhere("129 levels", "/".join(["a"] * 129)),
+    _everywhere("200 levels", "/".join(["a"] * 200)),
+    _everywhere("a name of 15,000 slashes", "/" * 15_000),
+    Case("a name of 60,000 bytes is a name", CATEGORY, EVERY, "ok", room="a" * 60_000),
+    Case(
+        "a name of 65,536 bytes in a message",
+        CATEGORY,
+        WEBSOCKET,
+        "message_too_large",
+        room="a" * 65_536,
+        plain="close 1009",
+    ),
+    Case("a name of 65,536 bytes in an address", CATEGORY, HTTP, "headers_too_large", room="a" * 65_536, plain=BAD),
+    _for_a_device("a command to all devices", "#"),
+    _for_a_device("a command to one level of devices", "+"),
+    _for_a_device("a command to no device", ""),
+    _for_a_device("a command into the broker's topics", "$SYS"),
+    _for_a_device("a command with NUL", "a\0"),
+    _for_a_device("a command with a line break", "a\n"),
+    Case(
+        "a command to more levels than a device has is in no device's room",
+        CATEGORY,
+        WRITES,
+        "ok",
+        room="sites/a/b/c/fan-4/commands",
+    ),
+    Case("a command for all that remains", CATEGORY, WRITES, BAD, room="tree/a/#"),
+    Case("a reply to another's request", CATEGORY, WRITES, "ok", room="tidegate/replies/x"),
+    Case("a wildcard that is encoded twice is text", CATEGORY, HTTP, "ok", query="room=open/%2523"),
+    Case("a fullwidth number sign is no wildcard", CATEGORY, EVERY, "ok", room="open/＃"),
+    Case("signs that turn text around are text", CATEGORY, EVERY, "ok", room="open/\u202egnp"),
+    Case("signs without width are text", CATEGORY, EVERY, "ok", room="open/a\u200bb"),
+    Case("a byte order mark is text", CATEGORY, EVERY, "ok", room="open/\ufeffa"),
+    Case("two dots are text", CATEGORY, EVERY, "ok", room="open/../users/witness/inbox"),
+    Case("braces are no capture", CATEGORY, EVERY, "ok", room="open/{user}"),
+    _query("an encoded wildcard", "room=open/%23%2Fa"),
+    _query("an encoded NUL", "room=open/%00"),
+    _query("encoded slashes", "room=open%2F%2Fa"),
+    # What is no UTF-8 becomes U+FFFD before anything reads it, and so never the sign that it might stand for.
+    _query("an overlong NUL", "room=open/%C0%80", "ok"),
+    _query("an overlong slash", "room=open/%C0%AF%C0%AF", "ok"),
+    _query("an overlong number sign", "room=open/%C0%A3", "ok"),
+    _query("bytes that are no UTF-8", "room=open/%FF%FE", "ok"),
+    _query("an encoded surrogate", "room=open/%ED%A0%80", "ok"),
+    _query("half an encoding", "room=open/%2", "ok"),
+    Case("two rooms for one", CATEGORY, HTTP[1:], BAD, query="room=open/a&room=open/b"),
+    Case("no room", CATEGORY, HTTP, BAD, query="rooms=open/a"),
+    Case("a list of a room", CATEGORY, HTTP, BAD, query="room[]=open/a"),
+)

@@ -65,6 +65,10 @@ class _ResponseTransport:
         self._watched = True
         self.pressure.watch(limit_bytes, flow)
 
+    def release(self) -> None:
+        """Whoever needed it has it: let go of the circle from the request's scope, so that no garbage is to be found."""
+        self._cycle.scope.get("extensions", {}).pop("tidegate", None)  # type: ignore[union-attr, typeddict-item]
+
     def lost(self) -> None:
         """The client has left: tell whoever waits for that, though later requests wait behind this one."""
         if not self._cycle.response_complete:
@@ -151,12 +155,26 @@ class HttpProtocol(HttpToolsProtocol):
             self.connections.add(self)
             self.transport.set_protocol(self)
             self._refuse(HeadersTooLarge("expected a WebSocket handshake with lines of at most 8 KiB, and at most 128"))
+        else:
+            self._leave()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end_head()
         if self._response is not None:
             self._response.lost()  # uvicorn tells only the newest request
         super().connection_lost(exc)
+        self._leave()
+
+    def _leave(self) -> None:
+        """Let go of the parser, which holds the connection: what goes in circles waits for a search that stops all."""
+        self.parser = None  # type: ignore[assignment]
+        if self._response is not None:
+            self._response.pressure.forget()
+
+    def on_response_complete(self) -> None:
+        if self._response is not None and not self._answering:
+            self._response.release()
+        super().on_response_complete()
 
     @property
     def _answering(self) -> bool:

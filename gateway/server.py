@@ -48,6 +48,15 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             extensions: dict[str, Any] = {**(self.scope["extensions"] or {}), "tidegate": self}
             self.scope["extensions"] = extensions
 
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self.pressure.forget()
+        self.conn.parser.close()  # it holds what holds it; what goes in circles waits for a search that stops all
+
+    def on_task_complete(self, task: asyncio.Task[None]) -> None:
+        super().on_task_complete(task)
+        self.scope["extensions"] = None
+
     def data_received(self, data: bytes) -> None:
         if not self.broken:
             super().data_received(data)

@@ -15,6 +15,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from gateway.core.errors import HandshakeTimeout, HeadersTooLarge, TidegateError
 from gateway.core.problem import problem
 from gateway.core.sink import CLOSE_GRACE_SECONDS, Flow
+from gateway.portions import MAXIMUM_IGNORED_BYTES
 from gateway.pressure import Pressure
 
 __all__ = ["HttpProtocol"]
@@ -66,8 +67,8 @@ class _ResponseTransport:
         self.pressure.watch(limit_bytes, flow)
 
     def release(self) -> None:
-        """Whoever needed it has it: let go of the circle from the request's scope, so that no garbage is to be found."""
-        self._cycle.scope.get("extensions", {}).pop("tidegate", None)  # type: ignore[union-attr, typeddict-item]
+        """Let go of the way from the scope to here: circles wait for a search for garbage."""
+        self._cycle.scope.get("extensions", {}).pop("tidegate", None)
 
     def lost(self) -> None:
         """The client has left: tell whoever waits for that, though later requests wait behind this one."""
@@ -107,6 +108,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._head_bytes = 0
         self._head_timer: asyncio.TimerHandle | None = None
         self._deaf = False
+        self._ignored_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -115,13 +117,25 @@ class HttpProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         # What is asked behind a stream is never answered. To keep it would stop reading, and hide that the client left.
         if self._deaf or (self._response is not None and self._response.endless):
+            self._ignore(len(data))
             return
         if self._in_head:
             self._head_bytes += len(data)
             self._limit_head()
+        elif not self._answering:
+            self._ignore(len(data))  # the body of a request that was refused
         super().data_received(data)
         if self._in_head and self._head_bytes > MAXIMUM_HEAD_BYTES:
             self._refuse(HeadersTooLarge(f"expected at most {MAXIMUM_HEAD_BYTES} bytes of request line and headers"))
+
+    def _ignore(self, size_bytes: int) -> None:
+        """Account for what nobody wants. Of a client that goes on sending it nothing is read until it is cut off."""
+        self._ignored_bytes += size_bytes
+        if self._ignored_bytes > MAXIMUM_IGNORED_BYTES and not self.transport.is_closing():
+            self._ignored_bytes = 0
+            self._deaf = True
+            self.transport.pause_reading()
+            self.loop.call_later(CLOSE_GRACE_SECONDS, self.transport.abort)
 
     def on_headers_complete(self) -> None:
         size_bytes = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
@@ -142,6 +156,7 @@ class HttpProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         super().on_message_complete()
         self._in_head = True  # of the next request
+        self._ignored_bytes = 0
 
     def send_400_response(self, msg: str) -> None:
         if self._head_bytes <= MAXIMUM_HEAD_BYTES:

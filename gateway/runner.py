@@ -38,7 +38,7 @@ FILES_OF_OUR_OWN: Final = 100
 """Files that are open besides clients' connections, and some to spare."""
 
 FULL_SEARCH_AFTER: Final = 50
-"""Searches of what isn't new any more, after which all is searched; each is due after 7,000 objects more than before."""
+"""So many searches of what isn't new come before one of all; each is due after 7,000 objects more."""
 
 logger = logging.getLogger(__name__)
 

@@ -17,7 +17,6 @@ import asyncio
 import json
 import os
 import platform
-import resource
 import subprocess
 import sys
 import tempfile
@@ -30,7 +29,7 @@ from typing import Final
 
 import uvloop
 
-from benchmarks.attackers import ATTACKS
+from benchmarks.attackers import ATTACKS, allow_open_files
 from benchmarks.healthy import Healthy, Publisher, Window
 from tests.real import GatewayProcess, Running, configuration, mosquitto, wait_until
 
@@ -164,7 +163,9 @@ class Attackers:
         else:
             command = [sys.executable, "-m", "benchmarks.attackers", name, str(port), str(seconds)]
         self._own = name in ATTACKS
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        self._process = subprocess.Popen(  # noqa: S603 - made above
+            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
         assert self._process.stdout is not None
         self._process.stdout.readline()  # it begins
 
@@ -275,8 +276,7 @@ def main() -> None:
         parser.error(f"unknown attacks {sorted(unknown)}: expected some of {', '.join(defaults.attacks)}")
     seconds = min(given.seconds, LONGEST_ATTACK_SECONDS)
     options = replace(defaults, attacks=attacks, seconds=seconds, rounds=given.rounds, control=given.control)
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    allow_open_files()
     machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
     print(f"{machine}\n{options.websockets} WebSocket and {options.streams} SSE clients, {options.rate:g} messages/s")
     with tempfile.TemporaryDirectory() as folder:

@@ -9,6 +9,7 @@ would be elsewhere, and with the lowest priority, so that on a small machine the
 import asyncio
 import json
 import os
+import resource
 import socket
 import sys
 import time
@@ -21,7 +22,7 @@ import uvloop
 
 from benchmarks.fanout import HANDSHAKE, masked
 
-__all__ = ["ATTACKS"]
+__all__ = ["ATTACKS", "allow_open_files"]
 
 FRAMES_PER_SECOND: Final = 50_000
 SLOW_SOCKETS: Final = 2000
@@ -222,9 +223,16 @@ ATTACKS: Final[dict[str, Callable[[int, float, Did], Any]]] = {
 }
 
 
+def allow_open_files() -> None:
+    """As many as this user may."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 def main() -> None:
     name, port, seconds = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
     os.nice(19)
+    allow_open_files()
     did: Did = Counter()
     print("attacking", flush=True)
     running = ATTACKS[name](port, time.monotonic() + seconds, did)

@@ -17,7 +17,7 @@ PORTION_BYTES: Final = 1024
 FRAMES_PER_TURN: Final = 32
 """Frames of one client after which the others have their turn."""
 
-BYTES_AFTER_CLOSE: Final = 16 * 1024
+BYTES_AFTER_CLOSE: Final = 4 * 1024
 """What is looked through for the client's answer to a close (RFC 6455 §5.5.1)."""
 
 MAXIMUM_IGNORED_BYTES: Final = 1024 * 1024

@@ -3,13 +3,15 @@
 import asyncio
 import gc
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, cast
 
 import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
+from gateway.http_connection import HttpProtocol
 from gateway.portions import BYTES_AFTER_CLOSE, FRAMES_PER_TURN, MAXIMUM_IGNORED_BYTES, PORTION_BYTES
 from gateway.server import WebSocketProtocol
 
@@ -19,6 +21,16 @@ HANDSHAKE = (
 )
 EMPTY = b"\x81\x80\0\0\0\0"
 SMALLEST_FRAME_BYTES = len(EMPTY)
+
+
+@contextmanager
+def no_search_for_garbage() -> Iterator[None]:
+    """What is gone now was let go of by all."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 class FakeTransport:
@@ -172,11 +184,31 @@ async def test_a_connection_that_ended_leaves_no_garbage_to_search_for(connectio
     await connection.send(EMPTY)
     await connection.until(lambda: connection.messages == [""])
     await connection.leave()
-    protocol = weakref.ref(connection.protocol)
-    gc.disable()
-    try:
-        await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    ended: list[weakref.ref[Any]] = [weakref.ref(connection.protocol), weakref.ref(connection.protocol.conn)]
+    with no_search_for_garbage():
         del connection.protocol
-        assert protocol() is None
-    finally:
-        gc.enable()
+        assert [found() for found in ended] == [None, None]
+
+
+async def test_an_http_connection_that_ended_leaves_no_garbage_either() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
+        await send({"type": "http.response.body", "body": b""})
+
+    config = uvicorn.Config(app, interface="asgi3", proxy_headers=False, log_config=None, lifespan="off")
+    config.load()
+    state, transport = ServerState(), FakeTransport()
+    protocol = HttpProtocol(
+        config=config, server_state=state, app_state={}, handshake_seconds=10, refused=lambda _: None
+    )
+    protocol.connection_made(cast(asyncio.Transport, transport))
+    protocol.data_received(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    await asyncio.gather(*state.tasks)
+    assert transport.written.startswith(b"HTTP/1.1 200 ")
+    protocol.connection_lost(None)
+    await asyncio.sleep(0)
+    ended: list[weakref.ref[Any]] = [weakref.ref(protocol), weakref.ref(protocol.cycle)]
+    with no_search_for_garbage():
+        del protocol
+        assert [found() for found in ended] == [None, None]

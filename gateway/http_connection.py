@@ -12,7 +12,7 @@ from typing import Any, Final
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
-from gateway.core.errors import HandshakeTimeout, HeadersTooLarge, TidegateError
+from gateway.core.errors import HandshakeTimeout, HeadersTooLarge, MessageTooLarge, TidegateError
 from gateway.core.problem import problem
 from gateway.core.sink import CLOSE_GRACE_SECONDS, Flow
 from gateway.portions import MAXIMUM_IGNORED_BYTES
@@ -75,6 +75,7 @@ class _ResponseTransport:
         if not self._cycle.response_complete:
             self._cycle.disconnected = True
         self._cycle.message_event.set()
+        self.pressure.forget()
 
 
 def _never_chunk(cycle: RequestResponseCycle) -> None:
@@ -133,6 +134,8 @@ class HttpProtocol(HttpToolsProtocol):
         self._ignored_bytes += size_bytes
         if self._ignored_bytes > MAXIMUM_IGNORED_BYTES and not self.transport.is_closing():
             self._ignored_bytes = 0
+            if not self._deaf:
+                self._refused(MessageTooLarge(f"expected at most {MAXIMUM_IGNORED_BYTES} bytes that nobody asked for"))
             self._deaf = True
             self.transport.pause_reading()
             self.loop.call_later(CLOSE_GRACE_SECONDS, self.transport.abort)
@@ -171,20 +174,13 @@ class HttpProtocol(HttpToolsProtocol):
             self.transport.set_protocol(self)
             self._refuse(HeadersTooLarge("expected a WebSocket handshake with lines of at most 8 KiB, and at most 128"))
         else:
-            self._leave()
+            self.parser = None  # type: ignore[assignment] # it leads back to here
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end_head()
         if self._response is not None:
             self._response.lost()  # uvicorn tells only the newest request
         super().connection_lost(exc)
-        self._leave()
-
-    def _leave(self) -> None:
-        """Let go of the parser, which holds the connection: what goes in circles waits for a search that stops all."""
-        self.parser = None  # type: ignore[assignment]
-        if self._response is not None:
-            self._response.pressure.forget()
 
     def on_response_complete(self) -> None:
         if self._response is not None and not self._answering:

@@ -55,6 +55,12 @@ class FakeTransport:
 
     abort = close
 
+    def set_protocol(self, protocol: Any) -> None:
+        self.protocol = protocol
+
+    def get_protocol(self) -> Any:
+        return self.protocol
+
     def set_write_buffer_limits(self, high: int) -> None:
         pass
 
@@ -191,18 +197,32 @@ async def test_a_connection_that_ended_leaves_no_garbage_to_search_for(connectio
         assert [found() for found in ended] == [None, None]
 
 
+def http_connection(app: Any, state: ServerState) -> tuple[HttpProtocol, FakeTransport]:
+    config = uvicorn.Config(
+        app,
+        interface="asgi3",
+        ws=WebSocketProtocol,
+        ws_per_message_deflate=False,
+        proxy_headers=False,
+        log_config=None,
+        lifespan="off",
+    )
+    config.load()
+    protocol = HttpProtocol(
+        config=config, server_state=state, app_state={}, handshake_seconds=10, refused=lambda _: None
+    )
+    transport = FakeTransport()
+    protocol.connection_made(cast(asyncio.Transport, transport))
+    return protocol, transport
+
+
 async def test_an_http_connection_that_ended_leaves_no_garbage_either() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
         await send({"type": "http.response.body", "body": b""})
 
-    config = uvicorn.Config(app, interface="asgi3", proxy_headers=False, log_config=None, lifespan="off")
-    config.load()
-    state, transport = ServerState(), FakeTransport()
-    protocol = HttpProtocol(
-        config=config, server_state=state, app_state={}, handshake_seconds=10, refused=lambda _: None
-    )
-    protocol.connection_made(cast(asyncio.Transport, transport))
+    state = ServerState()
+    protocol, transport = http_connection(app, state)
     protocol.data_received(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
     await asyncio.gather(*state.tasks)
     assert transport.written.startswith(b"HTTP/1.1 200 ")
@@ -212,3 +232,19 @@ async def test_an_http_connection_that_ended_leaves_no_garbage_either() -> None:
     with no_search_for_garbage():
         del protocol
         assert [found() for found in ended] == [None, None]
+
+
+async def test_nor_does_one_that_became_a_websocket() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.close"})
+
+    state = ServerState()
+    protocol, transport = http_connection(app, state)
+    protocol.data_received(HANDSHAKE)
+    assert isinstance(transport.protocol, WebSocketProtocol)
+    ended = weakref.ref(protocol)
+    with no_search_for_garbage():
+        del protocol
+        assert ended() is None
+    await asyncio.gather(*state.tasks)

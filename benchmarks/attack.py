@@ -42,6 +42,7 @@ SLOWHTTPTEST: Final = {
 
 LONGEST_ATTACK_SECONDS: Final = 15.0
 SETTLE_SECONDS: Final = 0.5
+"""How much longer an attack lasts than what is measured, and what is waited after it."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Options:
     """Healthy clients over Server-Sent Events."""
     rate: float = 100
     """Messages a second, each to all healthy clients."""
-    seconds: float = 5
+    seconds: float = 4
     rounds: int = 3
     control: bool = False
 
@@ -208,7 +209,7 @@ class Attack:
         report.last_resident_bytes = self._gateway.resident_bytes()
 
     async def _attack(self, name: str, port: int) -> tuple[Measure, dict[str, int]]:
-        attackers = await asyncio.to_thread(Attackers, name, port, self._options.seconds)
+        attackers = await asyncio.to_thread(Attackers, name, port, self._options.seconds + SETTLE_SECONDS)
         try:
             under = await self._measure()
         finally:

@@ -26,10 +26,12 @@ check: $(VENV)/.test
 
 bench: $(VENV)/.test
 	@scripts/system-packages
+	@command -v slowhttptest >/dev/null || scripts/system-packages slowhttptest
 	$(BIN)/python -m benchmarks.routing
 	$(BIN)/python -m benchmarks.fanout
 	$(BIN)/python -m benchmarks.stalled
 	$(BIN)/python -m benchmarks.sampling
+	$(BIN)/python -m benchmarks.attack
 
 install: $(VENV)/.run
 

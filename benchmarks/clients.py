@@ -24,13 +24,14 @@ class RawClient(asyncio.Protocol):
         self._buffer = b""
 
     @classmethod
-    async def connect(cls, port: int, *args: Any) -> "RawClient":
-        """Connect to a gateway of this machine.
+    async def connect(cls, port: int, *args: Any, source: str | None = None) -> "RawClient":
+        """Connect to a gateway of this machine, maybe from a certain address.
 
         Raises:
             OSError: there is none.
         """
-        _, client = await asyncio.get_running_loop().create_connection(lambda: cls(*args), "127.0.0.1", port)
+        loop, local = asyncio.get_running_loop(), None if source is None else (source, 0)
+        _, client = await loop.create_connection(lambda: cls(*args), "127.0.0.1", port, local_addr=local)
         return client
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -96,7 +97,7 @@ class WebSocketClient(RawClient):
             if data[at] == 0x81:
                 self.heard(orjson.loads(data[start : start + size]))
             elif data[at] == 0x89:
-                self.transport.write(b"\x8a\x80\0\0\0\0")
+                self.transport.write(bytes((0x8A, 0x80 | size, 0, 0, 0, 0)) + data[start : start + size])  # §5.5.3
             at = start + size
         return data[at:]
 

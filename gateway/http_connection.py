@@ -13,9 +13,10 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
-from gateway.core.errors import HandshakeTimeout, HeadersTooLarge, TidegateError
+from gateway.core.errors import HandshakeTimeout, HeadersTooLarge, MessageTooLarge, TidegateError
 from gateway.core.problem import problem
 from gateway.core.sink import CLOSE_GRACE_SECONDS, Flow
+from gateway.portions import MAXIMUM_IGNORED_BYTES
 from gateway.pressure import Pressure
 
 __all__ = ["HttpProtocol"]
@@ -66,11 +67,16 @@ class _ResponseTransport:
         self._watched = True
         self.pressure.watch(limit_bytes, flow)
 
+    def release(self) -> None:
+        """Let go of the way from the scope to here: circles wait for a search for garbage."""
+        self._cycle.scope.get("extensions", {}).pop("tidegate", None)
+
     def lost(self) -> None:
         """The client has left: tell whoever waits for that, though later requests wait behind this one."""
         if not self._cycle.response_complete:
             self._cycle.disconnected = True
         self._cycle.message_event.set()
+        self.pressure.forget()
 
 
 def _never_chunk(cycle: RequestResponseCycle) -> None:
@@ -104,6 +110,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._head_bytes = 0
         self._head_timer: asyncio.TimerHandle | None = None
         self._deaf = False
+        self._ignored_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -112,10 +119,13 @@ class HttpProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         # What is asked behind a stream is never answered. To keep it would stop reading, and hide that the client left.
         if self._deaf or (self._response is not None and self._response.endless):
+            self._ignore(len(data))
             return
         if self._in_head:
             self._head_bytes += len(data)
             self._limit_head()
+        elif not self._answering:
+            self._ignore(len(data))  # the body of a request that was refused
         super().data_received(data)
         if self._in_head and self._head_bytes > MAXIMUM_HEAD_BYTES:
             self._refuse(HeadersTooLarge(f"expected at most {MAXIMUM_HEAD_BYTES} bytes of request line and headers"))
@@ -140,6 +150,17 @@ class HttpProtocol(HttpToolsProtocol):
         authority = target.host + (b":%d" % target.port if target.port else b"")
         return [value for name, value in self.headers if name == b"host"] == [authority]
 
+    def _ignore(self, size_bytes: int) -> None:
+        """Account for what nobody wants. Of a client that goes on sending it nothing is read until it is cut off."""
+        self._ignored_bytes += size_bytes
+        if self._ignored_bytes > MAXIMUM_IGNORED_BYTES and not self.transport.is_closing():
+            self._ignored_bytes = 0
+            if not self._deaf:
+                self._refused(MessageTooLarge(f"expected at most {MAXIMUM_IGNORED_BYTES} bytes that nobody asked for"))
+            self._deaf = True
+            self.transport.pause_reading()
+            self.loop.call_later(CLOSE_GRACE_SECONDS, self.transport.abort)
+
     def on_headers_complete(self) -> None:
         size_bytes = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
         if size_bytes > MAXIMUM_HEAD_BYTES:  # it came at once
@@ -161,6 +182,7 @@ class HttpProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         super().on_message_complete()
         self._in_head = True  # of the next request
+        self._ignored_bytes = 0
 
     def send_400_response(self, msg: str) -> None:
         if self._head_bytes <= MAXIMUM_HEAD_BYTES:
@@ -174,12 +196,19 @@ class HttpProtocol(HttpToolsProtocol):
             self.connections.add(self)
             self.transport.set_protocol(self)
             self._refuse(HeadersTooLarge("expected a WebSocket handshake with lines of at most 8 KiB, and at most 128"))
+        else:
+            self.parser = None  # type: ignore[assignment] # it leads back to here
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end_head()
         if self._response is not None:
             self._response.lost()  # uvicorn tells only the newest request
         super().connection_lost(exc)
+
+    def on_response_complete(self) -> None:
+        if self._response is not None and not self._answering:
+            self._response.release()
+        super().on_response_complete()
 
     @property
     def _answering(self) -> bool:

@@ -25,6 +25,10 @@ class Pressure:
         self._allowance_bytes = limit_bytes // 2
         self._transport.set_write_buffer_limits(high=limit_bytes - self._allowance_bytes)
 
+    def forget(self) -> None:
+        """The connection is gone: nobody is told any more."""
+        self._flow = None
+
     def pause(self) -> None:
         self.paused = True
         self._left_bytes = self._allowance_bytes

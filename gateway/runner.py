@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import gc
 import logging
 import os
 import resource
@@ -36,6 +37,9 @@ __all__ = ["StartError", "run"]
 
 FILES_OF_OUR_OWN: Final = 100
 """Files that are open besides clients' connections, and some to spare."""
+
+FULL_SEARCH_AFTER: Final = 50
+"""So many searches of what isn't new come before one of all; each is due after 7,000 objects more."""
 
 logger = logging.getLogger(__name__)
 
@@ -93,6 +97,7 @@ async def _serve(settings: Settings, path: Path, load: Callable[[], Settings], *
                 reload = Reload(path, load, settings, gateway.reconfigure, gateway.reloads, SystemClock())
                 gateway.supervisor.start("configuration watch", reload.run)
                 on_hangup(reload.ask, partial(signal.raise_signal, signal.SIGTERM))
+                _search_garbage_seldom()
                 typer.echo(_banner(gateway, listener.getsockname()[1], demo=demo))
                 await server.serve([listener])
         except asyncio.CancelledError:
@@ -104,6 +109,17 @@ async def _serve(settings: Settings, path: Path, load: Callable[[], Settings], *
             at = settings.broker
             or_else = "or name a broker of yours under `upstreams`"
             raise StartError(_explain(error.__cause__, "broker", at.host, at.port, or_else)) from None
+
+
+def _search_garbage_seldom() -> None:
+    """A search for garbage that goes in circles stops all: 20 ms for 100,000 objects, and each client has some 50.
+
+    Connections that end leave none, so it needn't be often; and what is there from the start stays.
+    """
+    gc.collect()
+    gc.freeze()
+    young, middle, _ = gc.get_threshold()
+    gc.set_threshold(young, middle, FULL_SEARCH_AFTER)
 
 
 def _server(gateway: Gateway, app: Starlette, certificates: Certificates | None) -> Server:

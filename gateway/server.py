@@ -15,7 +15,6 @@ from functools import partial
 from typing import Any, Final
 
 import uvicorn
-from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Frame
 from websockets.http11 import Request
 
@@ -24,6 +23,7 @@ from gateway.core.errors import MessageTooLarge, TidegateError
 from gateway.core.sink import CLOSE_GRACE_SECONDS, Flow
 from gateway.core.wire import encode_error
 from gateway.http_connection import HttpProtocol
+from gateway.portions import PortionedWebSocketProtocol
 from gateway.pressure import Pressure
 
 __all__ = ["Server", "WebSocketProtocol", "bind"]
@@ -31,12 +31,14 @@ __all__ = ["Server", "WebSocketProtocol", "bind"]
 BACKLOG: Final = 2048
 """How many connections may wait until they are taken."""
 
+SMALL_FRAGMENT_BYTES: Final = 512
+"""A fragment of a message below this size costs as much as a message: thousands of them would be one."""
 
-class WebSocketProtocol(WebSocketsSansIOProtocol):
+
+class WebSocketProtocol(PortionedWebSocketProtocol):
     """A WebSocket connection, which is its own `Transport`: `write` takes whole frames (RFC 6455 §5.2)."""
 
     pressure: Pressure
-    broken = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -48,9 +50,13 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             extensions: dict[str, Any] = {**(self.scope["extensions"] or {}), "tidegate": self}
             self.scope["extensions"] = extensions
 
-    def data_received(self, data: bytes) -> None:
-        if not self.broken:
-            super().data_received(data)
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self.pressure.forget()
+
+    def on_task_complete(self, task: asyncio.Task[None]) -> None:
+        super().on_task_complete(task)
+        del self.scope["extensions"]  # it leads back to this connection, and circles wait for a search for garbage
 
     def handle_parser_exception(self) -> None:
         """Say why, close, and let the client read that: cutting off while it still sends would reset the connection."""
@@ -86,10 +92,10 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         super().handle_pong(event)
 
     def handle_cont(self, event: Frame) -> None:
-        if not event.data and not event.fin:
+        if len(event.data) < SMALL_FRAGMENT_BYTES and not event.fin:
             self._spend(0)
-            return
-        super().handle_cont(event)
+        if event.data or event.fin:
+            super().handle_cont(event)
 
     def _spend(self, size_bytes: int) -> None:
         """Account for a frame that the application never sees; a flood of them ends what is read."""
@@ -111,9 +117,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self.transport.write(b"".join(self.conn.data_to_send()))
         self.close_sent = True
         self.stop_keepalive()
-        if self.read_paused:
-            self.read_paused = False
-            self.transport.resume_reading()
+        self.go_on()
         self.close_timer = self.loop.call_later(CLOSE_GRACE_SECONDS, self.transport.abort)
 
     @property

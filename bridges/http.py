@@ -20,6 +20,7 @@ from gateway.core.admission import Admission, Caller
 from gateway.core.counters import Counters
 from gateway.core.errors import BadMessage, MessageTooLarge, MethodNotAllowed, TidegateError, Unauthenticated
 from gateway.core.history import DEFAULT_LIMIT, History, HistoryQuery
+from gateway.core.limits import Limits
 from gateway.core.message import Message
 from gateway.core.namespace import Namespace
 from gateway.core.payload import Payload
@@ -64,9 +65,9 @@ class HttpBridge:
         grants = self._grants(caller)
         room = _room_of(request)
         grants.check(action, room)
-        body = await self._read(request)
+        body = await _read(request, self._limits_of(grants).message_bytes)
         self._counters.received_bytes["http"] += len(body)
-        self._admission.budget_of(caller).spend(len(body))
+        self._admission.spend(caller, grants.identity, len(body))
         data, binary = _data_of(body, request.headers.get("content-type", ""))
         return room, data, binary, grants
 
@@ -81,7 +82,7 @@ class HttpBridge:
         _check_post(request)
         caller = replace(Caller.of(request.scope), ticket=None)  # a ticket's time isn't to be prolonged
         self._admission.check_origin(caller)
-        self._admission.budget_of(caller).spend(0)
+        self._admission.spend(caller, None)
         identity = self._admission.require(caller)
         if identity.user is None:
             raise Unauthenticated("expected `Authorization: Bearer` with a token that this gateway knows")
@@ -90,8 +91,17 @@ class HttpBridge:
 
     async def _publish(self, request: Request) -> Response:
         room, data, binary, grants = await self._take(request, Action.PUBLISH)
+        network, most = Caller.of(request.scope).network, self._limits_of(grants).rooms_per_address
         answer: asyncio.Future[TidegateError | None] = asyncio.get_running_loop().create_future()
-        sending = Sending(room, data, binary, user=grants.user, key=_key_of(request))
+        sending = Sending(
+            room,
+            data,
+            binary,
+            user=grants.user,
+            key=_key_of(request),
+            address=network,
+            rooms_per_address=most,
+        )
         self._namespace.publish(sending, partial(_resolve, answer), grants)
         self._counters.published["http"] += 1
         error = await answer
@@ -104,7 +114,7 @@ class HttpBridge:
         return await self._served(self._request(request))
 
     async def _request(self, request: Request) -> Response:
-        room, data, binary, _ = await self._take(request, Action.REQUEST)
+        room, data, binary, grants = await self._take(request, Action.REQUEST)
         network = Caller.of(request.scope).network
         timeout_seconds = _timeout_of(request)
         answer: asyncio.Future[Payload | TidegateError] = asyncio.get_running_loop().create_future()
@@ -115,6 +125,7 @@ class HttpBridge:
             partial(_resolve, answer),
             timeout_seconds=timeout_seconds,
             binary=binary,
+            limits=self._limits_of(grants),
         )
         self._counters.published["http"] += 1
         leaving = asyncio.ensure_future(_left(request))
@@ -179,18 +190,23 @@ class HttpBridge:
         async def admitted() -> Response:
             caller = Caller.of(request.scope)
             self._admission.check_origin(caller)
-            return await answer(self._grants(caller))
+            grants = self._grants(caller)
+            self._admission.spend(caller, grants.identity)
+            return await answer(grants)
 
         return await self._served(admitted())
 
-    async def _read(self, request: Request) -> bytes:
-        limit_bytes = self._namespace.limits.message_bytes
-        body = bytearray()
-        async for part in request.stream():
-            body += part
-            if len(body) > limit_bytes:
-                raise MessageTooLarge(f"the body is too large: expected at most {limit_bytes} bytes")
-        return bytes(body)
+    def _limits_of(self, grants: Grants) -> Limits:
+        return self._namespace.role_limits.of(grants.identity)
+
+
+async def _read(request: Request, limit_bytes: int) -> bytes:
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > limit_bytes:
+            raise MessageTooLarge(f"the body is too large: expected at most {limit_bytes} bytes")
+    return bytes(body)
 
 
 def _check_post(request: Request) -> None:

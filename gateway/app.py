@@ -25,6 +25,7 @@ from gateway.core.clock import Clock, SystemClock
 from gateway.core.counters import Counters
 from gateway.core.errors import MethodNotAllowed, NoSuchEndpoint, ShuttingDown, TidegateError
 from gateway.core.intake import Intake
+from gateway.core.limit_errors import AddressRefused
 from gateway.core.log import LogBounds
 from gateway.core.namespace import Namespace
 from gateway.core.origins import Origins, is_loopback
@@ -33,9 +34,10 @@ from gateway.core.presence_memory import MemoryPresence
 from gateway.core.problem import problem
 from gateway.core.room_rules import RoomRules
 from gateway.core.routing import RoutingTable
-from gateway.doors import make_authentication
+from gateway.doors import make_authentication, make_doorkeeper
 from gateway.endpoints import Endpoints, namespace_routes
 from gateway.engines import make_engine
+from gateway.entrance import Entrance, HeadBounds
 from gateway.forwarded import Forwarded
 from gateway.health import Health
 from gateway.metrics import Metrics
@@ -68,28 +70,29 @@ class Gateway:
         self._clock, self._random = clock, random
         self.upstreams: dict[str, Upstream] = {}
         self.health = Health(self.upstreams, {name: each.engine for name, each in self.namespaces.items()})
-        self.metrics = Metrics(self.intake, self.namespaces, self.upstreams, self.supervisor, clock)
+        limits = [namespace.limits for namespace in self.namespaces.values()]
+        self.head = HeadBounds.of(limits)
+        self.doorkeeper = make_doorkeeper(settings, limits, clock)
+        offenders = self.doorkeeper.offenders
+        self.metrics = Metrics(self.intake, self.namespaces, self.upstreams, self.supervisor, clock, offenders)
         origins = Origins(settings.origins, settings.hosts, local=is_loopback(settings.listen.host))
         heartbeat_seconds = settings.heartbeat.interval_seconds
         authentication = make_authentication(settings.identity, clock, random)
         self.endpoints = {
-            name: Endpoints(namespace, origins, clock, heartbeat_seconds, authentication)
+            name: Endpoints(namespace, origins, clock, heartbeat_seconds, authentication, offenders)
             for name, namespace in self.namespaces.items()
         }
 
     @property
     def largest_message_bytes(self) -> int:
         """The largest message that any namespace takes: a server need not read more."""
-        return max(namespace.limits.message_bytes for namespace in self.namespaces.values())
+        return max(namespace.role_limits.largest_message_bytes for namespace in self.namespaces.values())
 
-    @property
-    def handshake_seconds(self) -> float:
-        """How long a client may take until it says which namespace it wants, and so whose limits hold."""
-        return max(namespace.limits.handshake_seconds for namespace in self.namespaces.values())
-
-    def refused(self, error: TidegateError) -> None:
-        """Count a client that was refused before it said which namespace it wants."""
-        self.intake.counters.refusals[error.code] += 1
+    def refused(self, error: TidegateError, address: str | None = None) -> None:
+        """Count a client that was refused before it said which namespace it wants; `address` is to blame, if any."""
+        self.intake.counters.refuse(error)
+        if address is not None and not isinstance(error, AddressRefused):
+            self.doorkeeper.offenders.offend(address)
 
     async def start(self) -> None:
         """Start the broker, if it is the gateway's own, then everything that runs beside the requests.
@@ -175,13 +178,14 @@ class Gateway:
 
 def _namespace(name: str, settings: Settings, clock: Clock, random: Random) -> Namespace:
     routing = RoutingTable(settings.route_specs(name), settings.upstream_names())
-    limits, counters, rules = settings.core_limits(name), Counters(), RoomRules(settings.room_rules(name))
+    role_limits = settings.role_limits(name)
+    limits, counters, rules = role_limits.general, Counters(), RoomRules(settings.room_rules(name))
     log_bounds = LogBounds(limits.last_values, limits.log_bytes)
     engine = make_engine(settings.engine.path, name, log_bounds, clock, random, counters)
     bounds = PresenceBounds(settings.presence.grace_seconds, limits.presence_members_told, limits.presence_members)
     presence = MemoryPresence(Roster(bounds, clock, counters), clock)
     access = settings.access_of(name)
-    return Namespace(name, routing, rules, engine, limits, clock, random, counters, presence, access)
+    return Namespace(name, routing, rules, engine, role_limits, clock, random, counters, presence, access)
 
 
 def _upstream_options(name: str, upstream: UpstreamSettings) -> UpstreamOptions:
@@ -237,20 +241,22 @@ def create_app(settings: Settings) -> Starlette:
             Route("/tidegate.js", partial(_client, client)),
             Mount("/", StaticFiles(directory=web, html=True)),
         ],
-        middleware=_middleware(settings),
+        middleware=_middleware(settings, gateway),
         exception_handlers={404: _no_such_endpoint, 405: _no_such_endpoint},
     )
     app.state.gateway = gateway
     return app
 
 
-def _middleware(settings: Settings) -> list[Middleware]:
+def _middleware(settings: Settings, gateway: Gateway) -> list[Middleware]:
     """What stands in front of all endpoints, the outermost first."""
     listen = settings.listen
     found = [Middleware(ResponseHeaders, headers=headers_for(listen))]
     if listen.trusted_proxies:
         standard = listen.proxy_header == "forwarded"
         found.append(Middleware(Forwarded, proxies=TrustedProxies(listen.trusted_proxies), standard=standard))
+    offenders = gateway.doorkeeper.offenders
+    found.append(Middleware(Entrance, bounds=gateway.head, offenders=offenders, refused=gateway.refused))
     if settings.origins:
         methods = ["GET", "POST"]
         found.append(

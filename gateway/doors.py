@@ -1,13 +1,18 @@
 """Who is let in, put together from the configuration."""
 
+from collections.abc import Sequence
 from random import Random
 
-from gateway.config import IdentitySettings, JwtSettings
+from gateway.config import IdentitySettings, JwtSettings, Settings
+from gateway.core.addresses import TrustedProxies
 from gateway.core.authentication import Authentication, Tickets, Verifier
 from gateway.core.clock import Clock
+from gateway.core.doorkeeper import Doorkeeper, Handshakes
 from gateway.core.identity import Identity
+from gateway.core.limits import Limits
+from gateway.core.offenders import Offenders
 
-__all__ = ["make_authentication"]
+__all__ = ["make_authentication", "make_doorkeeper"]
 
 
 def make_authentication(settings: IdentitySettings, clock: Clock, random: Random) -> Authentication:
@@ -36,3 +41,11 @@ def _verifier(settings: JwtSettings) -> Verifier:
             settings.roles_claim,
         )
     )
+
+
+def make_doorkeeper(settings: Settings, limits: Sequence[Limits], clock: Clock) -> Doorkeeper:
+    """What judges addresses, for all namespaces: those with the most handshakes a second say how many may be."""
+    proxies = settings.listen.trusted_proxies
+    offenders = Offenders(settings.offenders.bounds(), clock, (*settings.offenders.exempt, *proxies))
+    fastest = max(limits, key=lambda each: each.handshakes_per_address_per_second)
+    return Doorkeeper(Handshakes(fastest, offenders, clock), offenders, TrustedProxies(proxies))

@@ -72,5 +72,5 @@ class Proofs:
                 session.grants.check(Action.SUBSCRIBE, room)
             except Forbidden as error:
                 unsubscribe(session, room)
-                self._counters.refusals[error.code] += 1
+                self._counters.refuse(error)
                 session.send("error", wire.encode_error(None, error))

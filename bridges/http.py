@@ -21,6 +21,7 @@ from gateway.core.admission import Admission, Caller
 from gateway.core.counters import Counters
 from gateway.core.errors import BadMessage, TidegateError, Unauthenticated
 from gateway.core.history import DEFAULT_LIMIT, History, HistoryQuery
+from gateway.core.limits import Limits
 from gateway.core.message import Message
 from gateway.core.namespace import Namespace
 from gateway.core.payload import Payload
@@ -64,9 +65,9 @@ class HttpBridge:
         grants = await self._grants(caller)
         room = _room_of(request)
         grants.check(action, room)
-        body = await read_body(request, self._namespace.limits.message_bytes)
+        body = await read_body(request, self._limits_of(grants).message_bytes)
         self._counters.received_bytes["http"] += len(body)
-        self._admission.budget_of(caller).spend(len(body))
+        self._admission.spend(caller, grants.identity, len(body))
         data, binary = _data_of(body, request.headers.get("content-type", ""))
         return room, data, binary, self._still(grants, action, room)
 
@@ -93,7 +94,7 @@ class HttpBridge:
         check_post(request)
         caller = replace(Caller.of(request.scope), ticket=None)  # a ticket's time isn't to be prolonged
         self._admission.check_origin(caller)
-        self._admission.budget_of(caller).spend(0)
+        self._admission.spend(caller, None)
         identity = await self._admission.require(caller)
         if identity.user is None:
             raise Unauthenticated("expected `Authorization: Bearer` with a token that this gateway knows")
@@ -103,8 +104,17 @@ class HttpBridge:
 
     async def _publish(self, request: Request) -> Response:
         room, data, binary, grants = await self._take(request, Action.PUBLISH)
+        network, most = Caller.of(request.scope).network, self._limits_of(grants).rooms_per_address
         answer: asyncio.Future[TidegateError | None] = asyncio.get_running_loop().create_future()
-        sending = Sending(room, data, binary, user=grants.user, key=_key_of(request))
+        sending = Sending(
+            room,
+            data,
+            binary,
+            user=grants.user,
+            key=_key_of(request),
+            address=network,
+            rooms_per_address=most,
+        )
         self._namespace.publish(sending, partial(_resolve, answer), grants)
         self._counters.published["http"] += 1
         error = await answer
@@ -128,6 +138,7 @@ class HttpBridge:
             partial(_resolve, answer),
             timeout_seconds=timeout_seconds,
             binary=binary,
+            limits=self._limits_of(grants),
         )
         self._counters.published["http"] += 1
         leaving = asyncio.ensure_future(_left(request))
@@ -197,9 +208,14 @@ class HttpBridge:
         async def admitted() -> Response:
             caller = Caller.of(request.scope)
             self._admission.check_origin(caller)
-            return await answer(await self._grants(caller))
+            grants = await self._grants(caller)
+            self._admission.spend(caller, grants.identity)
+            return await answer(grants)
 
         return await self._served(admitted())
+
+    def _limits_of(self, grants: Grants) -> Limits:
+        return self._namespace.role_limits.of(grants.identity)
 
 
 def _room_of(request: Request) -> str:

@@ -74,7 +74,7 @@ class LoginBridge:
         caller = Caller.of(request.scope)
         self._admission.check_origin(caller)
         body = await read_body(request, MAXIMUM_BODY_BYTES)
-        self._admission.budget_of(caller).spend(len(body))
+        self._admission.spend(caller, None, len(body))
         user, password = _credentials(body, request.headers.get("content-type", ""))
         try:
             identity = await logins.log_in(user, password, caller.network)
@@ -103,7 +103,7 @@ class LoginBridge:
         check_post(request)
         caller = Caller.of(request.scope)
         self._admission.check_origin(caller)
-        self._admission.budget_of(caller).spend(0)
+        self._admission.spend(caller, None)
         if caller.cookie is not None:
             try:
                 identity = logins.identify(caller.cookie.value)
@@ -119,7 +119,7 @@ class LoginBridge:
     async def _session(self, request: Request) -> Response:
         caller = Caller.of(request.scope)
         self._admission.check_origin(caller)
-        self._admission.budget_of(caller).spend(0)
+        self._admission.spend(caller, None)
         logins = self._admission.authentication.logins
         identity = await self._admission.require(caller)
         return json_answer(orjson.dumps({**_fields(logins, identity), "login": logins is not None}))

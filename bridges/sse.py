@@ -12,6 +12,7 @@ from urllib.parse import parse_qs
 
 from gateway.core.access import Grants
 from gateway.core.admission import Admission, Caller
+from gateway.core.connections import Seat
 from gateway.core.conversation import Conversation
 from gateway.core.counters import Counters
 from gateway.core.errors import BadMessage, MethodNotAllowed, TidegateError
@@ -93,13 +94,14 @@ class SseBridge:
         self._admission.check_origin(caller)
         identity = await self._admission.require(caller)
         asked = self._asked(scope, self._namespace.access.of(identity))
-        with self._admission.connection(caller):
+        with self._admission.connection(caller) as seat:
+            seat.identify(identity)
             await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
             transport: Transport | None = (scope.get("extensions") or {}).get("tidegate")
             if transport is not None:
-                await self._serve(transport, asked, receive)
+                await self._serve(transport, asked, receive, seat)
             else:
-                await self._serve_buffered(asked, receive, send)
+                await self._serve_buffered(asked, receive, send, seat)
 
     def _asked(self, scope: Any, grants: Grants) -> _Asked:
         """What the stream is to be subscribed to, from where on, and what its client calls itself.
@@ -123,16 +125,16 @@ class SseBridge:
         requests.sort(key=lambda request: rank_of(request.sample))
         return _Asked(requests, _bandwidth_of(query), read_member_query(query), grants)
 
-    async def _serve(self, transport: Transport, asked: _Asked, receive: Any) -> None:
+    async def _serve(self, transport: Transport, asked: _Asked, receive: Any, seat: Seat) -> None:
         sink = TransportSink(transport, chunk)
-        session = self._namespace.open("sse", sink, asked.grants, member=asked.member)
+        session = self._namespace.open("sse", sink, asked.grants, member=asked.member, seat=seat)
         transport.watch(self._namespace.limits.write_buffer_bytes, session)
         sink.write(_chunked(b"retry: %d\n" % RETRY_MILLISECONDS))
         await self._stream(session, _chunked(b":\n"), asked, receive)
 
-    async def _serve_buffered(self, asked: _Asked, receive: Any, send: Any) -> None:
+    async def _serve_buffered(self, asked: _Asked, receive: Any, send: Any, seat: Seat) -> None:
         sink = BufferSink(event, self._namespace.limits.write_buffer_bytes)
-        session = self._namespace.open("sse", sink, asked.grants, member=asked.member)
+        session = self._namespace.open("sse", sink, asked.grants, member=asked.member, seat=seat)
         sink.watch(session)
         sink.write(b"retry: %d\n" % RETRY_MILLISECONDS)
         try:

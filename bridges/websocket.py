@@ -6,11 +6,12 @@ that the session ends. Heartbeats are the server's pings.
 
 import asyncio
 import struct
-from typing import Any
+from typing import Any, Final
 from urllib.parse import parse_qs
 
 from gateway.core.access import Grants
 from gateway.core.admission import Admission, Caller
+from gateway.core.connections import Seat
 from gateway.core.conversation import Conversation
 from gateway.core.counters import Counters
 from gateway.core.errors import TidegateError, WrongSubprotocol
@@ -22,6 +23,10 @@ from gateway.core.sink import CLOSE_GRACE_SECONDS, BufferSink, Transport, Transp
 from gateway.core.wire import SUBPROTOCOL
 
 __all__ = ["WebSocketBridge", "deny", "text_frame"]
+
+
+BROKEN: Final = (1002, 1007, 1009)
+"""Close codes of connections whose clients broke the protocol, or sent more at once than anybody may."""
 
 
 def text_frame(kind: str, text: bytes, cursor: str | None = None) -> bytes:  # noqa: ARG001 - a `Framing`
@@ -55,8 +60,9 @@ class WebSocketBridge:
         await receive()  # websocket.connect
         try:
             caller = Caller.of(scope)
-            with self._admission.counted(), self._admission.connection(caller):
+            with self._admission.counted(), self._admission.connection(caller) as seat:
                 identity = await self._admission.identify(caller)
+                seat.identify(identity)
                 grants = self._namespace.access.of(identity)
                 subprotocol = _choose(scope["subprotocols"])
                 query = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)
@@ -64,20 +70,21 @@ class WebSocketBridge:
                 await send({"type": "websocket.accept", "subprotocol": subprotocol})
                 transport: Transport | None = scope.get("extensions", {}).get("tidegate")
                 if transport is not None:
-                    await self._serve(transport, receive, grants, member)
+                    await self._serve(transport, receive, grants, member, seat)
                 else:
-                    await self._serve_buffered(receive, send, grants, member)
+                    await self._serve_buffered(receive, send, grants, member, seat)
         except TidegateError as error:
             await deny(scope, send, error)
 
-    async def _serve(self, transport: Transport, receive: Any, grants: Grants, member: str | None) -> None:
-        session = self._namespace.open("websocket", TransportSink(transport, text_frame), grants, member=member)
+    async def _serve(self, transport: Transport, receive: Any, grants: Grants, member: str | None, seat: Seat) -> None:
+        sink = TransportSink(transport, text_frame)
+        session = self._namespace.open("websocket", sink, grants, member=member, seat=seat)
         transport.watch(self._namespace.limits.write_buffer_bytes, session)
         await self._converse(session, receive)
 
-    async def _serve_buffered(self, receive: Any, send: Any, grants: Grants, member: str | None) -> None:
+    async def _serve_buffered(self, receive: Any, send: Any, grants: Grants, member: str | None, seat: Seat) -> None:
         sink = BufferSink(plain_text, self._namespace.limits.write_buffer_bytes)
-        session = self._namespace.open("websocket", sink, grants, member=member)
+        session = self._namespace.open("websocket", sink, grants, member=member, seat=seat)
         sink.watch(session)
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -96,6 +103,8 @@ class WebSocketBridge:
                 conversation.receive(event["bytes"] if text is None else text)
                 if conversation.waits:
                     await conversation.settle()
+            if event.get("code") in BROKEN and session.seat is not None:
+                session.seat.offend()
         finally:
             session.end()
 

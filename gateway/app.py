@@ -24,6 +24,7 @@ from gateway.core.clock import Clock, SystemClock
 from gateway.core.counters import Counters
 from gateway.core.errors import MethodNotAllowed, NoSuchEndpoint, ShuttingDown, TidegateError
 from gateway.core.intake import Intake
+from gateway.core.limit_errors import AddressRefused
 from gateway.core.log import LogBounds
 from gateway.core.namespace import DEFAULT_NAMESPACE, Namespace
 from gateway.core.origins import Origins, is_loopback
@@ -33,9 +34,10 @@ from gateway.core.problem import problem
 from gateway.core.room_rules import RoomRules
 from gateway.core.routing import RoutingTable
 from gateway.cors import Cors
-from gateway.doors import make_authentication, make_keys, make_logins
+from gateway.doors import make_authentication, make_doorkeeper, make_keys, make_logins
 from gateway.endpoints import Endpoints, namespace_routes
 from gateway.engines import make_engine
+from gateway.entrance import Entrance, HeadBounds
 from gateway.forwarded import Forwarded
 from gateway.health import Health
 from gateway.hosts import HostCheck
@@ -72,25 +74,26 @@ class Gateway:
         self.keys = make_keys(settings.identity.jwt, clock)
         self.health = Health(self.upstreams, {name: each.engine for name, each in self.namespaces.items()}, self.keys)
         self.reloads = Reloads(clock.time())
-        self.metrics = Metrics(self.intake, self.namespaces, self.upstreams, self.supervisor, self.reloads, clock)
+        limits = [namespace.limits for namespace in self.namespaces.values()]
+        self.head = HeadBounds.of(limits)
+        self.doorkeeper = make_doorkeeper(settings, limits, clock)
+        offenders = self.doorkeeper.offenders
+        self.metrics = Metrics(
+            self.intake, self.namespaces, self.upstreams, self.supervisor, self.reloads, clock, offenders
+        )
         self.origins = _origins(settings)
         heartbeat_seconds = settings.heartbeat.interval_seconds
         logins = make_logins(settings, clock, random, self.namespaces.values())
         self._authentication = make_authentication(settings.identity, clock, random, self.keys, logins)
         self.endpoints = {
-            name: Endpoints(namespace, self.origins, clock, heartbeat_seconds, self._authentication)
+            name: Endpoints(namespace, self.origins, clock, heartbeat_seconds, self._authentication, offenders)
             for name, namespace in self.namespaces.items()
         }
 
     @property
     def largest_message_bytes(self) -> int:
         """The largest message that any namespace takes: a server need not read more."""
-        return max(namespace.limits.message_bytes for namespace in self.namespaces.values())
-
-    @property
-    def handshake_seconds(self) -> float:
-        """How long a client may take until it says which namespace it wants, and so whose limits hold."""
-        return max(namespace.limits.handshake_seconds for namespace in self.namespaces.values())
+        return max(namespace.role_limits.largest_message_bytes for namespace in self.namespaces.values())
 
     def reconfigure(self, settings: Settings) -> None:
         """Let other rules hold for all who are there and all who come: identity, access, origins and hosts.
@@ -109,9 +112,11 @@ class Gateway:
         for name, namespace in self.namespaces.items():
             namespace.reconfigure(settings.access_of(name), self._authentication.confirm)
 
-    def refused(self, error: TidegateError) -> None:
-        """Count a client that was refused before it said which namespace it wants."""
-        self.intake.counters.refusals[error.code] += 1
+    def refused(self, error: TidegateError, address: str | None = None) -> None:
+        """Count a client that was refused before it said which namespace it wants; `address` is to blame, if any."""
+        self.intake.counters.refuse(error)
+        if address is not None and not isinstance(error, AddressRefused):
+            self.doorkeeper.offenders.offend(address)
 
     async def start(self) -> None:
         """Start the broker, if it is the gateway's own, then everything that runs beside the requests.
@@ -203,13 +208,14 @@ def _origins(settings: Settings) -> Origins:
 
 def _namespace(name: str, settings: Settings, clock: Clock, random: Random) -> Namespace:
     routing = RoutingTable(settings.route_specs(name), settings.upstream_names())
-    limits, counters, rules = settings.core_limits(name), Counters(), RoomRules(settings.room_rules(name))
+    role_limits = settings.role_limits(name)
+    limits, counters, rules = role_limits.general, Counters(), RoomRules(settings.room_rules(name))
     log_bounds = LogBounds(limits.last_values, limits.log_bytes)
     engine = make_engine(settings.engine.path, name, log_bounds, clock, random, counters)
     bounds = PresenceBounds(settings.presence.grace_seconds, limits.presence_members_told, limits.presence_members)
     presence = MemoryPresence(Roster(bounds, clock, counters), clock)
     access = settings.access_of(name)
-    return Namespace(name, routing, rules, engine, limits, clock, random, counters, presence, access)
+    return Namespace(name, routing, rules, engine, role_limits, clock, random, counters, presence, access)
 
 
 def _upstream_options(name: str, upstream: UpstreamSettings) -> UpstreamOptions:
@@ -280,8 +286,13 @@ def _middleware(settings: Settings, gateway: Gateway) -> list[Middleware]:
     if listen.trusted_proxies:
         standard = listen.proxy_header == "forwarded"
         found.append(Middleware(Forwarded, proxies=TrustedProxies(listen.trusted_proxies), standard=standard))
-    origins = gateway.origins
-    return [*found, Middleware(HostCheck, origins=origins, refused=gateway.refused), Middleware(Cors, origins=origins)]
+    offenders, origins = gateway.doorkeeper.offenders, gateway.origins
+    return [
+        *found,
+        Middleware(Entrance, bounds=gateway.head, offenders=offenders, refused=gateway.refused),
+        Middleware(HostCheck, origins=origins, refused=gateway.refused),
+        Middleware(Cors, origins=origins),
+    ]
 
 
 def _assets() -> tuple[Path, Path]:

@@ -1,20 +1,24 @@
 """Who is let in, put together from the configuration."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from random import Random
 
 from bridges.jwks import Jwks, JwksOptions
 from bridges.jwks_fetch import Fetcher
 from gateway.config import IdentitySettings, JwtSettings, Settings
+from gateway.core.addresses import TrustedProxies
 from gateway.core.authentication import Authentication, Tickets, Verifier
 from gateway.core.clock import Clock
+from gateway.core.doorkeeper import Doorkeeper, Handshakes
 from gateway.core.identity import Identity
+from gateway.core.limits import Limits
 from gateway.core.login_attempts import LoginAttempts, LoginLimits
 from gateway.core.logins import LiveSessions, Logins, LoginTimes
+from gateway.core.offenders import Offenders
 from gateway.core.origins import is_loopback
 
-__all__ = ["make_authentication", "make_keys", "make_logins"]
+__all__ = ["make_authentication", "make_doorkeeper", "make_keys", "make_logins"]
 
 logger = logging.getLogger(__name__)
 
@@ -88,3 +92,11 @@ def _verifier(settings: JwtSettings, keys: Jwks | None) -> Verifier:
         ),
         keys,
     )
+
+
+def make_doorkeeper(settings: Settings, limits: Sequence[Limits], clock: Clock) -> Doorkeeper:
+    """What judges addresses, for all namespaces: those with the most handshakes a second say how many may be."""
+    proxies = settings.listen.trusted_proxies
+    offenders = Offenders(settings.offenders.bounds(), clock, (*settings.offenders.exempt, *proxies))
+    fastest = max(limits, key=lambda each: each.handshakes_per_address_per_second)
+    return Doorkeeper(Handshakes(fastest, offenders, clock), offenders, TrustedProxies(proxies))

@@ -19,6 +19,7 @@ from gateway.core.authentication import Authentication
 from gateway.core.clock import Clock
 from gateway.core.errors import NoSuchEndpoint
 from gateway.core.namespace import DEFAULT_NAMESPACE, Namespace
+from gateway.core.offenders import Offenders
 from gateway.core.origins import Origins
 from gateway.refusal import refuse
 
@@ -38,9 +39,10 @@ class Endpoints:
         clock: Clock,
         heartbeat_seconds: float,
         authentication: Authentication,
+        offenders: Offenders,
     ) -> None:
         counters = namespace.counters
-        admission = Admission(origins, namespace.limits, clock, counters, authentication)
+        admission = Admission(origins, namespace.role_limits, clock, counters, authentication, offenders)
         self.websocket = WebSocketBridge(namespace, admission, counters, heartbeat_seconds)
         self.sse = SseBridge(namespace, admission, counters, heartbeat_seconds)
         self.http = HttpBridge(namespace, admission, counters)

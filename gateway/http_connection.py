@@ -7,7 +7,7 @@ bounds in time and size what comes before a request is understood, where no limi
 import asyncio
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
@@ -16,13 +16,19 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from gateway.core.errors import HandshakeTimeout, HeadersTooLarge, MessageTooLarge, TidegateError
 from gateway.core.problem import problem
 from gateway.core.sink import CLOSE_GRACE_SECONDS, Flow
+from gateway.entrance import HeadBounds
 from gateway.portions import MAXIMUM_IGNORED_BYTES
 from gateway.pressure import Pressure
 
-__all__ = ["HttpProtocol"]
+__all__ = ["HttpProtocol", "response"]
 
-MAXIMUM_HEAD_BYTES: Final = 65_536
-"""The largest request line with headers."""
+
+def response(error: TidegateError) -> bytes:
+    """The whole response to a request that no application has seen; the connection ends with it."""
+    status, headers, body = problem(error)
+    lines = [b"HTTP/1.1 %d %b" % (status, HTTPStatus(status).phrase.encode())]
+    lines += [name + b": " + value for name, value in [*headers, (b"connection", b"close")]]
+    return b"\r\n".join([*lines, b"", body])
 
 
 class _ResponseTransport:
@@ -100,10 +106,11 @@ class HttpProtocol(HttpToolsProtocol):
     """An HTTP connection that offers each response's transport."""
 
     def __init__(
-        self, *args: Any, handshake_seconds: float, refused: Callable[[TidegateError], None], **options: Any
+        self, *args: Any, head: HeadBounds, refused: Callable[[TidegateError, str | None], None], **options: Any
     ) -> None:
         super().__init__(*args, **options)
-        self._handshake_seconds = handshake_seconds
+        self.url = b""
+        self._head = head
         self._refused = refused
         self._response: _ResponseTransport | None = None
         self._in_head = True
@@ -127,8 +134,11 @@ class HttpProtocol(HttpToolsProtocol):
         elif not self._answering:
             self._ignore(len(data))  # the body of a request that was refused
         super().data_received(data)
-        if self._in_head and self._head_bytes > MAXIMUM_HEAD_BYTES:
-            self._refuse(HeadersTooLarge(f"expected at most {MAXIMUM_HEAD_BYTES} bytes of request line and headers"))
+        if self._in_head and (error := self._unfit(self._head_bytes)) is not None:
+            self._refuse(error)
+
+    def _unfit(self, size_bytes: int) -> TidegateError | None:
+        return self._head.check(len(self.url), size_bytes)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._in_head:  # a trailer says nothing of who asks, though it comes by the same way (RFC 9110 §6.5.1)
@@ -156,14 +166,15 @@ class HttpProtocol(HttpToolsProtocol):
         if self._ignored_bytes > MAXIMUM_IGNORED_BYTES and not self.transport.is_closing():
             self._ignored_bytes = 0
             if not self._deaf:
-                self._refused(MessageTooLarge(f"expected at most {MAXIMUM_IGNORED_BYTES} bytes that nobody asked for"))
+                error = MessageTooLarge(f"expected at most {MAXIMUM_IGNORED_BYTES} bytes that nobody asked for")
+                self._refused(error, self.client[0] if self.client else None)
             self._deaf = True
             self.transport.pause_reading()
             self.loop.call_later(CLOSE_GRACE_SECONDS, self.transport.abort)
 
     def on_headers_complete(self) -> None:
         size_bytes = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
-        if size_bytes > MAXIMUM_HEAD_BYTES:  # it came at once
+        if self._unfit(size_bytes) is not None:  # it came at once
             self._head_bytes = size_bytes
             raise ValueError("the parser is to stop here")
         if not self._is_clear():
@@ -185,7 +196,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._ignored_bytes = 0
 
     def send_400_response(self, msg: str) -> None:
-        if self._head_bytes <= MAXIMUM_HEAD_BYTES:
+        if self._unfit(self._head_bytes) is None:
             super().send_400_response(msg)
 
     def handle_websocket_upgrade(self) -> None:
@@ -218,7 +229,7 @@ class HttpProtocol(HttpToolsProtocol):
     def _limit_head(self) -> None:
         """Let time run for the head of the next request, but not while the client waits for an answer."""
         if self._head_timer is None and not self._answering:
-            self._head_timer = self.loop.call_later(self._handshake_seconds, self._time_out)
+            self._head_timer = self.loop.call_later(self._head.handshake_seconds, self._time_out)
 
     def _end_head(self) -> None:
         self._in_head = False
@@ -229,7 +240,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _time_out(self) -> None:
         self._refuse(
-            HandshakeTimeout(f"expected a whole request within {self._handshake_seconds:g} s"),
+            HandshakeTimeout(f"expected a whole request within {self._head.handshake_seconds:g} s"),
             begun=self._head_bytes > 0,
         )
 
@@ -238,14 +249,12 @@ class HttpProtocol(HttpToolsProtocol):
         if self._deaf or self.transport.is_closing():
             return
         self._deaf = True
-        self._refused(error)
+        # Who begins nothing may be a browser that keeps a connection ready: no address is to blame for that.
+        self._refused(error, self.client[0] if begun and self.client else None)
         if self._answering or not begun:
             self.transport.close()
             return
-        status, headers, body = problem(error)
-        lines = [b"HTTP/1.1 %d %b" % (status, HTTPStatus(status).phrase.encode())]
-        lines += [name + b": " + value for name, value in [*headers, (b"connection", b"close")]]
-        self.transport.write(b"\r\n".join([*lines, b"", body]))
+        self.transport.write(response(error))
         if self.transport.can_write_eof():
             self.transport.write_eof()
         else:  # TLS closes with a message of its own, behind what was written

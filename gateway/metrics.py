@@ -17,6 +17,7 @@ from gateway.core.clock import Clock
 from gateway.core.counters import Counters
 from gateway.core.intake import Intake
 from gateway.core.namespace import Namespace
+from gateway.core.offenders import Offenders
 from gateway.reload import Reloads
 from gateway.supervisor import Supervisor
 
@@ -34,6 +35,7 @@ BY_NAMESPACE: Final[tuple[tuple[str, str, str, Callable[[Counters], Mapping[str,
     ("tidegate_drops", "Messages not delivered", "cause", attrgetter("drops")),
     ("tidegate_refusals", "What clients were refused", "code", attrgetter("refusals")),
     ("tidegate_logins", "Passwords that were checked", "outcome", attrgetter("logins")),
+    ("tidegate_limited", "What went over a limit, by the limit", "limit", attrgetter("limited")),
     ("tidegate_closed_sessions", "Sessions that the gateway ended", "code", attrgetter("closed")),
 )
 """Counters that each namespace has: name, meaning, label besides `namespace`, and where they are."""
@@ -43,6 +45,11 @@ SIZES: Final[tuple[tuple[str, str, Callable[[Namespace], int]], ...]] = (
         "tidegate_subscribed_rooms",
         "Rooms and patterns that have a subscriber",
         attrgetter("engine.holdings.watched"),
+    ),
+    (
+        "tidegate_plain_rooms",
+        "Rooms without a route that clients have sent into of late",
+        lambda namespace: len(namespace.plain_rooms),
     ),
     ("tidegate_last_values", "Last values kept", attrgetter("engine.holdings.last_values")),
     ("tidegate_history_messages", "Messages of history kept", attrgetter("engine.holdings.messages")),
@@ -69,6 +76,7 @@ class Metrics(Collector):
         supervisor: Supervisor,
         reloads: Reloads,
         clock: Clock,
+        offenders: Offenders,
     ) -> None:
         self._intake = intake
         self._namespaces = namespaces
@@ -77,6 +85,7 @@ class Metrics(Collector):
         self._reloads = reloads
         self._clock = clock
         self._registry = CollectorRegistry()
+        self._offenders = offenders
         self._registry.register(self)
         ProcessCollector(registry=self._registry)
         self._lag = Histogram(
@@ -121,6 +130,12 @@ class Metrics(Collector):
             "tidegate_oversized_messages", "Messages of devices dropped for their size", "upstream", oversized
         )
         yield _counter("tidegate_receive_faults", "Messages that met a fault of the gateway", "upstream", faults)
+
+        refusals, refused = self._offenders.refusals, self._offenders.refused
+        yield CounterMetricFamily(
+            "tidegate_address_refusals", "How often an address came to be refused", value=refusals
+        )
+        yield GaugeMetricFamily("tidegate_refused_addresses", "Addresses that are refused now", value=refused)
 
     def _collect_namespaces(self) -> Iterator[Metric]:
         sessions = GaugeMetricFamily("tidegate_sessions", "Connected clients", labels=["transport", "namespace"])

@@ -22,6 +22,8 @@ from bridges.websocket import text_frame
 from gateway.core.errors import MessageTooLarge, TidegateError
 from gateway.core.sink import CLOSE_GRACE_SECONDS, Flow
 from gateway.core.wire import encode_error
+from gateway.entrance import HeadBounds
+from gateway.gate import Gate, Keeper
 from gateway.http_connection import HttpProtocol
 from gateway.portions import PortionedWebSocketProtocol
 from gateway.pressure import Pressure
@@ -159,16 +161,17 @@ class Server(uvicorn.Server):
         message_bytes: int,
         heartbeat_seconds: float,
         heartbeat_timeout_seconds: float,
-        handshake_seconds: float,
+        head: HeadBounds,
         drain_seconds: float,
-        refused: Callable[[TidegateError], None],
+        refuses: Callable[[str], TidegateError | None],
+        refused: Callable[[TidegateError, str | None], None],
         drain: Callable[[], None],
         tls: ssl.SSLContext | None = None,
     ) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
-                http=partial(HttpProtocol, handshake_seconds=handshake_seconds, refused=refused),  # type: ignore[arg-type]
+                http=partial(HttpProtocol, head=head, refused=refused),  # type: ignore[arg-type]
                 ws=WebSocketProtocol,
                 ws_max_size=message_bytes,
                 ws_ping_interval=heartbeat_seconds,
@@ -183,8 +186,7 @@ class Server(uvicorn.Server):
             )
         )
         self._drain = drain
-        self._tls = tls
-        self._handshake_seconds = handshake_seconds
+        self._keeper = Keeper(refuses, refused, self._protocol, tls, head.handshake_seconds)
 
     def end_on_signals(self, run: asyncio.Task[Any]) -> None:
         """From now on until the process ends, let SIGINT and SIGTERM end the server, or cancel `run` as it starts."""
@@ -204,26 +206,18 @@ class Server(uvicorn.Server):
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen. As uvicorn does it with sockets, but that handshakes of TLS have no more time than requests have."""
-
-        def connection(_loop: asyncio.AbstractEventLoop | None = None) -> asyncio.Protocol:
-            return self.config.http_protocol_class(  # type: ignore[call-arg]
-                config=self.config, server_state=self.server_state, app_state=self.lifespan.state, _loop=_loop
-            )
-
+        """Listen. As uvicorn does it with sockets, but that a gate judges each connection first."""
         loop = asyncio.get_running_loop()
         self.servers = [
-            await loop.create_server(
-                connection,
-                sock=listener,
-                backlog=BACKLOG,
-                ssl=self._tls,
-                ssl_handshake_timeout=None if self._tls is None else self._handshake_seconds,
-                ssl_shutdown_timeout=None if self._tls is None else CLOSE_GRACE_SECONDS,
-            )
+            await loop.create_server(partial(Gate, self._keeper), sock=listener, backlog=BACKLOG)
             for listener in sockets or ()
         ]
         self.started = True
+
+    def _protocol(self) -> asyncio.Protocol:
+        return self.config.http_protocol_class(  # type: ignore[call-arg]
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Take no more connections, say goodbye to those there are, and wait for what is under way."""

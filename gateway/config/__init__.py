@@ -7,6 +7,7 @@ from gateway.config.identity import (
     IdentitySettings,
     JwtSettings,
 )
+from gateway.config.limits import OffendersSettings, RoleLimitsSettings
 from gateway.config.load import load_settings
 from gateway.config.problems import ConfigurationError, Problem
 from gateway.config.settings import (
@@ -33,8 +34,10 @@ __all__ = [
     "JwtSettings",
     "ListenSettings",
     "NamespaceSettings",
+    "OffendersSettings",
     "PresenceSettings",
     "Problem",
+    "RoleLimitsSettings",
     "RoomSettings",
     "RoutePresenceSettings",
     "RouteSettings",

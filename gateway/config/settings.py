@@ -13,7 +13,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from gateway.config import values
 from gateway.config.addresses import Origin
 from gateway.config.identity import AccessRuleSettings, IdentitySettings
-from gateway.config.limits import LimitsSettings
+from gateway.config.limits import LimitsSettings, OffendersSettings
 from gateway.config.listen import ListenSettings
 from gateway.config.presence import PresenceSettings, RoutePresenceSettings
 from gateway.config.schema_file import SchemaFile, SchemaFromFile
@@ -24,6 +24,7 @@ from gateway.core.access import Access
 from gateway.core.limits import Limits
 from gateway.core.namespace import DEFAULT_NAMESPACE
 from gateway.core.retention import Retention
+from gateway.core.role_limits import RoleLimits
 from gateway.core.room_rules import RoomRule
 from gateway.core.routes import Direction, PayloadKind, RouteSpec
 from gateway.core.sample import Keep, Sample
@@ -37,6 +38,7 @@ __all__ = [
     "ListenSettings",
     "LoggingSettings",
     "NamespaceSettings",
+    "OffendersSettings",
     "PresenceSettings",
     "RoomSettings",
     "RoutePresenceSettings",
@@ -217,6 +219,8 @@ class Settings(BaseSettings):
     """What clients may do: a list of rules. With none, and no `identity`, everybody may do everything."""
     limits: LimitsSettings = LimitsSettings()
     """How much clients may use."""
+    offenders: OffendersSettings = OffendersSettings()
+    """What becomes of addresses whose clients go over limits again and again."""
     heartbeat: HeartbeatSettings = HeartbeatSettings()
     """How lost connections are noticed."""
     presence: PresenceSettings = PresenceSettings()
@@ -279,8 +283,19 @@ class Settings(BaseSettings):
 
     def core_limits(self, namespace: str = DEFAULT_NAMESPACE) -> Limits:
         """The limits of a namespace, as the core takes them."""
+        named = dict(self.limits_of(namespace))
+        del named["by_role"]
+        return Limits(**named)
+
+    def role_limits(self, namespace: str = DEFAULT_NAMESPACE) -> RoleLimits:
+        """Those, with what roles change of them."""
+        by_role = self.limits_of(namespace).by_role
+        return RoleLimits(self.core_limits(namespace), {role: each.changes() for role, each in by_role.items()})
+
+    def limits_of(self, namespace: str = DEFAULT_NAMESPACE) -> LimitsSettings:
+        """The limits of a namespace, with those that it takes from the top."""
         own = self._of(namespace).limits
-        return Limits(**{**dict(self.limits), **{key: getattr(own, key) for key in own.model_fields_set}})
+        return self.limits.model_copy(update={key: getattr(own, key) for key in own.model_fields_set})
 
     def _of(self, namespace: str) -> "Settings | NamespaceSettings":
         return self if namespace == DEFAULT_NAMESPACE else self.namespaces[namespace]

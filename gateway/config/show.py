@@ -6,8 +6,8 @@ should somebody forget the type. Files with secrets are named; what is in them i
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict
 from enum import Enum
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,6 +15,7 @@ import yaml
 from pydantic import BaseModel, SecretBytes, SecretStr
 
 from gateway.config.addresses import BrokerUrl
+from gateway.config.limits import RoleLimitsSettings
 from gateway.config.presence import RoutePresenceSettings
 from gateway.config.problems import without_user_info
 from gateway.config.schema_file import SchemaFile
@@ -32,7 +33,7 @@ def show(settings: Settings) -> str:
     """All of it; with the secrets put in again, it is a configuration of the same effect."""
     shown = _shown("", settings)
     for name, namespace in shown["namespaces"].items():  # what one leaves out is as at the top
-        namespace["limits"] = asdict(settings.core_limits(name))
+        namespace["limits"] = _shown("limits", settings.limits_of(name))
     text: str = yaml.safe_dump(shown, sort_keys=False, allow_unicode=True, default_flow_style=False, width=120)
     return text
 
@@ -43,6 +44,8 @@ def _shown(key: str, value: Any) -> Any:
             return MASK
         case RoutePresenceSettings() if value.member is None:
             return value.spec()
+        case RoleLimitsSettings():  # what it leaves out changes nothing, and null would
+            return {key: _shown(key, inner) for key, inner in value.changes().items()}
         case BaseModel():
             fields = type(value).model_fields.items()
             keys = {field.alias or name: getattr(value, name) for name, field in fields}
@@ -62,6 +65,8 @@ def _plain(value: Any) -> Any:
     match value:
         case None | bool() | int() | float():
             return value
+        case IPv4Network() | IPv6Network():
+            return str(value)
         case PasswordFile() | SchemaFile() | UsersFile():
             return str(value.path)
         case Path() | BrokerUrl():

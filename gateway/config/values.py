@@ -174,6 +174,12 @@ PacketBytes: TypeAlias = Annotated[
     Field(ge=2**10, le=2**28),
     Expected("a size from 1 KiB to 256 MiB, such as 65536, 500 kB or 64 KiB"),
 ]
+HeadBytes: TypeAlias = Annotated[
+    int,
+    BeforeValidator(parse_bytes),
+    Field(ge=2**10, le=2**20),
+    Expected("a size from 1 KiB to 1 MiB, such as 65536, 500 kB or 64 KiB"),
+]
 Flag: TypeAlias = Annotated[bool, Expected("true or false")]
 Text: TypeAlias = Annotated[str, AfterValidator(_check_text), Expected("text of 1 to 65535 bytes")]
 Pattern: TypeAlias = Annotated[str, Expected("text such as sites/{site}/{device}")]
@@ -193,6 +199,11 @@ Role: TypeAlias = Annotated[
     str,
     Field(pattern=r"\A(\*|[A-Za-z0-9][A-Za-z0-9_.:@/-]{0,63})\z"),
     Expected("a role of letters, digits and `_.:@/-`, at most 64, or `*`"),
+]
+NamedRole: TypeAlias = Annotated[
+    str,
+    Field(pattern=r"\A[A-Za-z0-9][A-Za-z0-9_.:@/-]{0,63}\z"),
+    Expected("a role of letters, digits and `_.:@/-`, at most 64"),
 ]
 AccessFilter: TypeAlias = Annotated[str, Expected("a room, or a filter over rooms"), AfterValidator(check_rule_filter)]
 JwtAlgorithm: TypeAlias = Annotated[

@@ -3,18 +3,23 @@
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final, Self
 from urllib.parse import parse_qs
 
 from gateway.core.addresses import network_of
 from gateway.core.authentication import Authentication, KeyUnknown
 from gateway.core.clock import Clock
+from gateway.core.connections import ConnectionLimiter, Seat
 from gateway.core.cookies import ShownCookie, read_cookie
 from gateway.core.counters import Counters
-from gateway.core.errors import OriginRefused, TidegateError, Unauthenticated
+from gateway.core.doorkeeper import Handshakes
+from gateway.core.errors import OriginRefused, RateLimited, TidegateError, Unauthenticated
 from gateway.core.identity import Identity
-from gateway.core.limits import AddressBudgets, Budget, ConnectionLimiter, Limits
+from gateway.core.limits import AddressBudgets
+from gateway.core.offenders import REFUSED, Offenders
 from gateway.core.origins import Origins
+from gateway.core.role_limits import RoleLimits
 
 __all__ = ["Admission", "Caller"]
 
@@ -94,12 +99,21 @@ class Admission:
     """Origin, number of connections, who one is, and what may be asked without a connection."""
 
     def __init__(
-        self, origins: Origins, limits: Limits, clock: Clock, counters: Counters, authentication: Authentication
+        self,
+        origins: Origins,
+        limits: RoleLimits,
+        clock: Clock,
+        counters: Counters,
+        authentication: Authentication,
+        offenders: Offenders,
     ) -> None:
         self.authentication = authentication
         self._origins = origins
+        self._limits = limits
+        self._handshakes = Handshakes(limits.general, offenders, clock)
         self._connections = ConnectionLimiter(limits)
-        self._budgets = AddressBudgets(limits, clock)
+        self._budgets = AddressBudgets(clock)
+        self._offenders = offenders
         self._counters = counters
 
     def check_origin(self, caller: Caller) -> None:
@@ -151,23 +165,34 @@ class Admission:
         return identity
 
     @contextmanager
-    def connection(self, caller: Caller) -> Iterator[None]:
-        """Hold one connection for as long as the context lasts.
+    def connection(self, caller: Caller) -> Iterator[Seat]:
+        """Hold one connection for as long as the context lasts. Whose it is, is told to the seat.
 
         Raises:
-            OriginRefused, TooManyConnections, TooManyConnectionsFromAddress: on entry.
+            OriginRefused, TooManyHandshakes, TooManyConnections, TooManyConnectionsFromAddress: on entry.
         """
         self.check_origin(caller)
-        network = caller.network
-        self._connections.acquire(network)
+        self._handshakes.check(caller.address)
+        seat = self._connections.acquire(caller.network, partial(self._offenders.offend, caller.address))
         try:
-            yield
+            yield seat
         finally:
-            self._connections.release(network)
+            seat.free()
 
-    def budget_of(self, caller: Caller) -> Budget:
-        """What may be sent from the caller's address without a connection."""
-        return self._budgets.of(caller.network)
+    def spend(self, caller: Caller, identity: Identity | None, size_bytes: int = 0) -> None:
+        """Account for what a client asks without a connection, from the budget of its address.
+
+        Raises:
+            MessageTooLarge, RateLimited: as `Budget.spend`.
+        """
+        budget = self._budgets.of(caller.network, self._limits.of(identity))
+        try:
+            budget.spend(size_bytes)
+        except RateLimited:
+            if budget.refuse():
+                self._offenders.offend(caller.address, REFUSED)
+            raise
+        budget.accept()
 
     @contextmanager
     def counted(self) -> Iterator[None]:
@@ -175,5 +200,5 @@ class Admission:
         try:
             yield
         except TidegateError as error:
-            self._counters.refusals[error.code] += 1
+            self._counters.refuse(error)
             raise

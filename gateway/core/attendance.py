@@ -80,7 +80,7 @@ class Attendance:
                 except PresenceFull as error:
                     full = error
         if full is not None:
-            self._counters.refusals[full.code] += 1
+            self._counters.refuse(full)
             session.send("error", wire.encode_error(None, full))
 
     def _enter(self, session: Session, room: str) -> None:
@@ -150,7 +150,7 @@ class Attendance:
             raise BadMessage("room: expected one that this session is subscribed to by its name, to have a state there")
         if request.member is not None and session.member not in (None, request.member):
             raise BadMessage("member: this session has another key already: expected the same, or a new connection")
-        state = self._state(request.state) if request.has_state else None
+        state = self._state(request.state, session.limits.presence_state_bytes) if request.has_state else None
         if request.member is not None and session.member is None:
             session.member = request.member
             if session.user is None:
@@ -160,17 +160,15 @@ class Attendance:
             self.presence.set_state(request.room, _who(session), state)
         self.presence.ask(request.room, done)
 
-    def _state(self, state: Any) -> bytes | None:
+    def _state(self, state: Any, most_bytes: int) -> bytes | None:
         if state is None:
             return None
         try:
             text = orjson.dumps(state)
         except orjson.JSONEncodeError as error:
             raise BadMessage(f"state: expected JSON of less depth ({error})") from None
-        if len(text) > self._limits.presence_state_bytes:
-            raise BadMessage(
-                f"state: {len(text)} bytes: expected at most {self._limits.presence_state_bytes}, as JSON text"
-            )
+        if len(text) > most_bytes:
+            raise BadMessage(f"state: {len(text)} bytes: expected at most {most_bytes}, as JSON text")
         return text
 
     def identified(self, session: Session) -> None:

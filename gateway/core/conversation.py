@@ -59,24 +59,30 @@ class Conversation:
         identity = self._session.identity
         if identity is None or self._session.ended:
             return
-        limits = self._namespace.limits
         welcome = wire.encode(
             "welcome",
             session=self._session.id,
             identity=None if identity == ANONYMOUS else identity.fields(),
             namespace=self._namespace.name,
             heartbeat_seconds=heartbeat_seconds,
-            limits={
-                "message_bytes": limits.message_bytes,
-                "messages_per_second": limits.messages_per_second,
-                "messages_burst": limits.messages_burst,
-                "bytes_per_second": limits.bytes_per_second,
-                "subscriptions": limits.subscriptions_per_connection,
-                "bytes_per_second_out": bytes_per_second_out(self._session),
-            },
+            limits=self._limits(),
         )
         self._session.send("welcome", welcome)
         self._namespace.upstream_states.tell(self._session)
+
+    def _limits(self) -> dict[str, float | None]:
+        """Those that a client can heed."""
+        limits = self._session.limits
+        return {
+            "message_bytes": limits.message_bytes,
+            "messages_per_second": limits.messages_per_second,
+            "messages_burst": limits.messages_burst,
+            "bytes_per_second": limits.bytes_per_second,
+            "subscriptions": limits.subscriptions_per_connection,
+            "requests_in_flight": limits.requests_in_flight,
+            "idle_seconds": limits.idle_seconds,
+            "bytes_per_second_out": bytes_per_second_out(self._session),
+        }
 
     def receive(self, frame: str | bytes, *, again: bool = False) -> None:
         """Answer one frame: text, or bytes, which this protocol has no use for; `again` if it is one that `waits`."""
@@ -125,7 +131,7 @@ class Conversation:
 
     def refuse(self, identifier: wire_requests.RequestId, error: TidegateError) -> None:
         """Tell the client of an error; close the connection if it keeps going over a limit."""
-        self._counters.refusals[error.code] += 1
+        self._counters.refuse(error)
         self._session.send("error", wire.encode_error(identifier, error))
         if isinstance(error, MessageTooLarge) or self._session.identity is None:
             self._session.end(error if error.close_code is not None else Unauthenticated(error.message))
@@ -164,7 +170,7 @@ class Conversation:
         if first:
             self.greet(self._heartbeat_seconds)
         if request.id is not None:
-            self._session.send("ack", wire.encode("ack", request.id, identity=identity.fields()))
+            self._session.send("ack", wire.encode("ack", request.id, identity=identity.fields(), limits=self._limits()))
 
     def _publish(self, request: wire_requests.Publish) -> None:
         def done(error: TidegateError | None) -> None:
@@ -184,6 +190,8 @@ class Conversation:
             request.volatile,
             self._session.user,
             request.key,
+            self._session.address,
+            self._session.limits.rooms_per_address,
         )
         self._namespace.publish(sending, done, self._session.grants)
         self._counters.published[self._session.transport] += 1
@@ -206,6 +214,7 @@ class Conversation:
             answered,
             timeout_seconds=request.timeout_seconds,
             binary=request.binary,
+            limits=self._session.limits,
         )
         self._counters.published[self._session.transport] += 1
 

@@ -3,6 +3,8 @@
 from collections import Counter
 from dataclasses import dataclass, field
 
+from gateway.core.errors import TidegateError
+
 __all__ = ["Counters"]
 
 
@@ -27,5 +29,19 @@ class Counters:
     """Requests, messages and connections refused, by error code."""
     logins: Counter[str] = field(default_factory=Counter)
     """Passwords that were checked, by outcome."""
+    limited: Counter[str] = field(default_factory=Counter)
+    """Those of them, and of the sessions that ended, that went over a limit, by its key in the configuration."""
     closed: Counter[str] = field(default_factory=Counter)
     """Sessions that the gateway ended, by error code."""
+
+    def refuse(self, error: TidegateError) -> None:
+        """Count a refusal."""
+        self.refusals[error.code] += 1
+        if error.limit is not None:
+            self.limited[error.limit] += 1
+
+    def close(self, error: TidegateError) -> None:
+        """Count a session that ended with an error."""
+        self.closed[error.code] += 1
+        if error.limit is not None:
+            self.limited[error.limit] += 1

@@ -60,7 +60,8 @@ PROTOCOL_CLOSE_CODES = {
 class TidegateError(Exception):
     """What a client did that can't be done, or what befell its session.
 
-    `message` says what was found and what was expected; `retry_after_seconds`, where waiting helps, how long to wait.
+    `message` says what was found and what was expected; `retry_after_seconds`, where waiting helps, how long to wait;
+    `limit`, where a limit was gone over, its key in the configuration.
     """
 
     code: ClassVar[str]
@@ -69,11 +70,13 @@ class TidegateError(Exception):
     """With what a WebSocket is closed, if the error ends the session."""
     retry: ClassVar[bool] = False
     """Whether a client that was closed with this should connect again."""
+    limit: str | None = None
 
-    def __init__(self, message: str, *, retry_after_seconds: float | None = None) -> None:
+    def __init__(self, message: str, *, retry_after_seconds: float | None = None, limit: str | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.retry_after_seconds = retry_after_seconds
+        self.limit = limit or self.limit
 
 
 class BadMessage(TidegateError):
@@ -168,13 +171,15 @@ class HandshakeTimeout(TidegateError):
 
     code = "handshake_timeout"
     http_status = 408
+    limit = "handshake_seconds"
 
 
 class HeadersTooLarge(TidegateError):
-    """A request whose line and headers are larger than 64 KiB."""
+    """A request whose line and headers are larger than `limits.header_bytes`."""
 
     code = "headers_too_large"
     http_status = 431
+    limit = "header_bytes"
 
 
 class MessageTooLarge(TidegateError):
@@ -183,6 +188,7 @@ class MessageTooLarge(TidegateError):
     code = "message_too_large"
     http_status = 413
     close_code = 1009
+    limit = "message_bytes"
 
 
 class NotRequestable(TidegateError):
@@ -206,6 +212,7 @@ class TooManySubscriptions(TidegateError):
 
     code = "too_many_subscriptions"
     http_status = 429
+    limit = "subscriptions_per_connection"
 
 
 class TooManyRequests(TidegateError):
@@ -213,6 +220,7 @@ class TooManyRequests(TidegateError):
 
     code = "too_many_requests"
     http_status = 429
+    limit = "requests_in_flight"
 
 
 class TooManyConnectionsFromAddress(TidegateError):
@@ -221,6 +229,7 @@ class TooManyConnectionsFromAddress(TidegateError):
     code = "too_many_connections_from_address"
     http_status = 429
     retry = True
+    limit = "connections_per_address"
 
 
 class TooManyConnections(TidegateError):
@@ -229,6 +238,7 @@ class TooManyConnections(TidegateError):
     code = "too_many_connections"
     http_status = 503
     retry = True
+    limit = "connections"
 
 
 class SlowConsumer(TidegateError):
@@ -238,6 +248,7 @@ class SlowConsumer(TidegateError):
     http_status = 408
     close_code = 4408
     retry = True
+    limit = "write_buffer_bytes"
 
 
 class InternalError(TidegateError):
@@ -291,6 +302,7 @@ class PresenceFull(TidegateError):
 
     code = "presence_full"
     http_status = 503
+    limit = "presence_members"
 
 
 class UpstreamUnavailable(TidegateError):
@@ -325,4 +337,6 @@ class UpstreamTimeout(TidegateError):
 
 def error_table() -> list[type[TidegateError]]:
     """Every error a client can be told of, ordered by HTTP status."""
+    from gateway.core import limit_errors  # noqa: F401 - which needs this module
+
     return sorted(TidegateError.__subclasses__(), key=lambda error: (error.http_status, error.code))

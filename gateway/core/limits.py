@@ -1,20 +1,15 @@
-"""How much a client may do: rates as token buckets, and how many connections there may be, in all and per address."""
+"""How much clients may do: the limits, and rates as token buckets.
+
+Connections are counted in `connections`, rooms in `plain_rooms`; what a role changes is in `role_limits`.
+"""
 
 from collections import OrderedDict
 from dataclasses import dataclass
 
 from gateway.core.clock import Clock
-from gateway.core.errors import (
-    MessageTooLarge,
-    RateLimited,
-    TooManyConnections,
-    TooManyConnectionsFromAddress,
-)
+from gateway.core.errors import MessageTooLarge, RateLimited
 
-__all__ = ["AddressBudgets", "Budget", "ConnectionLimiter", "Limits", "TokenBucket"]
-
-CONNECTION_RETRY_SECONDS = 5.0
-"""When to try again after too many connections: nobody knows when one ends."""
+__all__ = ["AddressBudgets", "Budget", "Limits", "TokenBucket", "rounded_up"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,9 +18,26 @@ class Limits:
 
     connections: int = 10_000
     connections_per_address: int = 100
+    connections_per_user: int = 100
+    handshakes_per_address_per_second: float = 50
+    handshakes_burst: int = 500
+    """New connections from one address at once: all clients behind it come back together after a restart."""
     handshake_seconds: float = 10.0
     """How long a new connection has for its first request."""
+    header_bytes: int = 64 * 1024
+    """A request's line and headers."""
+    url_bytes: int = 16 * 1024
+    """A request's path and query."""
+    idle_seconds: float | None = 600.0
+    """How long a WebSocket without a subscription may be silent; None for any time."""
     subscriptions_per_connection: int = 100
+    rooms: int = 20_000
+    """Rooms without a route that clients have sent into of late, in all."""
+    rooms_per_address: int = 1000
+    """Those of them that clients of one address brought into use."""
+    publishes_per_room_per_second: float = 200
+    """What all clients together send into one room."""
+    publishes_per_room_burst: int = 400
     message_bytes: int = 64 * 1024
     messages_per_second: float = 20
     messages_burst: int = 120
@@ -102,13 +114,22 @@ class TokenBucket:
 class Budget:
     """What one client may still send."""
 
-    __slots__ = ("_bytes", "_limits", "_messages", "_refused")
+    __slots__ = ("_bytes", "_clock", "_messages", "_refused", "limits", "used")
 
     def __init__(self, limits: Limits, clock: Clock) -> None:
-        self._limits = limits
+        self.limits = limits
+        self._clock = clock
         self._messages = TokenBucket(limits.messages_per_second, limits.messages_burst, clock)
         self._bytes = TokenBucket(limits.bytes_per_second, limits.bytes_burst, clock)
         self._refused = 0
+        self.used = clock.monotonic()
+        """When something was last sent."""
+
+    def change(self, limits: Limits) -> None:
+        """Let other limits hold from now on; what was saved up or is owed stays."""
+        self._messages = self._messages.at(limits.messages_per_second, limits.messages_burst)
+        self._bytes = self._bytes.at(limits.bytes_per_second, limits.bytes_burst)
+        self.limits = limits
 
     def spend(self, size_bytes: int) -> None:
         """Account for a message of this size.
@@ -119,15 +140,15 @@ class Budget:
             MessageTooLarge: it is larger than `message_bytes`.
             RateLimited: too many messages or bytes; it says when to try again.
         """
-        if size_bytes > self._limits.message_bytes:
-            raise MessageTooLarge(f"{size_bytes} bytes: expected at most {self._limits.message_bytes}")
-        wait_seconds = self._messages.take()
-        what = f"messages: expected at most {self._limits.messages_per_second:g} a second"
+        self.used = self._clock.monotonic()
+        if size_bytes > self.limits.message_bytes:
+            raise MessageTooLarge(f"{size_bytes} bytes: expected at most {self.limits.message_bytes}")
+        limit, wait_seconds = "messages_per_second", self._messages.take()
         if not wait_seconds:
-            wait_seconds = self._bytes.take(size_bytes)
-            what = f"bytes: expected at most {self._limits.bytes_per_second} a second"
+            limit, wait_seconds = "bytes_per_second", self._bytes.take(size_bytes)
         if wait_seconds:
-            raise RateLimited(f"too many {what}", retry_after_seconds=_rounded_up(wait_seconds))
+            what = f"{limit.partition('_')[0]}: expected at most {getattr(self.limits, limit):g} a second"
+            raise RateLimited(f"too many {what}", retry_after_seconds=rounded_up(wait_seconds), limit=limit)
 
     def accept(self) -> None:
         """A message was let through: the refusals before it are forgotten."""
@@ -136,72 +157,31 @@ class Budget:
     def refuse(self) -> bool:
         """A message went over a limit; whether there were so many in a row that the connection is to be closed."""
         self._refused += 1
-        return self._refused >= self._limits.refusals
+        return self._refused >= self.limits.refusals
 
 
 class AddressBudgets:
     """A budget for each address, for requests that belong to no session. The least recently used are forgotten."""
 
-    __slots__ = ("_budgets", "_capacity", "_clock", "_limits")
+    __slots__ = ("_budgets", "_capacity", "_clock")
 
-    def __init__(self, limits: Limits, clock: Clock, capacity: int = 10_000) -> None:
-        self._limits = limits
+    def __init__(self, clock: Clock, capacity: int = 10_000) -> None:
         self._clock = clock
         self._capacity = capacity
-        self._budgets: OrderedDict[str, Budget] = OrderedDict()
+        self._budgets: OrderedDict[tuple[str, Limits], Budget] = OrderedDict()
 
-    def of(self, address: str) -> Budget:
-        """The budget of `address`."""
-        budget = self._budgets.get(address)
+    def of(self, address: str, limits: Limits) -> Budget:
+        """The budget of those at `address` who have these limits."""
+        key = (address, limits)
+        budget = self._budgets.get(key)
         if budget is None:
-            budget = self._budgets[address] = Budget(self._limits, self._clock)
+            budget = self._budgets[key] = Budget(limits, self._clock)
             if len(self._budgets) > self._capacity:
                 self._budgets.popitem(last=False)
-        self._budgets.move_to_end(address)
+        self._budgets.move_to_end(key)
         return budget
 
 
-class ConnectionLimiter:
-    """Counts connections, in all and per address."""
-
-    __slots__ = ("_by_address", "_limits", "_total")
-
-    def __init__(self, limits: Limits) -> None:
-        self._limits = limits
-        self._total = 0
-        self._by_address: dict[str, int] = {}
-
-    def acquire(self, address: str) -> None:
-        """Count one more connection from `address`; `release` it once.
-
-        Raises:
-            TooManyConnections: there are too many in all.
-            TooManyConnectionsFromAddress: there are too many from this address.
-        """
-        if self._total >= self._limits.connections:
-            raise TooManyConnections(
-                f"too many connections: expected at most {self._limits.connections}",
-                retry_after_seconds=CONNECTION_RETRY_SECONDS,
-            )
-        count = self._by_address.get(address, 0)
-        if count >= self._limits.connections_per_address:
-            raise TooManyConnectionsFromAddress(
-                f"too many connections from {address}: expected at most {self._limits.connections_per_address}",
-                retry_after_seconds=CONNECTION_RETRY_SECONDS,
-            )
-        self._total += 1
-        self._by_address[address] = count + 1
-
-    def release(self, address: str) -> None:
-        """Count one connection from `address` less."""
-        self._total -= 1
-        count = self._by_address[address] - 1
-        if count:
-            self._by_address[address] = count
-        else:
-            del self._by_address[address]
-
-
-def _rounded_up(seconds: float) -> float:
+def rounded_up(seconds: float) -> float:
     """To milliseconds, upwards: who waits so long is let through."""
     return -(-seconds * 1000 // 1) / 1000

@@ -11,26 +11,31 @@ from typing import Final
 from gateway.core.access import Access, Action, Grants
 from gateway.core.attendance import Attendance
 from gateway.core.clock import Clock
+from gateway.core.connections import Seat
 from gateway.core.counters import Counters
 from gateway.core.delivery import Delivery
 from gateway.core.engine import Engine
 from gateway.core.errors import (
     BadMessage,
+    RateLimited,
     TidegateError,
     TooManySubscriptions,
 )
 from gateway.core.history import History, HistoryQuery, ask_history
 from gateway.core.hub import Hub
 from gateway.core.identity import ANONYMOUS, Identity
+from gateway.core.idle import IdleWatch
 from gateway.core.ingest import Ingest
-from gateway.core.limits import Budget, Limits
+from gateway.core.limits import Budget
 from gateway.core.message import Message
+from gateway.core.plain_rooms import RoomRates
 from gateway.core.presence_memory import Presence
 from gateway.core.proofs import Confirm, Proofs
 from gateway.core.publishing import Publishing, Sending
 from gateway.core.recovery import Recovery
 from gateway.core.requests import Requests
 from gateway.core.review import Review
+from gateway.core.role_limits import RoleLimits
 from gateway.core.room_names import check_room_filter
 from gateway.core.room_rules import RoomRules
 from gateway.core.routing import RoutingTable
@@ -56,7 +61,7 @@ class Namespace:
         routing: RoutingTable,
         rules: RoomRules,
         engine: Engine,
-        limits: Limits,
+        role_limits: RoleLimits,
         clock: Clock,
         random: Random,
         counters: Counters,
@@ -64,6 +69,7 @@ class Namespace:
         access: Access | None = None,
     ) -> None:
         self.name = name
+        self.role_limits, limits = role_limits, role_limits.general
         self.access = access or Access()
         self._proofs = Proofs(self.access, limits.handshake_seconds, clock, counters)
         self._review = Review(self.follow, lambda: self._proofs.settled(), clock)
@@ -74,7 +80,9 @@ class Namespace:
         self._clock = clock
         self._random = random
         self._counters = counters
-        self.requests = Requests(routing, limits, clock, random, counters)
+        rates = RoomRates(limits, clock)
+        self.requests = Requests(routing, limits, rates, clock, random, counters)
+        self._idle = IdleWatch(lambda session: self.requests.waits(session.id), clock)
         self._hub = Hub(counters)
         self.engine = engine
         self._fanout = Sampling(self._hub, clock, counters)
@@ -83,7 +91,8 @@ class Namespace:
         self.attendance = Attendance(presence, rules, routing, self.recovery.listeners, limits, counters)
         self._ingest = Ingest(name, routing, rules, engine, clock, counters)
         self.paces = self._ingest.paces
-        self._publishing = Publishing(routing, rules, engine, clock, counters)
+        self._publishing = Publishing(routing, rules, engine, limits, rates, clock, counters)
+        self.plain_rooms = self._publishing.plain_rooms
 
     @property
     def counters(self) -> Counters:
@@ -96,16 +105,24 @@ class Namespace:
         self.requests.connect(upstreams)
 
     def open(
-        self, transport: TransportName, sink: Sink, grants: Grants | None = None, *, member: str | None = None
+        self,
+        transport: TransportName,
+        sink: Sink,
+        grants: Grants | None = None,
+        *,
+        member: str | None = None,
+        seat: Seat | None = None,
     ) -> Session:
         """A new session, without grants that of anybody. Whoever opens it ends it, whatever happens."""
         grants = grants or self.access.of(ANONYMOUS)
         identifier = f"{self._random.getrandbits(96):024x}"
-        session = Session(identifier, transport, sink, Budget(self.limits, self._clock), self, grants, member)
+        budget = Budget(self.role_limits.of(grants.identity), self._clock)
+        session = Session(identifier, transport, sink, budget, self, grants, member, seat)
         self.recovery.limit_bandwidth(session, None)
         self.sessions[identifier] = session
         self._proofs.hold(session)
         self._review.one(session)  # the rules may have changed since its handshake
+        self._idle.hold(session)
         return session
 
     def reconfigure(self, access: Access, confirm: Confirm) -> None:
@@ -117,6 +134,7 @@ class Namespace:
     def follow(self, session: Session) -> None:
         """Let a session have what the newest rules grant, if it doesn't; it may end subscriptions, or the session."""
         if self._proofs.follow(session, self.unsubscribe):
+            self.limit(session)
             self.attendance.identified(session)
 
     def current(self, grants: Grants) -> Grants:
@@ -132,14 +150,27 @@ class Namespace:
 
         Raises:
             Forbidden: it is somebody else than before.
+            TooManyConnectionsFromAddress, TooManyConnectionsOfUser: as `Seat.identify`.
         """
+        if session.seat is not None:
+            session.seat.identify(identity)
         self._proofs.renew(session, identity, self.unsubscribe)
+        self.limit(session)
         self.attendance.identified(session)
 
     def sessions_of(self, login: str) -> list[Session]:
         """The sessions that come from a login, by its id."""
         known = ((session, session.identity) for session in self.sessions.values())
         return [each for each, who in known if who is not None and who.login is not None and who.login.id == login]
+
+    def limit(self, session: Session) -> None:
+        """Hold a session to the limits of who it is now."""
+        before, limits = session.limits, self.role_limits.of(session.identity)
+        if limits is not before and not session.ended:
+            session.budget.change(limits)
+            self._idle.hold(session)
+            if limits.bytes_per_second_out != before.bytes_per_second_out:
+                self.recovery.limit_bandwidth(session, session.bandwidth)
 
     def paused(self, session: Session) -> None:
         """A session's client doesn't take any more for now."""
@@ -157,12 +188,15 @@ class Namespace:
     def ended(self, session: Session, error: TidegateError | None) -> None:
         """A session has ended."""
         self._proofs.forget(session)
+        self._idle.forget(session)
         self.recovery.leave(session)
         self.requests.cancel_all(session.id)
         self.attendance.ended(session)
         del self.sessions[session.id]
         if error is not None:
-            self._counters.closed[error.code] += 1
+            self._counters.close(error)
+        if isinstance(error, RateLimited) and session.seat is not None:
+            session.seat.offend()
 
     def receive(self, delivery: Delivery, stored: Callable[[], None]) -> bool:
         """Take a device's message for every room that it is routed to; whether there is one. See `Ingest.receive`."""
@@ -183,14 +217,7 @@ class Namespace:
         for room in rooms:
             check_room_filter(room)
             grants.check(Action.SUBSCRIBE, room)
-        self._check_count(len(rooms))
-
-    def _check_count(self, subscriptions: int) -> None:
-        if subscriptions > self.limits.subscriptions_per_connection:
-            raise TooManySubscriptions(
-                f"too many subscriptions: expected at most {self.limits.subscriptions_per_connection}; "
-                "unsubscribe from one, or use a pattern such as sites/#"
-            )
+        _check_count(len(rooms), self.role_limits.of(grants.identity).subscriptions_per_connection)
 
     def subscribe(self, session: Session, *requests: Subscribe) -> None:
         """Subscribe to rooms or patterns; `subscribed` answers for each, then comes what it lacks, then all that comes.
@@ -206,7 +233,7 @@ class Namespace:
         for room in rooms:
             check_room_filter(room)
             session.grants.check(Action.SUBSCRIBE, room)
-        self._check_count(len({*session.rooms, *rooms}))
+        _check_count(len({*session.rooms, *rooms}), session.limits.subscriptions_per_connection)
         self.recovery.subscribe(session, *requests)
         self.attendance.subscribed(session, rooms)
 
@@ -258,3 +285,10 @@ class Namespace:
         """
         self._granted(grants).check(Action.PUBLISH, sending.room)
         self._publishing.publish(sending, done)
+
+
+def _check_count(subscriptions: int, most: int) -> None:
+    if subscriptions > most:
+        raise TooManySubscriptions(
+            f"too many subscriptions: expected at most {most}; unsubscribe from one, or use a pattern such as sites/#"
+        )

@@ -62,10 +62,9 @@ class _Line:
 
 
 class Pending:
-    """The table. `maximum_by_owner` requests of one owner may wait, `MAXIMUM_PENDING` in all."""
+    """The table. `MAXIMUM_PENDING` requests may wait in all."""
 
-    def __init__(self, maximum_by_owner: int, clock: Clock, random: Random) -> None:
-        self._maximum_by_owner = maximum_by_owner
+    def __init__(self, clock: Clock, random: Random) -> None:
         self._clock = clock
         self._random = random
         self._places: dict[bytes, Place] = {}
@@ -76,16 +75,16 @@ class Pending:
         """How many requests are held, with those that only keep their place."""
         return len(self._places)
 
-    def check(self, owner: str, upstream: str, topic: str) -> None:
+    def check(self, owner: str, upstream: str, topic: str, maximum_by_owner: int) -> None:
         """Check whether one more request may be sent whose answer comes to `topic`.
 
         Raises:
             TooManyRequests: as many as may are under way, of this owner or in all.
             ReplyAmbiguous: the topic's line waits for a late answer.
         """
-        if len(self._by_owner.get(owner, ())) >= self._maximum_by_owner:
+        if len(self._by_owner.get(owner, ())) >= maximum_by_owner:
             raise TooManyRequests(
-                f"too many requests under way: expected at most {self._maximum_by_owner}; wait for an answer"
+                f"too many requests under way: expected at most {maximum_by_owner}; wait for an answer"
             )
         if len(self._places) >= MAXIMUM_PENDING:
             raise TooManyRequests(f"too many requests under way in all: expected at most {MAXIMUM_PENDING}")
@@ -119,6 +118,10 @@ class Pending:
         if in_line:
             self._lines.setdefault((upstream, topic), _Line()).places[correlation] = place
         return place
+
+    def waits(self, owner: str) -> bool:
+        """Whether a request of an owner is under way."""
+        return owner in self._by_owner
 
     def find(self, upstream: str, topic: str, correlation: bytes | None) -> Place | None:
         """Whose answer it is that came: by its correlation data, else the first in line."""

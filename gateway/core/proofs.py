@@ -137,7 +137,7 @@ class Proofs:
                 unsubscribe(session, room)
                 if session.ended:  # its client doesn't read what that told it
                     return
-                self._counters.refusals[error.code] += 1
+                self._counters.refuse(error)
                 session.send("error", wire.encode_error(None, error))
                 if session.ended:
                     return

@@ -10,8 +10,10 @@ from gateway.core.counters import Counters
 from gateway.core.engine import Engine, Publication
 from gateway.core.errors import BadMessage, ReadOnly, TidegateError, UpstreamTimeout, UpstreamUnavailable
 from gateway.core.idempotency import Idempotency
+from gateway.core.limits import Limits
 from gateway.core.message import EVERYONE, Audience
 from gateway.core.payload import Payload, digest, encode, to_json
+from gateway.core.plain_rooms import PlainRooms, RoomRates
 from gateway.core.retention import NOTHING
 from gateway.core.room_names import check_room
 from gateway.core.room_rules import RoomRules
@@ -38,17 +40,31 @@ class Sending:
     """The user who sends it, if that is known."""
     key: str | None = None
     """What is sent again under the same key goes out once."""
+    address: str = ""
+    """The address, or network, that it is sent from."""
+    rooms_per_address: int | None = None
+    """How many rooms may be brought into use from there, if that isn't as in general."""
 
 
 class Publishing:
     """The way of clients' messages out of one namespace, or into its rooms."""
 
     def __init__(
-        self, routing: RoutingTable, rules: RoomRules, engine: Engine, clock: Clock, counters: Counters
+        self,
+        routing: RoutingTable,
+        rules: RoomRules,
+        engine: Engine,
+        limits: Limits,
+        rates: RoomRates,
+        clock: Clock,
+        counters: Counters,
     ) -> None:
         self._routing = routing
         self._rules = rules
         self._engine = engine
+        self._limits = limits
+        self._rates = rates
+        self.plain_rooms = PlainRooms(limits.rooms, clock)
         self._keys = Idempotency(clock, counters)
         self._upstreams: Mapping[str, Upstream] = {}
 
@@ -64,6 +80,7 @@ class Publishing:
                 was sent.
             ReadOnly: only devices write into this room.
             RateLimited: too many wait for the same key.
+            RoomRateLimited, TooManyRooms: as `RoomRates.spend`, `PlainRooms.use`. Nothing was sent.
         """
         if sending.key is None:
             self._send(sending, done)
@@ -87,6 +104,7 @@ class Publishing:
                 f"to, echo, volatile: expected only in rooms without a route; {sending.room!r} leads to a device"
             )
         payloads = [encode_accepted(route.spec, sending.data, binary=sending.binary) for route, _ in matches]
+        self._rates.spend(sending.room)
         collected = _Collected(len(matches), done)
         for (route, topic), payload in zip(matches, payloads, strict=True):
             upstream = self._upstreams[route.upstreams[0]]
@@ -95,6 +113,9 @@ class Publishing:
     def _send_to_room(self, sending: Sending, done: Done) -> None:
         if sending.binary:
             encode(PayloadKind.BYTES, sending.data, binary=True)
+        most = sending.rooms_per_address or self._limits.rooms_per_address
+        self.plain_rooms.use(sending.room, sending.address, most)
+        self._rates.spend(sending.room)
         rule = self._rules.of(sending.room)
         publication = Publication(
             sending.room,

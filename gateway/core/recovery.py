@@ -37,7 +37,6 @@ class Recovery:
     def __init__(self, fanout: Sampling, engine: Engine, limits: Limits, clock: Clock, counters: Counters) -> None:
         self._fanout = fanout
         self._engine = engine
-        self._limits = limits
         self._lag_seconds = limits.lag_seconds
         self._clock = clock
         self._counters = counters
@@ -174,7 +173,8 @@ class Recovery:
 
     def limit_bandwidth(self, session: Session, bytes_per_second: float | None) -> None:
         """Send a session at most so many bytes a second, but never more than the limits say."""
-        both = [most for most in (bytes_per_second, self._limits.bytes_per_second_out) if most is not None]
+        session.bandwidth = bytes_per_second
+        both = [most for most in (bytes_per_second, session.limits.bytes_per_second_out) if most is not None]
         self.step_out(session)
         self.step_in(session, limit(session, min(both, default=None), self._clock))
 

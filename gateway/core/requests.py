@@ -23,6 +23,7 @@ from gateway.core.errors import (
 from gateway.core.limits import Limits
 from gateway.core.payload import Payload, PayloadError, decode
 from gateway.core.pending import Answered, Pending, Place
+from gateway.core.plain_rooms import RoomRates
 from gateway.core.room_names import check_room
 from gateway.core.routes import Route, is_reserved
 from gateway.core.routing import RoutingTable
@@ -38,11 +39,20 @@ TIMEOUT_SECONDS: Final = 10.0
 class Requests:
     """The requests of a namespace."""
 
-    def __init__(self, routing: RoutingTable, limits: Limits, clock: Clock, random: Random, counters: Counters) -> None:
+    def __init__(
+        self,
+        routing: RoutingTable,
+        limits: Limits,
+        rates: RoomRates,
+        clock: Clock,
+        random: Random,
+        counters: Counters,
+    ) -> None:
         self._routing = routing
         self._limits = limits
+        self._rates = rates
         self._counters = counters
-        self._pending = Pending(limits.requests_in_flight, clock, random)
+        self._pending = Pending(clock, random)
         self._upstreams: Mapping[str, Upstream] = {}
 
     def __len__(self) -> int:
@@ -62,22 +72,27 @@ class Requests:
         *,
         timeout_seconds: float | None = None,
         binary: bool = False,
+        limits: Limits | None = None,
     ) -> Callable[[], None]:
         """Ask the device behind `room`; how to cancel that, of no effect once `answered` was called.
 
-        `answered` is called once, perhaps before this returns. `owner` is the session, or who else asks.
+        `answered` is called once, perhaps before this returns. `owner` is the session, or who else asks; `limits` are
+        those of the client, if they aren't the general ones.
 
         Raises:
             BadMessage: that is no room, the time is out of bounds, or the data isn't what the route says.
             NotRequestable: there is no device, or no way for it to answer.
-            TooManyRequests, ReplyAmbiguous: as `Pending.check`. In each case nothing was sent.
+            TooManyRequests, ReplyAmbiguous: as `Pending.check`.
+            RoomRateLimited: as `RoomRates.spend`. In each case nothing was sent.
         """
-        timeout_seconds = self._timeout(timeout_seconds)
+        limits = limits or self._limits
+        timeout_seconds = _timeout(timeout_seconds, limits.request_timeout_max_seconds)
         route, topic = self._route_of(room)
         upstream = self._upstreams[route.upstreams[0]]
         reply_topic = _reply_topic(route, room, upstream)
         payload = encode_accepted(route.spec, data, binary=binary)
-        self._pending.check(owner, route.upstreams[0], reply_topic)
+        self._pending.check(owner, route.upstreams[0], reply_topic, limits.requests_in_flight)
+        self._rates.spend(room)
         place = self._pending.add(
             owner,
             route.upstreams[0],
@@ -100,6 +115,10 @@ class Requests:
             self._pending.fail(place, error)  # the device may have it all the same
         else:
             self._pending.settle(place, error)
+
+    def waits(self, owner: str) -> bool:
+        """Whether a request of an owner is under way."""
+        return self._pending.waits(owner)
 
     def receive(self, upstream: str, topic: str, raw: bytes, correlation: bytes | None) -> bool:
         """Take what may be an answer; whether it was one, or came late."""
@@ -130,14 +149,6 @@ class Requests:
         """Fail everything under way."""
         self._pending.fail_all(error)
 
-    def _timeout(self, asked_seconds: float | None) -> float:
-        longest = self._limits.request_timeout_max_seconds
-        if asked_seconds is None:
-            return min(TIMEOUT_SECONDS, longest)
-        if not 0 < asked_seconds <= longest:
-            raise BadMessage(f"timeout_seconds: expected a number above 0, at most {longest:g}, found {asked_seconds}")
-        return asked_seconds
-
     def _route_of(self, room: str) -> tuple[Route, str]:
         check_room(room)
         matches = self._routing.topics_for(room)
@@ -145,6 +156,14 @@ class Requests:
             found = f"{len(matches)} routes lead" if matches else "no route leads"
             raise NotRequestable(f"{found} from {room!r} to a device: expected one")
         return matches[0]
+
+
+def _timeout(asked_seconds: float | None, longest: float) -> float:
+    if asked_seconds is None:
+        return min(TIMEOUT_SECONDS, longest)
+    if not 0 < asked_seconds <= longest:
+        raise BadMessage(f"timeout_seconds: expected a number above 0, at most {longest:g}, found {asked_seconds}")
+    return asked_seconds
 
 
 def _reply_topic(route: Route, room: str, upstream: Upstream) -> str:

@@ -5,9 +5,10 @@ from typing import Literal, Protocol
 
 from gateway.core import wire, wire_requests
 from gateway.core.access import OPEN, Grants
+from gateway.core.connections import Seat
 from gateway.core.errors import RateLimited, SlowConsumer, TidegateError
 from gateway.core.identity import Identity
-from gateway.core.limits import Budget
+from gateway.core.limits import Budget, Limits
 from gateway.core.sample import Sample, rank_of
 from gateway.core.sink import Sink
 from gateway.core.topics import filter_matches
@@ -55,6 +56,7 @@ class Session:
 
     __slots__ = (
         "_keeper",
+        "bandwidth",
         "budget",
         "ended",
         "grants",
@@ -63,6 +65,7 @@ class Session:
         "pending",
         "rooms",
         "samples",
+        "seat",
         "sink",
         "throttled",
         "transport",
@@ -77,6 +80,7 @@ class Session:
         keeper: Keeper,
         grants: Grants = OPEN,
         member: str | None = None,
+        seat: Seat | None = None,
     ) -> None:
         self.id = identifier
         self.transport = transport
@@ -86,6 +90,10 @@ class Session:
         """Who it is, and so what it may do."""
         self.member = member
         """What the client calls itself, in rooms with presence: its own word."""
+        self.seat = seat
+        """What its connection counts for."""
+        self.bandwidth: float | None = None
+        """How many bytes a second its client asks for at most."""
         self.rooms: dict[str, int] = {}
         """Its subscriptions, each with the place in the sequence after which its messages are told."""
         self.pending: dict[str, Pending] = {}
@@ -106,6 +114,16 @@ class Session:
     def user(self) -> str | None:
         """The user's name, if it has one."""
         return self.grants.user
+
+    @property
+    def limits(self) -> Limits:
+        """How much it may do."""
+        return self.budget.limits
+
+    @property
+    def address(self) -> str:
+        """The address, or network, that it counts for."""
+        return "" if self.seat is None else self.seat.address
 
     def send(self, kind: str, text: bytes, cursor: str | None = None) -> int:
         """Send one object of the wire protocol, already JSON; how many bytes that made."""

@@ -28,7 +28,10 @@ BODY = b"Host: localhost\r\nContent-Length: 100000000\r\n\r\n"
 UNREAD = {
     "a body that is too large": (b"POST /publish?room=a HTTP/1.1\r\n" + BODY, b"HTTP/1.1 413 "),
     "a body that nobody asked for": (b"GET /healthz HTTP/1.1\r\n" + BODY, b"HTTP/1.1 200 "),
-    "what comes behind a request for a stream": (b"GET /sse?room=a HTTP/1.1\r\nHost: localhost\r\n\r\n", b"HTTP/1.1 200 "),
+    "what comes behind a request for a stream": (
+        b"GET /sse?room=a HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"HTTP/1.1 200 ",
+    ),
 }
 
 

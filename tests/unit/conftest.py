@@ -1,6 +1,7 @@
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from random import Random
+from typing import Any
 
 import orjson
 import pytest
@@ -16,6 +17,7 @@ from gateway.core.message import Cursor, Message
 from gateway.core.namespace import Done, Namespace
 from gateway.core.presence import PresenceBounds, Roster
 from gateway.core.presence_memory import MemoryPresence
+from gateway.core.role_limits import RoleLimits
 from gateway.core.room_rules import RoomRule, RoomRules
 from gateway.core.routing import Direction, PayloadKind, RouteSpec, RoutingTable
 from gateway.core.session import Session
@@ -173,24 +175,42 @@ def last_values(namespace: Namespace, room: str) -> list[Message]:
     return found
 
 
+ROOMY = Limits(idle_seconds=None, publishes_per_room_burst=100_000)
+"""For tests of other things, which count timers and publish much."""
+
+
 def make_namespace(
-    name: str, routes: list[RouteSpec], limits: Limits | None = None, rules: list[RoomRule] | None = None
+    name: str,
+    routes: list[RouteSpec],
+    limits: Limits | None = None,
+    rules: list[RoomRule] | None = None,
+    by_role: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> tuple[Namespace, HandClock, Log]:
     """A namespace with an engine in memory; its cursors begin with its name."""
-    clock, counters, limits = HandClock(), Counters(), limits or Limits()
+    clock, counters, limits = (
+        HandClock(),
+        Counters(),
+        limits or ROOMY,
+    )
     log = Log(LogBounds(limits.last_values, limits.log_bytes), clock, counters)
     engine = MemoryEngine(name, log, clock, counters)
     routing = RoutingTable(routes, ["embedded"])
     bounds = PresenceBounds(5, limits.presence_members_told, limits.presence_members)
     presence = MemoryPresence(Roster(bounds, clock, counters), clock)
-    namespace = Namespace(name, routing, RoomRules(rules or []), engine, limits, clock, Random(7), counters, presence)
+    role_limits = RoleLimits(limits, by_role)
+    namespace = Namespace(
+        name, routing, RoomRules(rules or []), engine, role_limits, clock, Random(7), counters, presence
+    )
     return namespace, clock, log
 
 
 def make_world(
-    limits: Limits | None = None, routes: list[RouteSpec] | None = None, rules: list[RoomRule] | None = None
+    limits: Limits | None = None,
+    routes: list[RouteSpec] | None = None,
+    rules: list[RoomRule] | None = None,
+    by_role: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> World:
-    namespace, clock, log = make_namespace("epoch", ROUTES[:4] if routes is None else routes, limits, rules)
+    namespace, clock, log = make_namespace("epoch", ROUTES[:4] if routes is None else routes, limits, rules, by_role)
     upstream = ListUpstream()
     namespace.connect({"embedded": upstream})
     return World(clock, namespace.counters, namespace, upstream, log)

@@ -25,6 +25,8 @@ def test_welcome_says_what_the_client_may_do(world: World) -> None:
         "messages_burst": 120,
         "bytes_per_second": 262144,
         "subscriptions": 100,
+        "requests_in_flight": 100,
+        "idle_seconds": None,
         "bytes_per_second_out": None,
     }
 

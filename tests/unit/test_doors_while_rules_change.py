@@ -12,6 +12,7 @@ from bridges.http import HttpBridge
 from bridges.sse import SseBridge
 from bridges.websocket import WebSocketBridge
 from gateway.core.admission import Admission
+from gateway.core.offenders import OffenceBounds, Offenders
 from gateway.core.origins import Origins
 from gateway.core.upstream import ReplyTo
 from tests.unit.conftest import ListUpstream
@@ -26,7 +27,14 @@ class Doors(Bench):
     def __init__(self) -> None:
         super().__init__(ALL)
         namespace = self.namespace
-        admission = Admission(Origins(), namespace.limits, self.clock, namespace.counters, self.authentication)
+        admission = Admission(
+            Origins(),
+            namespace.role_limits,
+            self.clock,
+            namespace.counters,
+            self.authentication,
+            Offenders(OffenceBounds(), self.clock),
+        )
         self.sse = SseBridge(namespace, admission, namespace.counters, 25)
         self.websocket = WebSocketBridge(namespace, admission, namespace.counters, 25)
         self.http = HttpBridge(namespace, admission, namespace.counters)

@@ -12,7 +12,7 @@ class FaultySink(ListSink):
         raise RuntimeError("the connection is in a bad way")
 
 
-def test_goodbye_goes_on_after_a_session_that_cant_take_it(caplog: pytest.LogCaptureFixture) -> None:
+async def test_goodbye_goes_on_after_a_session_that_cant_take_it(caplog: pytest.LogCaptureFixture) -> None:
     gateway = Gateway(Settings())
     namespace = gateway.namespaces["default"]
     sinks = [FaultySink(), ListSink()]

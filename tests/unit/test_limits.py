@@ -2,6 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.core.connections import ConnectionLimiter
 from gateway.core.errors import (
     MessageTooLarge,
     OriginRefused,
@@ -10,8 +11,9 @@ from gateway.core.errors import (
     TooManyConnections,
     TooManyConnectionsFromAddress,
 )
-from gateway.core.limits import AddressBudgets, Budget, ConnectionLimiter, Limits, TokenBucket
+from gateway.core.limits import AddressBudgets, Budget, Limits, TokenBucket
 from gateway.core.origins import Origins
+from gateway.core.role_limits import RoleLimits
 from tests.unit.conftest import HandClock
 
 
@@ -76,27 +78,30 @@ def test_budget_counts_refusals_in_a_row(clock: HandClock) -> None:
 
 
 def test_addresses_have_budgets_of_their_own_and_the_oldest_is_forgotten(clock: HandClock) -> None:
-    budgets = AddressBudgets(Limits(messages_burst=1), clock, capacity=2)
-    budgets.of("a").spend(1)
+    budgets, limits = AddressBudgets(clock, capacity=2), Limits(messages_burst=1)
+    budgets.of("a", limits).spend(1)
     with pytest.raises(RateLimited):
-        budgets.of("a").spend(1)
-    budgets.of("b").spend(1)
-    budgets.of("c").spend(1)
-    budgets.of("a").spend(1)
+        budgets.of("a", limits).spend(1)
+    budgets.of("b", limits).spend(1)
+    budgets.of("c", limits).spend(1)
+    budgets.of("a", limits).spend(1)
 
 
 def test_connections_are_limited_in_all_and_per_address_and_given_back() -> None:
-    limiter = ConnectionLimiter(Limits(connections=3, connections_per_address=2))
+    limiter = ConnectionLimiter(RoleLimits(Limits(connections=3, connections_per_address=2)))
     limiter.acquire("a")
-    limiter.acquire("a")
+    seat = limiter.acquire("a")
     with pytest.raises(TooManyConnectionsFromAddress) as refused:
         limiter.acquire("a")
     assert refused.value.retry_after_seconds
     limiter.acquire("b")
     with pytest.raises(TooManyConnections):
         limiter.acquire("c")
-    limiter.release("a")
+    seat.free()
     limiter.acquire("c")
+    seat.free()
+    with pytest.raises(TooManyConnections):
+        limiter.acquire("c")
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,10 @@ from gateway.core.identity import ANONYMOUS, Identity, Login
 from gateway.core.limits import Limits
 from gateway.core.login_attempts import LoginAttempts, LoginLimits
 from gateway.core.logins import Logins, LoginTimes
+from gateway.core.offenders import OffenceBounds, Offenders
 from gateway.core.origins import Origins
 from gateway.core.problem import problem
+from gateway.core.role_limits import RoleLimits
 from gateway.core.users import User
 from tests.unit.conftest import HandClock, ListSink, World, make_world
 
@@ -60,7 +62,14 @@ class House:
         return Authentication(self.clock, tickets, tokens, anonymous=anonymous, logins=self.logins)
 
     def admission(self, anonymous: Identity | None = None) -> Admission:
-        return Admission(Origins(), Limits(), self.clock, Counters(), self.authentication(anonymous))
+        return Admission(
+            Origins(),
+            RoleLimits(Limits()),
+            self.clock,
+            Counters(),
+            self.authentication(anonymous),
+            Offenders(OffenceBounds(), self.clock),
+        )
 
     def live(self, identity: Identity) -> ListSink:
         sink = ListSink()

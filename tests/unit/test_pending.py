@@ -24,13 +24,14 @@ class Table:
 
     def __init__(self, by_owner: int = 100_000) -> None:
         self.clock = HandClock()
-        self.pending = Pending(by_owner, self.clock, Random(3))
+        self.by_owner = by_owner
+        self.pending = Pending(self.clock, Random(3))
         self.told: dict[bytes, list[Payload | TidegateError]] = {}
         self.asked: list[Place] = []
         self.unanswered: dict[str, list[Place]] = {}
 
     def ask(self, owner: str = "me", topic: str = "r", *, in_line: bool = True, seconds: float = 10) -> Place:
-        self.pending.check(owner, "up", topic)
+        self.pending.check(owner, "up", topic, self.by_owner)
         told: list[Payload | TidegateError] = []
         place = self.pending.add(owner, "up", topic, PayloadKind.JSON, seconds, told.append, in_line=in_line)
         self.told[place.correlation] = told

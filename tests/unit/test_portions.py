@@ -11,6 +11,8 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
+from gateway.core.limits import Limits
+from gateway.entrance import HeadBounds
 from gateway.http_connection import HttpProtocol
 from gateway.portions import BYTES_AFTER_CLOSE, FRAMES_PER_TURN, MAXIMUM_IGNORED_BYTES, PORTION_BYTES
 from gateway.server import WebSocketProtocol
@@ -209,7 +211,7 @@ def http_connection(app: Any, state: ServerState) -> tuple[HttpProtocol, FakeTra
     )
     config.load()
     protocol = HttpProtocol(
-        config=config, server_state=state, app_state={}, handshake_seconds=10, refused=lambda _: None
+        config=config, server_state=state, app_state={}, head=HeadBounds.of([Limits()]), refused=lambda *_: None
     )
     transport = FakeTransport()
     protocol.connection_made(cast(asyncio.Transport, transport))

@@ -1,0 +1,119 @@
+"""How many connections there are: in all, per address, and per user as soon as it is known who somebody is."""
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Final
+
+from gateway.core.errors import TooManyConnections, TooManyConnectionsFromAddress
+from gateway.core.identity import Identity
+from gateway.core.limit_errors import TooManyConnectionsOfUser
+from gateway.core.role_limits import RoleLimits
+
+__all__ = ["ConnectionLimiter", "Seat"]
+
+CONNECTION_RETRY_SECONDS: Final = 5.0
+"""When to try again after too many connections: nobody knows when one ends."""
+
+
+def _nothing() -> None:
+    pass
+
+
+class Seat:
+    """What one connection holds: it counts in all, for its address, and for its user. `free` gives all of it back."""
+
+    __slots__ = ("_limiter", "address", "offend", "user")
+
+    def __init__(self, limiter: "ConnectionLimiter", address: str, offend: Callable[[], None]) -> None:
+        self._limiter: ConnectionLimiter | None = limiter
+        self.address = address
+        self.user: str | None = None
+        self.offend = offend
+        """To be called when the connection is ended for what its client did."""
+
+    def identify(self, identity: Identity | None) -> None:
+        """Count for its user, and hold it to the limits of who it is. A user once counted stays that.
+
+        Raises:
+            TooManyConnectionsFromAddress: there are more than it may have, this one included.
+            TooManyConnectionsOfUser: there would be too many; nothing has changed then.
+        """
+        if self._limiter is not None:
+            self._limiter.identify(self, identity)
+
+    def free(self) -> None:
+        """Give all of it back. Only the first call counts."""
+        limiter, self._limiter = self._limiter, None
+        if limiter is not None:
+            limiter.release(self)
+
+
+class ConnectionLimiter:
+    """Counts the connections of a namespace."""
+
+    __slots__ = ("_by_address", "_by_user", "_limits", "_total")
+
+    def __init__(self, limits: RoleLimits) -> None:
+        self._limits = limits
+        self._total = 0
+        self._by_address: Counter[str] = Counter()
+        self._by_user: Counter[str] = Counter()
+
+    def acquire(self, address: str, offend: Callable[[], None] = _nothing) -> Seat:
+        """Count one more connection from `address`, of somebody who isn't known yet.
+
+        Raises:
+            TooManyConnections: there are too many in all.
+            TooManyConnectionsFromAddress: there are more from this address than anybody may have.
+        """
+        most = self._limits.general.connections
+        if self._total >= most:
+            raise TooManyConnections(
+                f"too many connections: expected at most {most}", retry_after_seconds=CONNECTION_RETRY_SECONDS
+            )
+        most = self._limits.most_connections_per_address
+        if self._by_address[address] >= most:
+            raise _too_many_from(address, most)
+        self._total += 1
+        self._by_address[address] += 1
+        return Seat(self, address, offend)
+
+    def identify(self, seat: Seat, identity: Identity | None) -> None:
+        """See `Seat.identify`."""
+        limits = self._limits.of(identity)
+        if self._by_address[seat.address] > limits.connections_per_address:
+            raise _too_many_from(seat.address, limits.connections_per_address)
+        user = None if identity is None else identity.user
+        if user is None or seat.user is not None:
+            return
+        if self._by_user[user] >= limits.connections_per_user:
+            raise TooManyConnectionsOfUser(
+                f"too many connections of {user!r}: expected at most {limits.connections_per_user}",
+                retry_after_seconds=CONNECTION_RETRY_SECONDS,
+            )
+        self._by_user[user] += 1
+        seat.user = user
+
+    def release(self, seat: Seat) -> None:
+        """See `Seat.free`."""
+        self._total -= 1
+        _less(self._by_address, seat.address)
+        if seat.user is not None:
+            _less(self._by_user, seat.user)
+
+    def __len__(self) -> int:
+        """How many addresses and users are counted."""
+        return len(self._by_address) + len(self._by_user)
+
+
+def _too_many_from(address: str, most: int) -> TooManyConnectionsFromAddress:
+    return TooManyConnectionsFromAddress(
+        f"too many connections from {address}: expected at most {most}",
+        retry_after_seconds=CONNECTION_RETRY_SECONDS,
+    )
+
+
+def _less(counter: Counter[str], key: str) -> None:
+    counter[key] -= 1
+    if not counter[key]:
+        del counter[key]

@@ -1,15 +1,17 @@
-"""A connection's first moment: it is refused by its address, or handed to the protocol that serves it.
+"""Where connections come in: each is refused by its address, or handed to the protocol that serves it.
 
 So what a flood of connections costs is to take them: no parser is made for those that are refused, and no handshake of
 TLS computed. A client without TLS is told why; the answer may come before its request, and what it sends is not read.
+At most so many are taken in one turn of the event loop, which belongs to those who are there, too.
 """
 
 import asyncio
 import logging
+import socket
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Final
 
 from gateway.core.errors import HandshakeTimeout, TidegateError
 from gateway.core.sink import CLOSE_GRACE_SECONDS
@@ -18,6 +20,10 @@ from gateway.http_connection import response
 __all__ = ["Gate", "Keeper"]
 
 logger = logging.getLogger(__name__)
+
+ACCEPTS_PER_TURN: Final = 32
+PAUSE_SECONDS: Final = 0.5
+"""How long nobody is let in once the machine has no place for another connection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,70 +41,76 @@ class Keeper:
     """How long a handshake of TLS may take."""
 
 
-class Gate(asyncio.Protocol):
-    """One new connection, until it is handed over."""
+class Gate:
+    """Takes connections from a listening socket until it is closed."""
 
-    def __init__(self, keeper: Keeper) -> None:
+    def __init__(self, listener: socket.socket, keeper: Keeper, loop: asyncio.AbstractEventLoop) -> None:
+        self._listener = listener
         self._keeper = keeper
-        self._task: asyncio.Task[None] | None = None
-        self._early = b""
-        """What came together with the end of the handshake of TLS."""
-        self._lost = False
+        self._loop = loop
+        self._arriving: set[asyncio.Task[None]] = set()
+        self._pause: asyncio.TimerHandle | None = None
+        self._open()
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Judge it."""
-        peer: Any = transport.get_extra_info("peername")
-        address = peer[0] if isinstance(peer, tuple) else ""
+    def close(self) -> None:
+        """Take no more; handshakes that are under way are broken off."""
+        if self._pause is not None:
+            self._pause.cancel()
+        self._loop.remove_reader(self._listener)
+        for task in self._arriving:
+            task.cancel()
+
+    def _open(self) -> None:
+        self._pause = None
+        self._loop.add_reader(self._listener, self._take)
+
+    def _take(self) -> None:
+        for _ in range(ACCEPTS_PER_TURN):
+            try:
+                connection, peer = self._listener.accept()
+            except (BlockingIOError, InterruptedError):
+                return
+            except ConnectionAbortedError:  # it has left already
+                continue
+            except OSError as error:  # no file is left for it
+                logger.warning("no connection can be taken for %g s: %s", PAUSE_SECONDS, error.strerror)
+                self._loop.remove_reader(self._listener)
+                self._pause = self._loop.call_later(PAUSE_SECONDS, self._open)
+                return
+            self._judge(connection, peer[0])
+
+    def _judge(self, connection: socket.socket, address: str) -> None:
+        connection.setblocking(False)
         error = self._keeper.refuses(address)
-        if error is not None:
-            self._keeper.refused(error, None)
-            _turn_away(transport, None if self._keeper.tls else error)
-        elif self._keeper.tls is None:
-            self._hand_over(transport)
-        else:
-            self._task = asyncio.get_running_loop().create_task(self._encrypt(transport, self._keeper.tls, address))
-
-    def data_received(self, data: bytes) -> None:
-        """Keep what comes before the connection is handed over: a part of the first request."""
-        self._early += data
-
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - why doesn't matter
-        """There is nothing to hand over any more."""
-        self._lost = True
-
-    def _hand_over(self, transport: asyncio.Transport) -> None:
-        protocol = self._keeper.protocol()
-        transport.set_protocol(protocol)
-        protocol.connection_made(transport)
-        if self._early:
-            protocol.data_received(self._early)
-
-    async def _encrypt(self, transport: asyncio.Transport, tls: ssl.SSLContext, address: str) -> None:
+        if error is None:
+            task = self._loop.create_task(self._hand_over(connection, address))
+            self._arriving.add(task)
+            task.add_done_callback(self._arriving.discard)
+            return
+        self._keeper.refused(error, None)
         try:
-            encrypted = await asyncio.get_running_loop().start_tls(
-                transport,
-                self,
-                tls,
-                server_side=True,
-                ssl_handshake_timeout=self._keeper.handshake_seconds,
-                ssl_shutdown_timeout=CLOSE_GRACE_SECONDS,
+            if self._keeper.tls is None:
+                connection.send(response(error))
+        except OSError:
+            pass  # it doesn't want to know
+        finally:
+            connection.close()
+
+    async def _hand_over(self, connection: socket.socket, address: str) -> None:
+        tls, keeper = self._keeper.tls, self._keeper
+        try:
+            await self._loop.connect_accepted_socket(
+                keeper.protocol,
+                connection,
+                ssl=tls,
+                ssl_handshake_timeout=None if tls is None else keeper.handshake_seconds,
+                ssl_shutdown_timeout=None if tls is None else CLOSE_GRACE_SECONDS,
             )
-            if encrypted is not None and not self._lost:
-                self._hand_over(encrypted)
         except ConnectionAbortedError:  # which is how asyncio says that it took too long
-            expected = f"expected a handshake of TLS within {self._keeper.handshake_seconds:g} s"
-            self._keeper.refused(HandshakeTimeout(expected), address)
-            transport.abort()
-        except OSError:  # the client speaks no TLS, or left
-            transport.abort()
+            expected = f"expected a handshake of TLS within {keeper.handshake_seconds:g} s"
+            keeper.refused(HandshakeTimeout(expected), address)
+        except OSError:
+            pass  # the client speaks no TLS, or left; the connection is closed
         except Exception:
-            logger.exception("a connection was lost to a fault in its handshake of TLS")
-            transport.abort()
-
-
-def _turn_away(transport: asyncio.Transport, error: TidegateError | None) -> None:
-    if error is None:
-        transport.abort()
-    else:
-        transport.write(response(error))
-        transport.close()
+            logger.exception("a connection was lost to a fault as it came in")
+            connection.close()

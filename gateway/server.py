@@ -60,6 +60,11 @@ class WebSocketProtocol(PortionedWebSocketProtocol):
         super().on_task_complete(task)
         del self.scope["extensions"]  # it leads back to this connection, and circles wait for a search for garbage
 
+    async def send(self, message: Any) -> None:
+        await super().send(message)
+        if self.initial_response is not None and self.close_sent:
+            self.handshake_complete = True  # by a refusal; uvicorn would log each as an error of the application
+
     def handle_parser_exception(self) -> None:
         """Say why, close, and let the client read that: cutting off while it still sends would reset the connection."""
         assert self.conn.close_sent is not None
@@ -186,6 +191,8 @@ class Server(uvicorn.Server):
             )
         )
         self._drain = drain
+        self.servers = []  # the gates are in their place
+        self._gates: list[Gate] = []
         self._keeper = Keeper(refuses, refused, self._protocol, tls, head.handshake_seconds)
 
     def end_on_signals(self, run: asyncio.Task[Any]) -> None:
@@ -208,10 +215,7 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen. As uvicorn does it with sockets, but that a gate judges each connection first."""
         loop = asyncio.get_running_loop()
-        self.servers = [
-            await loop.create_server(partial(Gate, self._keeper), sock=listener, backlog=BACKLOG)
-            for listener in sockets or ()
-        ]
+        self._gates = [Gate(listener, self._keeper, loop) for listener in sockets or ()]
         self.started = True
 
     def _protocol(self) -> asyncio.Protocol:
@@ -221,8 +225,8 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Take no more connections, say goodbye to those there are, and wait for what is under way."""
-        for server in self.servers:
-            server.close()
+        for gate in self._gates:
+            gate.close()
         self._drain()
         await super().shutdown(sockets)
 

@@ -10,6 +10,7 @@ import pytest
 
 from tests.integration.test_websocket import GENEROUS, metric, raw_client, sessions
 from tests.real import GatewayProcess, wait_until
+from tests.security.raw import UPGRADE
 
 
 @pytest.fixture
@@ -116,25 +117,25 @@ def test_a_client_that_pings_and_never_reads_is_closed(start_gateway: Callable[.
 
 
 FLOODS = {
-    "one header": (b"GET /healthz HTTP/1.1\r\nX-A: ", b"a" * 50_000),
-    "many headers": (b"GET /healthz HTTP/1.1\r\n", b"X-A: bbbbbbbbbbbb\r\n" * 3000),
-    "an address": (b"GET /", b"a" * 50_000),
+    "one header": (b"GET /healthz HTTP/1.1\r\nX-A: ", b"a" * 50_000, b"431", b"headers_too_large"),
+    "many headers": (b"GET /healthz HTTP/1.1\r\n", b"X-A: bbbbbbbbbbbb\r\n" * 3000, b"431", b"headers_too_large"),
+    "an address": (b"GET /", b"a" * 50_000, b"414", b"url_too_long"),
 }
 
 
 @pytest.mark.parametrize("what", FLOODS)
-def test_endless_headers_are_refused_with_431(gateway: GatewayProcess, what: str) -> None:
-    start, more = FLOODS[what]
+def test_an_endless_head_is_refused(gateway: GatewayProcess, what: str) -> None:
+    start, more, status, code = FLOODS[what]
     before = gateway.resident_bytes()
     with closing(connection(gateway)) as client:
         client.sendall(start)
         flood(client, more)
         with suppress(ConnectionResetError):
-            heard = hear(client, b"headers_too_large")
-            assert heard.startswith(b"HTTP/1.1 431 ")
+            heard = hear(client, code)
+            assert heard.startswith(b"HTTP/1.1 " + status)
             assert b"application/problem+json" in heard
     assert gateway.resident_bytes() - before < 10_000_000
-    assert metric(gateway, 'tidegate_refusals_total{code="headers_too_large",namespace=""}') == 1
+    assert metric(gateway, f'tidegate_refusals_total{{code="{code.decode()}",namespace=""}}') == 1
 
 
 @pytest.mark.parametrize("size_bytes", [60_000, 70_000])
@@ -197,3 +198,14 @@ def test_text_that_is_no_utf_8_is_closed_with_1007_and_fills_no_log(gateway: Gat
         client.sendall(b"nonsense\r\n\r\n")
         hear(client, b"400")
     assert gateway.text == before
+
+
+def test_a_refused_handshake_is_no_error_of_the_gateway(gateway: GatewayProcess) -> None:
+    handshake = b"GET /nowhere HTTP/1.1\r\nHost: localhost\r\n" + UPGRADE + b"\r\n"
+    for _ in range(3):
+        with closing(connection(gateway)) as client:
+            client.sendall(handshake)
+            assert b"no_such_endpoint" in hear(client, b"}")
+    gateway.stop()
+    assert "without completing" not in gateway.text
+    assert '"error"' not in gateway.text

@@ -32,6 +32,12 @@ GENEROUS: Final = {
     "bytes_per_second": "1 GB",
     "bytes_burst": "1 GB",
     "connections_per_address": 10_000,
+    "connections_per_user": 10_000,
+    "handshakes_per_address_per_second": 100_000,
+    "handshakes_burst": 100_000,
+    "publishes_per_room_per_second": 100_000,
+    "publishes_per_room_burst": 100_000,
+    "url_bytes": "128 KiB",
 }
 WITNESS_ROOM: Final = "shared/witness"
 

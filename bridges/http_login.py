@@ -17,11 +17,11 @@ from gateway.core.counters import Counters
 from gateway.core.errors import (
     BadMessage,
     NoSuchEndpoint,
-    StaleCookie,
     TidegateError,
     Unauthenticated,
 )
 from gateway.core.identity import Identity
+from gateway.core.login_errors import StaleCookie
 from gateway.core.logins import Logins
 from gateway.core.users import MAXIMUM_NAME_LENGTH
 

@@ -14,7 +14,7 @@ from unicodedata import normalize
 from argon2 import Parameters, PasswordHasher, Type, extract_parameters
 from argon2.exceptions import InvalidHashError, VerificationError
 
-from gateway.core.errors import LoginsBusy
+from gateway.core.login_errors import LoginsBusy
 
 __all__ = ["PasswordChecker", "UnfitHash", "check_hash", "hash_password", "verify_password"]
 

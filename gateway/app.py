@@ -4,25 +4,20 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
-from pathlib import Path
 from random import Random, SystemRandom
 
 from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import Request
-from starlette.responses import FileResponse, Response
-from starlette.routing import Mount, Route
-from starlette.staticfiles import StaticFiles
+from starlette.routing import Route
 
 from bridges.broker import BrokerOptions, EmbeddedBroker
 from bridges.mqtt import Upstream, UpstreamOptions
 from bridges.mqtt_replies import Replies, response_topic
-from gateway.config import Settings, UpstreamSettings
+from gateway.config import Settings
 from gateway.core.addresses import TrustedProxies
 from gateway.core.clock import Clock, SystemClock
 from gateway.core.counters import Counters
-from gateway.core.errors import MethodNotAllowed, NoSuchEndpoint, ShuttingDown, TidegateError
+from gateway.core.errors import ShuttingDown, TidegateError
 from gateway.core.intake import Intake
 from gateway.core.limit_errors import AddressRefused
 from gateway.core.log import LogBounds
@@ -30,7 +25,6 @@ from gateway.core.namespace import DEFAULT_NAMESPACE, Namespace
 from gateway.core.origins import Origins, is_loopback
 from gateway.core.presence import PresenceBounds, Roster
 from gateway.core.presence_memory import MemoryPresence
-from gateway.core.problem import problem
 from gateway.core.room_rules import RoomRules
 from gateway.core.routing import RoutingTable
 from gateway.cors import Cors
@@ -42,9 +36,11 @@ from gateway.forwarded import Forwarded
 from gateway.health import Health
 from gateway.hosts import HostCheck
 from gateway.metrics import Metrics
+from gateway.pages import no_such_endpoint, page_routes
 from gateway.reload import Reloads
 from gateway.response_headers import ResponseHeaders, headers_for
 from gateway.supervisor import Supervisor
+from gateway.upstreams import upstream_options
 
 __all__ = ["Gateway", "create_app"]
 
@@ -163,7 +159,7 @@ class Gateway:
 
     def _upstream_options(self) -> list[UpstreamOptions]:
         if self.broker is None:
-            return [_upstream_options(name, upstream) for name, upstream in self.settings.upstreams.items()]
+            return [upstream_options(name, upstream) for name, upstream in self.settings.upstreams.items()]
         host = self.settings.broker.host
         (name,) = self.settings.upstream_names()
         return [
@@ -218,35 +214,6 @@ def _namespace(name: str, settings: Settings, clock: Clock, random: Random) -> N
     return Namespace(name, routing, rules, engine, role_limits, clock, random, counters, presence, access)
 
 
-def _upstream_options(name: str, upstream: UpstreamSettings) -> UpstreamOptions:
-    url = upstream.url
-    return UpstreamOptions(
-        name,
-        url.host,
-        url.port,
-        transport="websockets" if url.websocket else "tcp",
-        path=url.path,
-        tls=url.encrypted,
-        protocol=upstream.protocol,
-        username=upstream.username,
-        password=upstream.password_text(),
-        ca_file=upstream.ca_file,
-        certificate_file=upstream.certificate_file,
-        key_file=upstream.key_file,
-        insecure=upstream.insecure,
-        client_id=upstream.client_id,
-        keep_alive_seconds=upstream.keep_alive_seconds,
-        persistent=upstream.session == "persistent",
-        session_expiry_seconds=upstream.session_expiry_seconds,
-        status_topic=upstream.status_topic,
-        connect_timeout_seconds=upstream.connect_timeout_seconds,
-        acknowledge_timeout_seconds=upstream.acknowledge_timeout_seconds,
-        maximum_packet_bytes=upstream.maximum_packet_bytes,
-        reconnect_min_seconds=upstream.reconnect_min_seconds,
-        reconnect_max_seconds=upstream.reconnect_max_seconds,
-    )
-
-
 def create_app(settings: Settings) -> Starlette:
     """The ASGI application; its lifespan starts and stops everything. `app.state.gateway` is the `Gateway`."""
     gateway = Gateway(settings)
@@ -260,7 +227,6 @@ def create_app(settings: Settings) -> Starlette:
             gateway.drain()
             await gateway.stop()
 
-    web, client = _assets()
     app = Starlette(
         lifespan=lifespan,
         routes=[
@@ -269,11 +235,10 @@ def create_app(settings: Settings) -> Starlette:
             Route("/healthz", gateway.health.healthz),
             Route("/readyz", gateway.health.readyz),
             Route("/metrics", gateway.metrics.serve),
-            Route("/tidegate.js", partial(_client, client)),
-            Mount("/", StaticFiles(directory=web, html=True)),
+            *page_routes(),
         ],
         middleware=_middleware(settings, gateway),
-        exception_handlers={404: _no_such_endpoint, 405: _no_such_endpoint},
+        exception_handlers={404: no_such_endpoint, 405: no_such_endpoint},
     )
     app.state.gateway = gateway
     return app
@@ -293,27 +258,3 @@ def _middleware(settings: Settings, gateway: Gateway) -> list[Middleware]:
         Middleware(HostCheck, origins=origins, refused=gateway.refused),
         Middleware(Cors, origins=origins),
     ]
-
-
-def _assets() -> tuple[Path, Path]:
-    """Where the pages and the JavaScript client are: in the installed package, or in a checkout."""
-    package = Path(__file__).parent
-    if (package / "web").is_dir():
-        return package / "web", package / "web" / "tidegate.js"
-    return package.parent / "web", package.parent / "clients" / "js" / "tidegate.js"
-
-
-async def _client(path: Path, request: Request) -> Response:  # noqa: ARG001 - an endpoint
-    return FileResponse(path, media_type="text/javascript", headers={"cache-control": "no-cache"})
-
-
-async def _no_such_endpoint(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    text = f"{request.method} {request.url.path} is not served here: see docs/http.md for what is"
-    allowed = (error.headers or {}).get("Allow", "GET, HEAD")  # files are served so, and say nothing
-    methods = allowed.split(", ")
-    told = MethodNotAllowed(text, allowed=methods) if error.status_code == 405 else NoSuchEndpoint(text)
-    status, headers, body = problem(told)
-    response = Response(body, status)
-    response.raw_headers = headers
-    return response

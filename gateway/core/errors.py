@@ -10,14 +10,12 @@ __all__ = [
     "PROTOCOL_CLOSE_CODES",
     "BadMessage",
     "BadReply",
-    "CsrfRefused",
     "EngineUnavailable",
     "Forbidden",
     "HandshakeTimeout",
     "HeadersTooLarge",
     "HostRefused",
     "InternalError",
-    "LoginsBusy",
     "MessageTooLarge",
     "MethodNotAllowed",
     "NoPresence",
@@ -31,7 +29,6 @@ __all__ = [
     "RequestTimeout",
     "ShuttingDown",
     "SlowConsumer",
-    "StaleCookie",
     "TidegateError",
     "TooManyConnections",
     "TooManyConnectionsFromAddress",
@@ -101,10 +98,6 @@ class Unauthenticated(TidegateError):
     close_code = 4401
 
 
-class StaleCookie(Unauthenticated):
-    """The session cookie is none, or holds no more; the answer has the browser drop it. Told as `unauthenticated`."""
-
-
 class Forbidden(TidegateError):
     """No access rule allows that to who asks; of a pattern, not all that it could match."""
 
@@ -116,13 +109,6 @@ class OriginRefused(TidegateError):
     """The page that asks comes from an origin that isn't the gateway's own nor listed in `origins`."""
 
     code = "origin_refused"
-    http_status = 403
-
-
-class CsrfRefused(TidegateError):
-    """A request that changes something shows the session cookie, but not its token in `X-CSRF-Token`."""
-
-    code = "csrf_refused"
     http_status = 403
 
 
@@ -260,14 +246,6 @@ class InternalError(TidegateError):
     retry = True
 
 
-class LoginsBusy(TidegateError):
-    """As many passwords wait to be checked as may; come back."""
-
-    code = "logins_busy"
-    http_status = 503
-    retry = True
-
-
 class EngineUnavailable(TidegateError):
     """The message can't be stored now: the disk is full, or slower than messages come."""
 
@@ -337,6 +315,6 @@ class UpstreamTimeout(TidegateError):
 
 def error_table() -> list[type[TidegateError]]:
     """Every error a client can be told of, ordered by HTTP status."""
-    from gateway.core import limit_errors  # noqa: F401 - which needs this module
+    from gateway.core import limit_errors, login_errors  # noqa: F401 - which need this module
 
     return sorted(TidegateError.__subclasses__(), key=lambda error: (error.http_status, error.code))

@@ -14,9 +14,10 @@ from typing import Any, Final, Protocol
 from gateway.core.clock import Clock
 from gateway.core.cookies import MAXIMUM_COOKIE_LENGTH
 from gateway.core.ended_logins import EndedLogins
-from gateway.core.errors import CsrfRefused, LoginsBusy, StaleCookie, Unauthenticated
+from gateway.core.errors import Unauthenticated
 from gateway.core.identity import Credential, Identity, Login
 from gateway.core.login_attempts import LoginAttempts
+from gateway.core.login_errors import CsrfRefused, LoginsBusy, StaleCookie
 from gateway.core.session import Session
 from gateway.core.users import User
 

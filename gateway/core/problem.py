@@ -5,7 +5,8 @@ import math
 import orjson
 
 from gateway.core.cookies import CLEARED
-from gateway.core.errors import MethodNotAllowed, StaleCookie, TidegateError, Unauthenticated
+from gateway.core.errors import MethodNotAllowed, TidegateError, Unauthenticated
+from gateway.core.login_errors import StaleCookie
 
 __all__ = ["problem"]
 

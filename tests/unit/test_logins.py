@@ -13,10 +13,11 @@ from gateway.core.authentication import Authentication, Tickets, hash_token
 from gateway.core.cookies import ShownCookie
 from gateway.core.counters import Counters
 from gateway.core.ended_logins import EndedLogins
-from gateway.core.errors import CsrfRefused, LoginsBusy, OriginRefused, RateLimited, StaleCookie, Unauthenticated
+from gateway.core.errors import OriginRefused, RateLimited, Unauthenticated
 from gateway.core.identity import ANONYMOUS, Identity, Login
 from gateway.core.limits import Limits
 from gateway.core.login_attempts import LoginAttempts, LoginLimits
+from gateway.core.login_errors import CsrfRefused, LoginsBusy, StaleCookie
 from gateway.core.logins import Logins, LoginTimes
 from gateway.core.offenders import OffenceBounds, Offenders
 from gateway.core.origins import Origins

@@ -7,7 +7,7 @@ from argon2 import PasswordHasher
 
 from bridges import passwords
 from bridges.passwords import PasswordChecker, UnfitHash, check_hash, hash_password, verify_password
-from gateway.core.errors import LoginsBusy
+from gateway.core.login_errors import LoginsBusy
 
 CHEAP = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 

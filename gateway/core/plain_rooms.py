@@ -41,12 +41,12 @@ class PlainRooms:
             TooManyRooms: it is a new one, and there are as many as may be; `retry_after_seconds` if time heals that.
         """
         now = self._clock.monotonic()
+        self._forget_unused(now)
         known = self._rooms.get(room)
         if known is not None:
             known.used = now
             self._rooms.move_to_end(room)
             return
-        self._forget_unused(now)
         if len(self._rooms) >= self._maximum:
             raise TooManyRooms(
                 f"too many rooms are in use: expected at most {self._maximum}",

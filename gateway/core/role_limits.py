@@ -64,7 +64,7 @@ class RoleLimits:
         """
         if not self._by_role or identity is None:
             return self.general
-        roles = identity.roles & self._by_role.keys()
+        roles = identity.roles.intersection(self._by_role)
         if not roles:
             return self.general
         limits = self._found.get(roles)

@@ -18,6 +18,7 @@ from gateway.core.identity import Identity
 from gateway.core.publishing import Sending
 from gateway.core.retention import Retention
 from gateway.core.review import SLICE_SESSIONS
+from gateway.core.role_limits import RoleLimits
 from gateway.core.room_rules import RoomRule
 from gateway.core.session import Session, TransportName
 from tests.unit.conftest import ROUTES, HandClock, ListSink, ListUpstream, World, make_world
@@ -541,3 +542,15 @@ def test_a_fault_ends_the_session_and_no_other(caplog: pytest.LogCaptureFixture)
     assert ann.sink.closed == (1011, "internal_error")
     assert not bob.session.grants.outdated
     assert "could not be reviewed" in caplog.text
+
+
+def test_another_role_after_a_change_brings_its_limits_to_live_sessions() -> None:
+    bench = Bench(ALL)
+    namespace = bench.namespace
+    namespace.role_limits = RoleLimits(namespace.limits, {"crew": {"messages_burst": 7}})
+    session = namespace.open("websocket", ListSink(), namespace.access.of(bench.authentication.identify("ann")))
+    assert session.limits.messages_burst == namespace.limits.messages_burst
+    bench.trust({"ann": "crew"})
+    bench.change(ALL)
+    bench.clock.advance(1)
+    assert session.limits.messages_burst == 7

@@ -8,6 +8,7 @@ from gateway.core.identity import ANONYMOUS, Identity
 from gateway.core.limit_errors import TooManyConnectionsOfUser
 from gateway.core.limits import Limits
 from gateway.core.role_limits import RoleLimits
+from tests.unit.conftest import ListSink, make_world
 
 ANN, BOB = Identity("ann"), Identity("bob")
 CREW = Identity("eve", frozenset({"crew"}))
@@ -114,3 +115,18 @@ def test_connections_are_counted_as_a_naive_list_has_them(steps: list[tuple[str,
     for seat in seats:
         seat.free()
     assert (len(connections), connections._total) == (0, 0)
+
+
+def test_who_says_by_auth_who_it_is_counts_from_then_on() -> None:
+    world = make_world()
+    connections = limiter(connections_per_user=1)
+    sessions = []
+    for _ in range(2):
+        session = world.namespace.open("websocket", ListSink())
+        session.seat = connections.acquire("192.0.2.1")
+        sessions.append(session)
+    world.namespace.identify(sessions[0], ANN)
+    with pytest.raises(TooManyConnectionsOfUser):
+        world.namespace.identify(sessions[1], ANN)
+    assert sessions[1].user is None
+    world.namespace.identify(sessions[1], BOB)

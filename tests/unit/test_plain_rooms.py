@@ -85,6 +85,11 @@ def test_no_more_rates_are_remembered_than_may_be(clock: HandClock) -> None:
         rates.spend(room)
     assert len(rates) == 2
     rates.spend("a")
+    with pytest.raises(RoomRateLimited):
+        rates.spend("c")  # used later than `b`, which was forgotten
+    rates.spend("b")
+    with pytest.raises(RoomRateLimited):
+        rates.spend("c")
 
 
 def test_sending_into_a_devices_room_brings_no_room_into_use() -> None:

@@ -36,10 +36,12 @@ async def test_what_was_stored_though_its_acknowledgement_never_left_comes_once(
     gateway = start_gateway(configuration(between.port, routes=ROUTES, upstream={**PERSISTENT, "protocol": protocol}))
     async with browser(gateway) as client:
         await client.ask(type="subscribe", room="#")
-        between.alter = swallowing("up", PUBACK if qos == 1 else PUBREC)
+        answer = PUBACK if qos == 1 else PUBREC
+        between.alter = swallowing("up", answer)
         for number in range(3):
             device.publish(f"q{qos}/x", str(number), qos)
         assert [message["data"] for message in await client.messages(3)] == [0, 1, 2]
+        await asyncio.to_thread(wait_until, lambda: between.seen.count(("up", answer)) == 3, "all three are swallowed")
         between.pass_all()
         between.cut()
         await asyncio.to_thread(wait_until, lambda: redelivered(gateway), "the broker sends them again")

@@ -91,10 +91,9 @@ class SseBridge:
         if scope["method"] != "GET":
             raise MethodNotAllowed(f"{scope['method']} is not served here: expected GET", allowed=["GET"])
         caller = Caller.of(scope)
-        self._admission.check_origin(caller)
-        identity = await self._admission.require(caller)
-        asked = self._asked(scope, self._namespace.access.of(identity))
-        with self._admission.connection(caller) as seat:
+        with self._admission.connection(caller) as seat:  # before all else, so that each attempt counts
+            identity = await self._admission.require(caller)
+            asked = self._asked(scope, self._namespace.access.of(identity))
             seat.identify(identity)
             await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
             transport: Transport | None = (scope.get("extensions") or {}).get("tidegate")

@@ -162,6 +162,11 @@ def mosquitto(directory: Path, extra: str = "", *, websockets: bool = False) -> 
         broker.stop()
 
 
+def fresh(address: str) -> httpx.Client:
+    """A client at an address of the loopback; each has a connection of its own."""
+    return httpx.Client(transport=httpx.HTTPTransport(local_address=address), timeout=DEADLINE_SECONDS)
+
+
 class GatewayProcess(Running):
     """`tidegate run`, as users start it, on a port of its own; or, if `plain`, under a stock ASGI server."""
 

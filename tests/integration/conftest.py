@@ -3,6 +3,7 @@ import ssl
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,12 @@ def start_gateway(tmp_path: Path) -> Iterator[Callable[..., GatewayProcess]]:
     yield start
     for running in started:
         running.stop()
+
+
+@pytest.fixture(params=["direct", "plain"])
+def start_either(start_gateway: Callable[..., GatewayProcess], request: pytest.FixtureRequest) -> Any:
+    """Starts gateways on their own server, and on one that only has ASGI."""
+    return partial(start_gateway, plain=request.param == "plain")
 
 
 class Device:

@@ -11,6 +11,7 @@ import socket
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from gateway.core.errors import HandshakeTimeout, TidegateError
@@ -85,7 +86,7 @@ class Gate:
         if error is None:
             task = self._loop.create_task(self._hand_over(connection, address))
             self._arriving.add(task)
-            task.add_done_callback(self._arriving.discard)
+            task.add_done_callback(partial(self._arrived, connection))
             return
         self._keeper.refused(error, None)
         try:
@@ -94,6 +95,11 @@ class Gate:
         except OSError:
             pass  # it doesn't want to know
         finally:
+            connection.close()
+
+    def _arrived(self, connection: socket.socket, task: asyncio.Task[None]) -> None:
+        self._arriving.discard(task)
+        if task.cancelled():  # perhaps before it began, and so before anybody else could close it
             connection.close()
 
     async def _hand_over(self, connection: socket.socket, address: str) -> None:

@@ -1,4 +1,4 @@
-"""Limits as clients meet them: by role and user, of rooms, of what idles, of heads; told by their names, and counted."""
+"""Limits as clients meet them: by role and user, of rooms, of what idles, of heads; each told by its name, counted."""
 
 import signal
 from collections.abc import Callable

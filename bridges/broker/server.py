@@ -34,6 +34,20 @@ KEEP_ALIVE_PERIODS: Final = 1.5
 logger = logging.getLogger(__name__)
 
 
+class _Incoming(StreamReaderAdapter):  # type: ignore[misc]
+    """Knows whether a packet was broken off, which amqtt takes for one without what is missing."""
+
+    broken_off = False
+
+    async def read(self, n: int = -1) -> bytes:
+        try:
+            data: bytes = await super().read(n)
+        except asyncio.IncompleteReadError:
+            self.broken_off = True
+            raise
+        return data
+
+
 class Server(Broker):  # type: ignore[misc]  # amqtt is untyped
     """Serves the connections of one listening socket."""
 
@@ -91,11 +105,14 @@ class Server(Broker):  # type: ignore[misc]  # amqtt is untyped
         address = writer.get_extra_info("peername")
         if address is None:  # it has gone already
             return None
+        incoming = _Incoming(reader)
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 _, session = await BrokerProtocolHandler.init_from_connect(
-                    StreamReaderAdapter(reader), StreamWriterAdapter(writer), self.plugins_manager
+                    incoming, StreamWriterAdapter(writer), self.plugins_manager
                 )
+            if incoming.broken_off:
+                return None
             if session.will_flag:
                 check_topic(session.will_topic)
         except (TimeoutError, NoDataError, ConnectionError):

@@ -3,7 +3,7 @@
 import json
 import struct
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import Any, Final, Protocol
 from urllib.parse import quote
 
@@ -139,8 +139,9 @@ def _told(client: RawWebSocket) -> str:
 def frames(ports: Ports, case: Case) -> str:
     """Bytes within an open WebSocket."""
     with closing(_websocket(ports, case)) as client:
-        client.send(case.raw)
-        client.send(FENCE)
+        with suppress(ConnectionError):
+            client.send(case.raw)
+            client.send(FENCE)
         return _told(client)
 
 
@@ -148,7 +149,8 @@ def message(ports: Ports, case: Case) -> str:
     """One text message within an open WebSocket."""
     with closing(_websocket(ports, case)) as client:
         client.say(case.body)
-        client.send(FENCE)
+        with suppress(ConnectionError):  # it may be closed by now, and what was said before is heard all the same
+            client.send(FENCE)
         return _told(client)
 
 
@@ -174,7 +176,7 @@ PACKETS: Final = {2: "CONNACK", 4: "PUBACK", 5: "PUBREC", 7: "PUBCOMP", 9: "SUBA
 
 def packets(ports: Ports, case: Case) -> str:
     """Bytes to the embedded broker: the packets that come with the codes in them, until it closes the connection."""
-    heard, found = exchange(ports.broker_port, case.raw), []
+    heard, found = exchange(ports.broker_port, case.raw, end=True), []
     while heard:
         name = PACKETS.get(heard[0] >> 4, "?")
         found.append(f"{name} {heard[heard[1] + 1]}" if name in ("CONNACK", "SUBACK") else name)

@@ -31,12 +31,14 @@ def connect(port: int) -> socket.socket:
     return client
 
 
-def exchange(port: int, data: bytes) -> bytes:
-    """All that is answered until the other side closes; what is asked has to see to that."""
+def exchange(port: int, data: bytes, *, end: bool = False) -> bytes:
+    """All that is answered until the other side closes; what is said has to see to that, or its `end`."""
     with connect(port) as client:
         heard = b""
         try:
             client.sendall(data)
+            if end:
+                client.shutdown(socket.SHUT_WR)
             while part := client.recv(65_536):
                 heard += part
         except ConnectionError:

@@ -168,7 +168,8 @@ class Attendance:
         except orjson.JSONEncodeError as error:
             raise BadMessage(f"state: expected JSON of less depth ({error})") from None
         if len(text) > most_bytes:
-            raise BadMessage(f"state: {len(text)} bytes: expected at most {most_bytes}, as JSON text")
+            found = f"state: {len(text)} bytes: expected at most {most_bytes}, as JSON text"
+            raise BadMessage(found, limit="presence_state_bytes")
         return text
 
     def identified(self, session: Session) -> None:

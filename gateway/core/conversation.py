@@ -136,7 +136,8 @@ class Conversation:
         if isinstance(error, MessageTooLarge) or self._session.identity is None:
             self._session.end(error if error.close_code is not None else Unauthenticated(error.message))
         elif isinstance(error, (RateLimited, TooManySubscriptions)) and self._session.budget.refuse():
-            self._session.end(RateLimited(f"too many messages over the limits, at last: {error.message}"))
+            reason = f"too many messages over the limits, at last: {error.message}"
+            self._session.end(RateLimited(reason, limit="refusals"))
 
     def _act(self, request: wire_requests.Request) -> None:
         if self._session.identity is None and not isinstance(request, wire_requests.Authenticate):

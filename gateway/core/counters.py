@@ -37,11 +37,14 @@ class Counters:
     def refuse(self, error: TidegateError) -> None:
         """Count a refusal."""
         self.refusals[error.code] += 1
-        if error.limit is not None:
-            self.limited[error.limit] += 1
+        self._over(error)
 
     def close(self, error: TidegateError) -> None:
         """Count a session that ended with an error."""
         self.closed[error.code] += 1
-        if error.limit is not None:
+        self._over(error)
+
+    def _over(self, error: TidegateError) -> None:
+        if error.limit is not None and not error.counted:
+            error.counted = True
             self.limited[error.limit] += 1

@@ -74,6 +74,8 @@ class TidegateError(Exception):
         self.message = message
         self.retry_after_seconds = retry_after_seconds
         self.limit = limit or self.limit
+        self.counted = False
+        """Whether `Counters` has it among those over a limit: what is refused may end the session, too."""
 
 
 class BadMessage(TidegateError):

@@ -126,6 +126,7 @@ class LoginAttempts:
             raise RateLimited(
                 "too many logins failed: expected the next one later",
                 retry_after_seconds=math.ceil(wait_seconds * 1000) / 1000,
+                limit="failed_logins",
             )
         before = (self._pairs.add(pair, now), self._networks.add(network, now), self._users.add(user, now))
         return Attempt(user, network, now, before)

@@ -190,7 +190,7 @@ class Recovery:
 
     def _give_up(self, session: Session) -> None:
         reason = f"the client of session {session.id} took nothing for {self._lag_seconds:g} s: come back with a cursor"
-        session.end(SlowConsumer(reason))
+        session.end(SlowConsumer(reason, limit="lag_seconds"))
 
     def missed(self, message: Message) -> None:
         """Count for whom a message that is never kept came at a bad time."""

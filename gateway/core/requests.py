@@ -162,7 +162,9 @@ def _timeout(asked_seconds: float | None, longest: float) -> float:
     if asked_seconds is None:
         return min(TIMEOUT_SECONDS, longest)
     if not 0 < asked_seconds <= longest:
-        raise BadMessage(f"timeout_seconds: expected a number above 0, at most {longest:g}, found {asked_seconds}")
+        limit = "request_timeout_max_seconds" if asked_seconds > longest else None
+        found = f"timeout_seconds: expected a number above 0, at most {longest:g}, found {asked_seconds}"
+        raise BadMessage(found, limit=limit)
     return asked_seconds
 
 

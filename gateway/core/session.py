@@ -170,7 +170,7 @@ class Session:
             self.budget.spend(size_bytes)
         except TidegateError as error:
             if self.budget.refuse():
-                self.end(RateLimited(f"too many pings and the like: {error.message}"))
+                self.end(RateLimited(f"too many pings and the like: {error.message}", limit="refusals"))
 
     def end(self, error: TidegateError | None = None) -> None:
         """Leave all rooms; with an error, say `bye` and close the connection. Only the first call counts."""

@@ -130,3 +130,36 @@ def test_who_says_by_auth_who_it_is_counts_from_then_on() -> None:
         world.namespace.identify(sessions[1], ANN)
     assert sessions[1].user is None
     world.namespace.identify(sessions[1], BOB)
+
+
+def test_who_is_one_too_many_is_told_when_to_try_again() -> None:
+    connections = limiter(connections=1)
+    connections.acquire("192.0.2.1")
+    with pytest.raises(TooManyConnections, match="at most 1") as refused:
+        connections.acquire("192.0.2.2")
+    assert refused.value.retry_after_seconds == 5
+
+
+def test_a_user_that_is_one_too_many_keeps_its_place_by_address_until_it_leaves() -> None:
+    connections = limiter(connections_per_user=1, connections_per_address=2)
+    connections.acquire("192.0.2.1").identify(ANN)
+    second = connections.acquire("192.0.2.1")
+    with pytest.raises(TooManyConnectionsOfUser):
+        second.identify(ANN)
+    with pytest.raises(TooManyConnectionsFromAddress):
+        connections.acquire("192.0.2.1")
+    second.free()
+    third = connections.acquire("192.0.2.1")
+    with pytest.raises(TooManyConnectionsOfUser):
+        third.identify(ANN)
+
+
+def test_a_refused_connection_leaves_no_trace() -> None:
+    connections = limiter(connections=1)
+    seat = connections.acquire("192.0.2.1")
+    for number in range(2, 9):
+        with pytest.raises(TooManyConnections):
+            connections.acquire(f"192.0.2.{number}")
+    assert len(connections) == 1
+    seat.free()
+    assert len(connections) == 0

@@ -141,3 +141,82 @@ def test_nobody_is_refused_who_offends_no_faster_than_may_be(steps: list[tuple[s
     for address, times in seen.items():
         if all(len([at for at in times if start <= at < start + 60]) <= 3 for start in times):
             assert offenders.refused_for(address) == 0
+
+
+def test_after_a_refusal_as_much_is_put_up_with_as_before(clock: HandClock) -> None:
+    offenders = Offenders(BOUNDS, clock)
+    offend(offenders)
+    clock.advance(10)
+    offend(offenders, 3)
+    offenders.check(HERE)
+    offend(offenders, 1)
+    assert offenders.refused_for(HERE) == 20
+
+
+def test_only_those_count_as_refused_that_are_so_now(clock: HandClock) -> None:
+    offenders = Offenders(BOUNDS, clock)
+    offend(offenders, 1)
+    assert (len(offenders), offenders.refused) == (1, 0)
+    offend(offenders, 3)
+    offend(offenders, 4, "192.0.2.2")
+    assert offenders.refused == 2
+    clock.advance(10)
+    assert (len(offenders), offenders.refused, offenders.refusals) == (2, 0, 2)
+
+
+def test_who_waits_as_long_as_it_is_told_is_let_in(clock: HandClock) -> None:
+    offenders = Offenders(BOUNDS, clock)
+    offend(offenders)
+    clock.advance(0.1234567)
+    with pytest.raises(AddressRefused) as refused:
+        offenders.check(HERE)
+    assert refused.value.retry_after_seconds == 9.877
+    clock.advance(refused.value.retry_after_seconds)
+    offenders.check(HERE)
+
+
+def test_one_that_never_behaves_is_refused_for_the_longest_time_however_often(clock: HandClock) -> None:
+    offenders = Offenders(OffenceBounds(1, 60, 1, 2), clock)
+    for _ in range(1100):
+        offend(offenders, 2)
+        clock.advance(offenders.refused_for(HERE))
+    assert offenders.refusals == 1100
+
+
+def test_an_ipv4_address_written_as_ipv6_is_that_address(clock: HandClock) -> None:
+    offenders = Offenders(BOUNDS, clock, (ip_network("10.0.0.0/8"),))
+    offend(offenders, 4, f"::ffff:{HERE}")
+    offend(offenders, 4, "::ffff:10.0.0.1")
+    assert (offenders.refused_for(HERE), len(offenders)) == (10, 1)
+
+
+ADDRESSES = st.sampled_from([*(f"192.0.2.{number}" for number in range(6)), "2001:db8::1", "2001:db8::2", "10.0.0.1"])
+ACTS = st.lists(st.tuples(ADDRESSES, st.integers(1, 6), st.sampled_from([0, 1, 9, 25, 200])), max_size=60)
+
+
+@given(ACTS)
+def test_refusals_are_those_of_a_naive_model_and_what_is_remembered_is_bounded(
+    steps: list[tuple[str, int, int]],
+) -> None:
+    clock = HandClock()
+    offenders = Offenders(OffenceBounds(3, 1e12, 10, 100), clock, (ip_network("10.0.0.0/8"),), capacity=4)
+    model: dict[str, tuple[int, int, float]] = {}
+    """How many offences, how many refusals, and up to when, the stalest first."""
+    for address, times, pause in steps:
+        clock.advance(pause)
+        offend(offenders, times, address)
+        name = "2001:db8" if ":" in address else address
+        for _ in range(0 if address == "10.0.0.1" else times):
+            offences, refusals, until = model.pop(name, (0, 0, 0.0))
+            if clock.now >= until:
+                refusals = 0 if clock.now >= until + 100 else refusals
+                offences += 1
+                if offences > 3:
+                    offences, refusals, until = 0, refusals + 1, clock.now + min(10 * 2**refusals, 100)
+            model[name] = (offences, refusals, until)
+        while len(model) > 4:
+            del model[next(iter(model))]
+        assert len(offenders) == len(model) <= 4
+        expected = {name: max(0.0, until - clock.now) for name, (_, _, until) in model.items()}
+        assert offenders.refused_for(address) == expected.get(name, 0)
+        assert offenders.refused == sum(each > 0 for each in expected.values())

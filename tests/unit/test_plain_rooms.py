@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.errors import TidegateError
+from gateway.core.errors import BadMessage, TidegateError
 from gateway.core.limit_errors import RoomRateLimited, TooManyRooms
 from gateway.core.limits import Limits
 from gateway.core.plain_rooms import MEMORY_SECONDS, PlainRooms, RoomRates
@@ -99,3 +99,57 @@ def test_sending_into_a_devices_room_brings_no_room_into_use() -> None:
     world.namespace.publish(Sending("chat/x", 1), lambda error: None)
     with pytest.raises(TooManyRooms):
         world.namespace.publish(Sending("chat/y", 1), lambda error: None)
+
+
+def test_an_address_whose_rooms_are_all_forgotten_is_forgotten_itself(clock: HandClock) -> None:
+    rooms = PlainRooms(100, clock)
+    for number in range(50):
+        rooms.use(f"room-{number}", f"address-{number}", 9)
+    clock.advance(MEMORY_SECONDS)
+    assert len(rooms) == 0
+    assert not rooms._by_address
+
+
+def test_a_room_counts_for_ten_minutes(clock: HandClock) -> None:
+    rooms = PlainRooms(1, clock)
+    rooms.use("a", "here", 9)
+    clock.advance(599)
+    assert len(rooms) == 1
+    clock.advance(1)
+    assert len(rooms) == 0
+
+
+def test_a_role_may_bring_more_rooms_into_use_than_others() -> None:
+    world = make_world(limits=Limits(rooms_per_address=1))
+    for room in ("chat/a", "chat/b"):
+        world.namespace.publish(Sending(room, 1, address="here", rooms_per_address=2), lambda error: None)
+    with pytest.raises(TooManyRooms):
+        world.namespace.publish(Sending("chat/c", 1, address="here"), lambda error: None)
+
+
+def test_what_is_sent_to_devices_and_what_is_asked_of_them_shares_the_rate_of_the_room() -> None:
+    world = make_world(limits=Limits(publishes_per_room_burst=2))
+    world.upstream.reply_topic = "replies"
+    world.namespace.publish(Sending("devices/fan/commands", {}), lambda error: None)
+    world.namespace.requests.send("me", "devices/fan/commands", {}, lambda answer: None)
+    with pytest.raises(RoomRateLimited):
+        world.namespace.publish(Sending("devices/fan/commands", {}), lambda error: None)
+    with pytest.raises(RoomRateLimited):
+        world.namespace.requests.send("me", "devices/fan/commands", {}, lambda answer: None)
+    assert len(world.upstream.published) == 2
+
+
+def test_a_refused_message_brings_no_room_into_use() -> None:
+    world = make_world(limits=Limits(rooms=1))
+    for bad in (Sending("chat/a", "no base64!", binary=True), Sending("chat/#", 1)):
+        with pytest.raises(BadMessage):
+            world.namespace.publish(bad, lambda error: None)
+    assert len(world.namespace.plain_rooms) == 0
+
+
+def test_an_error_names_no_more_of_a_room_than_fits_a_line(clock: HandClock) -> None:
+    rates = RoomRates(Limits(publishes_per_room_burst=1), clock)
+    rates.spend("x" * 60_000)
+    with pytest.raises(RoomRateLimited) as refused:
+        rates.spend("x" * 60_000)
+    assert len(refused.value.message) < 300

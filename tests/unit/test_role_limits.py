@@ -1,9 +1,10 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.config import RoleLimitsSettings
 from gateway.core.identity import ANONYMOUS, Identity
 from gateway.core.limits import Limits
-from gateway.core.role_limits import BY_ROLE, RoleLimits
+from gateway.core.role_limits import BY_ROLE, REMEMBERED, RoleLimits
 
 GENERAL = Limits(messages_per_second=10, idle_seconds=60)
 
@@ -74,5 +75,14 @@ def test_each_key_is_what_a_naive_search_says(by_role: dict[str, dict[str, int |
             assert getattr(found, key) == max(value for value in named if value is not None)
 
 
-def test_what_a_role_may_change_are_limits() -> None:
+def test_what_a_role_may_change_are_limits_and_the_keys_of_the_configuration() -> None:
     assert all(hasattr(GENERAL, key) for key in BY_ROLE)
+    assert list(BY_ROLE) == list(RoleLimitsSettings.model_fields)
+
+
+def test_what_is_remembered_of_sets_of_roles_is_bounded_and_found_anew() -> None:
+    limits = RoleLimits(GENERAL, {f"r{number}": {"message_bytes": number + 1} for number in range(REMEMBERED + 50)})
+    for number in range(REMEMBERED + 50):
+        assert limits.of(who(f"r{number}")).message_bytes == number + 1
+        assert len(limits._found) <= REMEMBERED
+    assert limits.of(who("r0")).message_bytes == 1

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from random import Random
 
 from bridges.jwks import Jwks, JwksOptions
@@ -95,8 +96,12 @@ def _verifier(settings: JwtSettings, keys: Jwks | None) -> Verifier:
 
 
 def make_doorkeeper(settings: Settings, limits: Sequence[Limits], clock: Clock) -> Doorkeeper:
-    """What judges addresses, for all namespaces: those with the most handshakes a second say how many may be."""
+    """What judges addresses, for all namespaces: new connections may come as fast, and as many, as any of them takes."""
     proxies = settings.listen.trusted_proxies
     offenders = Offenders(settings.offenders.bounds(), clock, (*settings.offenders.exempt, *proxies))
-    fastest = max(limits, key=lambda each: each.handshakes_per_address_per_second)
-    return Doorkeeper(Handshakes(fastest, offenders, clock), offenders, TrustedProxies(proxies))
+    most = replace(
+        limits[0],
+        handshakes_per_address_per_second=max(each.handshakes_per_address_per_second for each in limits),
+        handshakes_burst=max(each.handshakes_burst for each in limits),
+    )
+    return Doorkeeper(Handshakes(most, offenders, clock), offenders, TrustedProxies(proxies))

@@ -96,7 +96,7 @@ def _verifier(settings: JwtSettings, keys: Jwks | None) -> Verifier:
 
 
 def make_doorkeeper(settings: Settings, limits: Sequence[Limits], clock: Clock) -> Doorkeeper:
-    """What judges addresses, for all namespaces: new connections may come as fast, and as many, as any of them takes."""
+    """What judges addresses, for all namespaces: as many new connections may come as any of them takes."""
     proxies = settings.listen.trusted_proxies
     offenders = Offenders(settings.offenders.bounds(), clock, (*settings.offenders.exempt, *proxies))
     most = replace(

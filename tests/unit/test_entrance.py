@@ -39,7 +39,7 @@ class Asked:
         self.sent.append(message)
 
     async def ask(self, kind: str = "http", path: str = "/x", query: bytes = b"", **more: Any) -> None:
-        scope = {"type": kind, "path": path, "query_string": query, "headers": [], "client": (HERE, 5)}
+        scope: dict[str, Any] = {"type": kind, "path": path, "query_string": query, "headers": [], "client": (HERE, 5)}
         if kind == "websocket":
             scope["extensions"] = {"websocket.http.response": {}}
         await self.entrance({**scope, **more}, self.receive, self.send)

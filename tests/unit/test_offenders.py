@@ -176,7 +176,7 @@ def test_who_waits_as_long_as_it_is_told_is_let_in(clock: HandClock) -> None:
 
 
 def test_one_that_never_behaves_is_refused_for_the_longest_time_however_often(clock: HandClock) -> None:
-    offenders = Offenders(OffenceBounds(1, 60, 1, 2), clock)
+    offenders = Offenders(OffenceBounds(1, 60, 1.0, 2.0), clock)
     for _ in range(1100):
         offend(offenders, 2)
         clock.advance(offenders.refused_for(HERE))

@@ -12,7 +12,7 @@ from gateway.core.counters import Counters
 from gateway.core.errors import HeadersTooLarge, MessageTooLarge, OriginRefused, RateLimited, TidegateError, error_table
 from gateway.core.identity import Identity
 from gateway.core.limit_errors import TooManyHandshakes, UrlTooLong
-from gateway.core.limits import Limits
+from gateway.core.limits import AddressBudgets, Limits
 from gateway.core.offenders import OffenceBounds, Offenders
 from gateway.core.origins import Origins
 from gateway.core.role_limits import RoleLimits
@@ -140,3 +140,25 @@ def test_heads_may_be_as_large_as_any_namespace_takes_them() -> None:
     assert isinstance(head.check(21, 100), UrlTooLong)
     assert isinstance(head.check(20, 101), HeadersTooLarge)
     assert head.handshake_seconds == 10
+
+
+def test_a_64_of_ipv6_has_one_budget_and_one_count_of_connections(clock: HandClock) -> None:
+    door = Door(clock, messages_burst=1, connections_per_address=1)
+    here, there = (replace(HERE, address=f"2001:db8::{number}") for number in (1, 2))
+    door.admission.spend(here, None)
+    with pytest.raises(RateLimited):
+        door.admission.spend(there, None)
+    with door.admission.connection(here), pytest.raises(TidegateError), door.admission.connection(there):
+        pass
+
+
+def test_the_budget_that_was_used_least_recently_is_forgotten_first(clock: HandClock) -> None:
+    budgets, limits = AddressBudgets(clock, capacity=2), Limits(messages_burst=1)
+    budgets.of("a", limits).spend(1)
+    budgets.of("b", limits).spend(1)
+    with pytest.raises(RateLimited):
+        budgets.of("a", limits).spend(1)
+    budgets.of("c", limits)
+    with pytest.raises(RateLimited):
+        budgets.of("a", limits).spend(1)
+    budgets.of("b", limits).spend(1)

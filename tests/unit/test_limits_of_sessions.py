@@ -246,3 +246,13 @@ def test_only_a_session_that_went_on_regardless_is_an_offence_of_its_address(
     session.seat = ConnectionLimiter(world.namespace.role_limits).acquire("192.0.2.1", lambda: offences.append(None))
     session.end(error)
     assert len(offences) == offends
+
+
+def test_a_reload_that_changes_nothing_for_it_lets_it_be_idle_no_longer() -> None:
+    world = crewed()
+    session, _ = join(world, CREW)
+    world.clock.advance(690)
+    reload(world, CREW)
+    world.namespace.identify(session, CREW)
+    world.clock.advance(10)
+    assert session.ended

@@ -162,3 +162,12 @@ def test_the_budget_that_was_used_least_recently_is_forgotten_first(clock: HandC
     with pytest.raises(RateLimited):
         budgets.of("a", limits).spend(1)
     budgets.of("b", limits).spend(1)
+
+
+def test_a_request_that_is_refused_weighs_less_than_a_connection_that_was_closed(clock: HandClock) -> None:
+    door = Door(clock, messages_burst=1, messages_per_second=0.001, refusals=1)
+    door.admission.spend(HERE, None)
+    for _ in range(30):
+        with pytest.raises(RateLimited):
+            door.admission.spend(HERE, None)
+    assert door.offenders.refused_for(HERE.address) == 0

@@ -256,3 +256,22 @@ def test_a_reload_that_changes_nothing_for_it_lets_it_be_idle_no_longer() -> Non
     world.namespace.identify(session, CREW)
     world.clock.advance(10)
     assert session.ended
+
+
+def test_what_a_session_sends_and_asks_goes_by_the_limits_of_its_roles() -> None:
+    general = Limits(idle_seconds=None, rooms_per_address=1, request_timeout_max_seconds=5)
+    world = make_world(general, by_role={"crew": {"rooms_per_address": 2, "request_timeout_max_seconds": 50}})
+    world.upstream.reply_topic = "replies"
+    request = {"type": "request", "room": "devices/fan/commands", "data": 1, "timeout_seconds": 50, "id": 1}
+    publishes = [{"type": "publish", "room": room, "data": 1, "id": room} for room in ("chat/a", "chat/b", "chat/c")]
+
+    def said(identity: Identity) -> list[object]:
+        session, sink = join(world, identity)
+        talk = Conversation(session, world.namespace, world.counters)
+        for message in (*publishes, request):
+            talk.receive(orjson.dumps(message).decode())
+        return [each.get("code", each["type"]) for each in sink.take()]
+
+    assert said(CREW) == ["ack", "ack", "too_many_rooms"]
+    world.clock.advance(1000)
+    assert said(GUEST) == ["ack", "too_many_rooms", "too_many_rooms", "bad_message"]

@@ -20,7 +20,9 @@ from gateway.core.errors import (
 from gateway.core.identity import ANONYMOUS, Identity
 from gateway.core.limit_errors import Idle, TooManyConnectionsOfUser
 from gateway.core.limits import Budget, Limits
+from gateway.core.retention import NOTHING
 from gateway.core.role_limits import RoleLimits
+from gateway.core.room_rules import RoomRule
 from gateway.core.session import Session
 from tests.unit.conftest import HandClock, ListSink, World, make_world
 
@@ -275,3 +277,15 @@ def test_what_a_session_sends_and_asks_goes_by_the_limits_of_its_roles() -> None
     assert said(CREW) == ["ack", "ack", "too_many_rooms"]
     world.clock.advance(1000)
     assert said(GUEST) == ["ack", "too_many_rooms", "too_many_rooms", "bad_message"]
+
+
+def test_a_state_may_be_as_large_as_its_roles_say() -> None:
+    rules = [RoomRule("#", NOTHING, presence=True)]
+    world = make_world(Limits(presence_state_bytes=5), rules=rules, by_role={"crew": {"presence_state_bytes": 10}})
+    say = orjson.dumps({"type": "presence", "room": "chat/a", "state": "8 bytes", "id": 1}).decode()
+    for identity, answer in ((CREW, "reply"), (GUEST, "error")):
+        session, sink = join(world, identity)
+        world.subscribe(session, "chat/a")
+        sink.take()
+        Conversation(session, world.namespace, world.counters).receive(say)
+        assert [each["type"] for each in sink.take() if "id" in each] == [answer]

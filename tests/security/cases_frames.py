@@ -53,6 +53,12 @@ CASES: Final = (
         _frames(f"a close with the code {code}", frame(8, code.to_bytes(2, "big")))
         for code in (0, 999, 1005, 1006, 5000)
     ),
+    _frames("a message of 70,000 bytes", frame(1, b'"%b"' % (b"a" * 70_000)), outcome="message_too_large, close 1009"),
+    _frames(
+        "a room of 65,536 bytes",
+        frame(1, b'{"type":"subscribe","room":"%b"}' % (b"a" * 65_536)),
+        outcome="message_too_large, close 1009",
+    ),
     _frames("a message of 2^63 bytes", b"\x81\xff\x80" + bytes(11), outcome="message_too_large, close 1009"),
     _frames("a message of 2^62 bytes", b"\x81\xff\x40" + bytes(11), outcome="message_too_large, close 1009"),
     _frames(

@@ -23,10 +23,6 @@ def _message(name: str, text: bytes, outcome: str = BAD) -> Case:
     return Case(name, CATEGORY, ("ws message",), outcome, body=text)
 
 
-def _publish(data: bytes) -> bytes:
-    return b'{"type":"publish","room":"open/x","data":%b}' % data
-
-
 CASES: Final = (
     Case("10,000 arrays in one another", CATEGORY, BOTH, BAD, body=b"[" * 10_000 + b"]" * 10_000),
     Case("5,000 objects in one another", CATEGORY, BOTH, BAD, body=b'{"a":' * 5000 + b"1" + b"}" * 5000),
@@ -80,14 +76,6 @@ CASES: Final = (
     _message("another's name as the sender", b'{"type":"publish","room":"open/x","data":1,"from":{"user":"witness"}}'),
     _message(
         "a cursor of another epoch's making", b'{"type":"subscribe","room":"open/x","since":"a-99999999999999999999"}'
-    ),
-    Case(
-        "a message of 70,000 bytes",
-        CATEGORY,
-        ("ws message",),
-        "message_too_large, close 1009",
-        body=_publish(b'"%b"' % (b"a" * 70_000)),
-        plain="close 1009",
     ),
     Case("a body of 70,000 bytes", CATEGORY, BODY, "message_too_large", body=b'"%b"' % (b"a" * 70_000)),
 )

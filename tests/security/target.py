@@ -12,7 +12,7 @@ import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
 from gateway.core.authentication import hash_token
-from tests.real import ROUTES, GatewayProcess, configuration, free_port, mosquitto, wait_until
+from tests.real import ROUTES, GatewayProcess, configuration, mosquitto, wait_until
 from tests.security.case import Case
 from tests.security.doors import http
 from tests.security.raw import UPGRADE, RawWebSocket
@@ -197,12 +197,14 @@ def target(folder: Path, *, plain: bool = False, embedded: bool = False) -> Iter
     place = folder / "gateway"
     place.mkdir()
     with ExitStack() as stack:
-        port = free_port() if embedded else stack.enter_context(mosquitto(folder)).port
+        port = 0 if embedded else stack.enter_context(mosquitto(folder)).port
         settings = config(port, place)
         if embedded:
-            settings = {**settings, "upstreams": {}, "broker": {"port": port}}
+            settings = {**settings, "upstreams": {}, "broker": {"port": 0}}
         running = stack.enter_context(GatewayProcess(place, settings, plain=plain))
         running.wait_until_ready()
+        if embedded:
+            (port,) = map(int, re.findall(r"MQTT +127\.0\.0\.1:(\d+) \(embedded broker\)", running.text))
         found = Target(running, port, plain=plain)
         stack.callback(found.stop)
         yield found

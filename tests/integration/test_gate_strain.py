@@ -2,14 +2,11 @@
 
 import asyncio
 import errno
-import logging
-import resource
 import socket
 import ssl
 import struct
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import ExitStack
-from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, cast
@@ -19,10 +16,10 @@ import uvloop
 
 from gateway.core.errors import HandshakeTimeout, TidegateError
 from gateway.core.limit_errors import TooManyHandshakes
-from gateway.gate import ACCEPTS_PER_TURN, Gate, Keeper
+from gateway.gate import Gate, Keeper
 from gateway.server import bind
 from tests.certificates import Authority
-from tests.real import DEADLINE_SECONDS, GatewayProcess, fresh, wait_until
+from tests.real import DEADLINE_SECONDS
 
 REFUSED, TAKEN = "127.0.0.2", "127.0.0.3"
 
@@ -161,27 +158,6 @@ def test_a_client_that_talks_at_once_hears_why_it_is_refused(bench: Bench) -> No
     bench.run(story)
 
 
-def test_so_many_are_taken_in_one_turn_and_all_in_the_end(bench: Bench) -> None:
-    async def story(bench: Bench) -> None:
-        clients = [bench.connect(REFUSED) for _ in range(3 * ACCEPTS_PER_TURN + 5)]
-        taken_by_turn: list[int] = []
-
-        def turn() -> None:
-            taken_by_turn.append(len(bench.judged))
-            asyncio.get_running_loop().call_soon(turn)
-
-        turn()
-        gate = bench.open()
-        await until(lambda: len(bench.judged) == len(clients))
-        gate.close()
-        turn()
-        steps = [after - before for before, after in pairwise(taken_by_turn)]
-        assert max(steps) == ACCEPTS_PER_TURN
-        assert sum(steps) == len(clients)
-
-    bench.run(story)
-
-
 class Scarce(socket.socket):
     """A listener for which there is no file, a few times."""
 
@@ -191,26 +167,6 @@ class Scarce(socket.socket):
         if self.failures:
             raise OSError(self.failures.pop(), "no file is left")
         return super().accept()
-
-
-def test_nobody_is_taken_for_a_while_when_no_file_is_left(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr("gateway.gate.PAUSE_SECONDS", 0.01)
-
-    async def story(bench: Bench) -> None:
-        with Scarce(fileno=bench.listener.detach()) as listener:
-            bench.listener = listener
-            listener.setblocking(False)
-            listener.failures = [errno.EMFILE, errno.ENFILE, errno.ECONNABORTED]
-            client = bench.connect()
-            gate = bench.open(listener)
-            assert await heard(client) == [b"served"]
-            gate.close()
-
-    bench.run(story)
-    assert [record.levelno for record in caplog.records] == [logging.WARNING] * 2
-    assert "no file is left" in caplog.text
 
 
 def test_a_gate_that_is_closed_while_no_file_is_left_stays_closed(
@@ -342,21 +298,3 @@ def test_closing_breaks_handshakes_off_and_takes_nobody_more(bench: Bench, when:
     with ExitStack() as stack:
         bench.tls = server_side(stack, Authority())
         bench.run(story)
-
-
-def test_a_gateway_without_a_file_for_another_client_serves_those_it_has_and_recovers(
-    start_gateway: Callable[..., GatewayProcess],
-) -> None:
-    gateway = start_gateway({"broker": {"port": 0}})
-    pid, (soft, hard) = gateway.process.pid, resource.prlimit(gateway.process.pid, resource.RLIMIT_NOFILE)
-    with fresh("127.0.0.1") as before, socket.socket() as later:
-        assert before.get(f"{gateway.url}/healthz").status_code == 200
-        resource.prlimit(pid, resource.RLIMIT_NOFILE, (1, hard))
-        later.settimeout(DEADLINE_SECONDS)
-        later.connect(("127.0.0.1", gateway.port))
-        later.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-        wait_until(lambda: "no connection can be taken" in gateway.text, "it says so")
-        assert before.get(f"{gateway.url}/healthz").status_code == 200
-        resource.prlimit(pid, resource.RLIMIT_NOFILE, (soft, hard))
-        assert hear(later).startswith(b"HTTP/1.1 200 ")
-    assert "Traceback" not in gateway.text

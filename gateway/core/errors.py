@@ -216,6 +216,7 @@ class TooManyConnectionsFromAddress(TidegateError):
 
     code = "too_many_connections_from_address"
     http_status = 429
+    close_code = 4429
     retry = True
     limit = "connections_per_address"
 

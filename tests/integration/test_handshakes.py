@@ -5,6 +5,7 @@ The test itself asks from 127.0.0.1, which is trusted as a proxy's where handsha
 
 import asyncio
 import re
+import resource
 import socket
 import ssl
 from collections.abc import Callable
@@ -253,3 +254,21 @@ def test_what_else_is_an_offence(tmp_path: Path, start_gateway: Start, what: str
                 while client.recv(4096):
                     pass
     assert outside(gateway, "tidegate_refused_addresses") == 1
+
+
+def test_a_gateway_without_a_file_for_another_client_serves_those_it_has_and_recovers(
+    start_gateway: Start,
+) -> None:
+    gateway = start_gateway({"broker": {"port": 0}})
+    pid, (soft, hard) = gateway.process.pid, resource.prlimit(gateway.process.pid, resource.RLIMIT_NOFILE)
+    with fresh("127.0.0.1") as before, socket.socket() as later:
+        assert before.get(f"{gateway.url}/healthz").status_code == 200
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (1, hard))
+        later.settimeout(DEADLINE_SECONDS)
+        later.connect(("127.0.0.1", gateway.port))
+        later.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        wait_until(lambda: "no connection can be taken" in gateway.text, "it says so")
+        assert before.get(f"{gateway.url}/healthz").status_code == 200
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (soft, hard))
+        assert later.recv(4096).startswith(b"HTTP/1.1 200 ")
+    assert "Traceback" not in gateway.text

@@ -7,6 +7,7 @@ import asyncio
 import re
 import socket
 import ssl
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -232,6 +233,8 @@ def knock_code(gateway: GatewayProcess) -> str:
 
 UNFINISHED = {
     "a request that is never finished": b"GET / HTTP/1.1\r\n",
+    "a body that is never finished": b"POST /publish?room=a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n1",
+    "a body that nobody waits for": b"GET / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n1",
     "a head that is too large": b"GET / HTTP/1.1\r\nX: " + b"x" * 5000,
     "a TLS handshake that is never finished": b"\x16\x03\x01",
 }
@@ -253,3 +256,28 @@ def test_what_else_is_an_offence(tmp_path: Path, start_gateway: Start, what: str
                 while client.recv(4096):
                     pass
     assert outside(gateway, "tidegate_refused_addresses") == 1
+
+
+def drip(gateway: GatewayProcess, head: bytes, parts: list[bytes], pause_seconds: float) -> bytes:
+    """What a client hears that sends a request in parts, until it is closed."""
+    with socket.create_connection(("127.0.0.1", gateway.port), DEADLINE_SECONDS, (ATTACKER, 0)) as client:
+        client.sendall(head + b"Host: localhost\r\nConnection: close\r\n\r\n")
+        with suppress(ConnectionError):
+            for part in parts:
+                time.sleep(pause_seconds)
+                client.sendall(part)
+        heard = b""
+        with suppress(ConnectionError):
+            while part := client.recv(4096):
+                heard += part
+        return heard
+
+
+def test_a_body_may_be_slow_but_has_to_come(start_gateway: Start) -> None:
+    gateway = start_gateway(config(limits={"handshake_seconds": 0.5, "message_bytes": "1 MiB"}))
+    head = b"POST /publish?room=a HTTP/1.1\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n"
+    answer = drip(gateway, head % 160_000, [b"x" * 20_000] * 8, 0.2)
+    assert answer.startswith(b"HTTP/1.1 200 "), answer
+    answer = drip(gateway, head % 100, [b"x"] * 100, 0.2)
+    assert answer.startswith(b"HTTP/1.1 408 "), answer
+    assert b"handshake_timeout" in answer

@@ -61,11 +61,12 @@ class HttpBridge:
         """Room, data, whether that is base64, and what the sender may; all that a request must be to be acted upon."""
         check_post(request)
         caller = Caller.of(request.scope)
-        self._admission.check_origin(caller)
-        grants = await self._grants(caller)
-        room = _room_of(request)
-        grants.check(action, room)
-        body = await read_body(request, self._limits_of(grants).message_bytes)
+        with self._admission.charged(caller):
+            self._admission.check_origin(caller)
+            grants = await self._grants(caller)
+            room = _room_of(request)
+            grants.check(action, room)
+            body = await read_body(request, self._limits_of(grants).message_bytes)
         self._counters.received_bytes["http"] += len(body)
         self._admission.spend(caller, grants.identity, len(body))
         data, binary = _data_of(body, request.headers.get("content-type", ""))
@@ -207,8 +208,9 @@ class HttpBridge:
     async def _read_only(self, request: Request, answer: Callable[[Grants], Awaitable[Response]]) -> Response:
         async def admitted() -> Response:
             caller = Caller.of(request.scope)
-            self._admission.check_origin(caller)
-            grants = await self._grants(caller)
+            with self._admission.charged(caller):
+                self._admission.check_origin(caller)
+                grants = await self._grants(caller)
             self._admission.spend(caller, grants.identity)
             return await answer(grants)
 

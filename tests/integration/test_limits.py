@@ -209,3 +209,28 @@ async def test_one_that_goes_on_over_its_limit_is_closed_with_4429(start_either:
     async with browser(gateway, additional_headers=bearer("bob")) as client:
         assert (await client.ask(type="ping"))["type"] == "pong"
     assert limited(gateway, "messages_per_second") >= 4
+
+
+REFUSED = {
+    "a token that is none": ("GET", "/last?room=a", {"authorization": "Bearer tg_none"}, 401),
+    "no token": ("POST", "/publish?room=a", {}, 401),
+    "a page from elsewhere": ("GET", "/history?room=a", {"origin": "https://elsewhere.example"}, 403),
+    "no room": ("POST", "/request", bearer("ann"), 400),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_to_ask_in_vain_costs_as_much_as_to_ask(start_either: Start, what: str) -> None:
+    gateway = start_either(config(messages_burst=5, messages_per_second=0.01))
+    method, path, headers, status = REFUSED[what]
+    answers = [httpx.request(method, f"{gateway.url}{path}", headers=headers) for _ in range(7)]
+    assert [answer.status_code for answer in answers] == [status] * 5 + [429] * 2
+    assert answers[-1].json()["code"] == "rate_limited"
+
+
+def test_a_query_of_very_many_fields_is_not_read(start_either: Start) -> None:
+    gateway = start_either(config())
+    for count, status in ((1999, 200), (2000, 414)):
+        answer = httpx.get(f"{gateway.url}/last?room=a{'&' * count}", headers=bearer("ann"))
+        assert answer.status_code == status
+    assert answer.json()["code"] == "url_too_long"

@@ -77,7 +77,7 @@ class HttpBridge:
         return self._namespace.access.of(identity)
 
     def _still(self, grants: Grants, action: Action, room: str) -> Grants:
-        """What was granted before something was waited for, by the rules of now; checked again if they are others.
+        """What was granted before something was waited for, if it holds still; checked again by rules that are others.
 
         Raises:
             Unauthenticated, Forbidden: it isn't any more.
@@ -85,6 +85,8 @@ class HttpBridge:
         current = self._namespace.current(grants)
         if current is not grants:
             current.check(action, room)
+        if current.identity is not None:
+            self._admission.authentication.check(current.identity)
         return current
 
     async def ticket(self, request: Request) -> Response:

@@ -5,7 +5,7 @@ The body is the data. Errors are problem details (RFC 9457).
 
 import asyncio
 from base64 import b64encode
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
@@ -14,7 +14,7 @@ import orjson
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from bridges.http_answers import check_post, json_answer, read_body, refusal
+from bridges.http_answers import check_post, json_answer, messages_answer, read_body, refusal
 from gateway.core import wire, wire_requests
 from gateway.core.access import Action, Grants
 from gateway.core.admission import Admission, Caller
@@ -167,7 +167,7 @@ class HttpBridge:
             self._namespace.last(room, lambda cursor, values: _resolve(found, (cursor, values)), grants)
             cursor, values = await found
             self._still(grants, Action.HISTORY, room)
-            return json_answer(orjson.dumps({"room": room, "cursor": cursor, "last": _fragments(values)}))
+            return messages_answer({"room": room, "cursor": cursor}, "last", values)
 
         return await self._read_only(request, answer)
 
@@ -180,17 +180,13 @@ class HttpBridge:
             self._namespace.history(query, partial(_resolve, found), grants)
             history = await found
             self._still(grants, Action.HISTORY, query.room)
-            return json_answer(
-                orjson.dumps(
-                    {
-                        "room": query.room,
-                        "cursor": self._namespace.cursor(history.head),
-                        "recovered": history.recovered,
-                        "more": history.more,
-                        "messages": _fragments(history.messages),
-                    }
-                )
-            )
+            fields = {
+                "room": query.room,
+                "cursor": self._namespace.cursor(history.head),
+                "recovered": history.recovered,
+                "more": history.more,
+            }
+            return messages_answer(fields, "messages", history.messages)
 
         return await self._read_only(request, answer)
 
@@ -257,10 +253,6 @@ def _resolve(future: asyncio.Future[T], outcome: T) -> None:
     """Answer a request that may have been given up."""
     if not future.done():
         future.set_result(outcome)
-
-
-def _fragments(messages: Iterable[Message]) -> list[orjson.Fragment]:
-    return [orjson.Fragment(wire.encode_message(message)) for message in messages]
 
 
 def _key_of(request: Request) -> str | None:

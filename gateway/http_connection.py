@@ -121,6 +121,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._head_timer: asyncio.TimerHandle | None = None
         self._body_bytes = 0
         self._body_timer: asyncio.TimerHandle | None = None
+        self._unread_timer: asyncio.TimerHandle | None = None
         self._deaf = False
         self._ignored_bytes = 0
 
@@ -225,6 +226,7 @@ class HttpProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._end_head()
         self._end_body()
+        self._end_unread()
         if self._response is not None:
             self._response.lost()  # uvicorn tells only the newest request
         super().connection_lost(exc)
@@ -295,12 +297,30 @@ class HttpProtocol(HttpToolsProtocol):
             self.transport.close()
         self.loop.call_later(CLOSE_GRACE_SECONDS, self.transport.abort)
 
+    def timeout_keep_alive_handler(self) -> None:
+        super().timeout_keep_alive_handler()
+        # Closing waits for what is unsent, and who doesn't read takes nothing.
+        self.loop.call_later(self._head.lag_seconds, self.transport.abort)
+
+    def _time_out_unread(self) -> None:
+        self._unread_timer = None
+        if self._response is None or not self._response.endless:  # a stream's client is told why
+            self.transport.abort()
+
+    def _end_unread(self) -> None:
+        if self._unread_timer is not None:
+            self._unread_timer.cancel()
+            self._unread_timer = None
+
     def pause_writing(self) -> None:
         super().pause_writing()
+        self._end_unread()
+        self._unread_timer = self.loop.call_later(self._head.lag_seconds, self._time_out_unread)
         if self._response is not None:
             self._response.pressure.pause()
 
     def resume_writing(self) -> None:
         super().resume_writing()
+        self._end_unread()
         if self._response is not None:
             self._response.pressure.resume()

@@ -1,7 +1,10 @@
 """Limits as clients meet them: by role and user, of rooms, of what idles, of heads; each told by its name, counted."""
 
 import signal
+import socket
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from gateway.core.authentication import hash_token
 from tests.integration.conftest import Browser, browser
-from tests.real import GatewayProcess, wait_until
+from tests.real import DEADLINE_SECONDS, GatewayProcess, wait_until
 
 Start = Callable[..., GatewayProcess]
 TOKENS = {name: f"tg_{name:a>64}" for name in ("ann", "bob", "eve")}
@@ -234,3 +237,34 @@ def test_a_query_of_very_many_fields_is_not_read(start_either: Start) -> None:
         answer = httpx.get(f"{gateway.url}/last?room=a{'&' * count}", headers=bearer("ann"))
         assert answer.status_code == status
     assert answer.json()["code"] == "url_too_long"
+
+
+@pytest.mark.parametrize("path", ["last", "history"])
+def test_answers_that_nobody_reads_are_not_made_and_end(start_gateway: Start, path: str) -> None:
+    changes = {"rooms": [{"room": "#", "history": {"messages": 1000}}]}
+    limits: dict[str, Any] = {"lag_seconds": 3, "messages_burst": 500, "bytes_burst": "50 MB"}
+    gateway = start_gateway({**config(**limits), **changes})
+    with httpx.Client(headers=bearer("ann")) as http:
+        for number in range(300):
+            http.post(f"{gateway.url}/publish?room=r/{number}", json="x" * 60_000).raise_for_status()
+        whole = http.get(f"{gateway.url}/{path}?room=r/%23&limit=1000")
+        assert len(whole.json()["messages" if path == "history" else "last"]) == 300
+    before = gateway.resident_bytes()
+    token = bearer("ann")["authorization"]
+    request = f"GET /{path}?room=r/%23&limit=1000 HTTP/1.1\r\nHost: localhost\r\nAuthorization: {token}\r\n\r\n"
+    deaf = [socket.socket() for _ in range(30)]
+    for each in deaf:
+        each.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        each.connect(("127.0.0.1", gateway.port))
+        each.sendall(request.encode())
+    time.sleep(1)
+    assert gateway.resident_bytes() - before < 100_000_000  # all of them at once are 540 MB
+    time.sleep(4)
+    for each in deaf:
+        with each:
+            each.settimeout(DEADLINE_SECONDS)
+            heard = 0
+            with suppress(ConnectionError):
+                while part := each.recv(65_536):
+                    heard += len(part)
+        assert heard < 5_000_000

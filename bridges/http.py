@@ -5,7 +5,7 @@ The body is the data. Errors are problem details (RFC 9457).
 
 import asyncio
 from base64 import b64encode
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
@@ -14,7 +14,7 @@ import orjson
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from bridges.http_answers import check_post, json_answer, read_body, refusal
+from bridges.http_answers import check_post, json_answer, messages_answer, read_body, refusal
 from gateway.core import wire, wire_requests
 from gateway.core.access import Action, Grants
 from gateway.core.admission import Admission, Caller
@@ -61,11 +61,12 @@ class HttpBridge:
         """Room, data, whether that is base64, and what the sender may; all that a request must be to be acted upon."""
         check_post(request)
         caller = Caller.of(request.scope)
-        self._admission.check_origin(caller)
-        grants = await self._grants(caller)
-        room = _room_of(request)
-        grants.check(action, room)
-        body = await read_body(request, self._limits_of(grants).message_bytes)
+        with self._admission.charged(caller):
+            self._admission.check_origin(caller)
+            grants = await self._grants(caller)
+            room = _room_of(request)
+            grants.check(action, room)
+            body = await read_body(request, self._limits_of(grants).message_bytes)
         self._counters.received_bytes["http"] += len(body)
         self._admission.spend(caller, grants.identity, len(body))
         data, binary = _data_of(body, request.headers.get("content-type", ""))
@@ -76,7 +77,7 @@ class HttpBridge:
         return self._namespace.access.of(identity)
 
     def _still(self, grants: Grants, action: Action, room: str) -> Grants:
-        """What was granted before something was waited for, by the rules of now; checked again if they are others.
+        """What was granted before something was waited for, if it holds still; checked again by rules that are others.
 
         Raises:
             Unauthenticated, Forbidden: it isn't any more.
@@ -84,6 +85,8 @@ class HttpBridge:
         current = self._namespace.current(grants)
         if current is not grants:
             current.check(action, room)
+        if current.identity is not None:
+            self._admission.authentication.check(current.identity)
         return current
 
     async def ticket(self, request: Request) -> Response:
@@ -164,7 +167,7 @@ class HttpBridge:
             self._namespace.last(room, lambda cursor, values: _resolve(found, (cursor, values)), grants)
             cursor, values = await found
             self._still(grants, Action.HISTORY, room)
-            return json_answer(orjson.dumps({"room": room, "cursor": cursor, "last": _fragments(values)}))
+            return messages_answer({"room": room, "cursor": cursor}, "last", values)
 
         return await self._read_only(request, answer)
 
@@ -177,17 +180,13 @@ class HttpBridge:
             self._namespace.history(query, partial(_resolve, found), grants)
             history = await found
             self._still(grants, Action.HISTORY, query.room)
-            return json_answer(
-                orjson.dumps(
-                    {
-                        "room": query.room,
-                        "cursor": self._namespace.cursor(history.head),
-                        "recovered": history.recovered,
-                        "more": history.more,
-                        "messages": _fragments(history.messages),
-                    }
-                )
-            )
+            fields = {
+                "room": query.room,
+                "cursor": self._namespace.cursor(history.head),
+                "recovered": history.recovered,
+                "more": history.more,
+            }
+            return messages_answer(fields, "messages", history.messages)
 
         return await self._read_only(request, answer)
 
@@ -207,8 +206,9 @@ class HttpBridge:
     async def _read_only(self, request: Request, answer: Callable[[Grants], Awaitable[Response]]) -> Response:
         async def admitted() -> Response:
             caller = Caller.of(request.scope)
-            self._admission.check_origin(caller)
-            grants = await self._grants(caller)
+            with self._admission.charged(caller):
+                self._admission.check_origin(caller)
+                grants = await self._grants(caller)
             self._admission.spend(caller, grants.identity)
             return await answer(grants)
 
@@ -253,10 +253,6 @@ def _resolve(future: asyncio.Future[T], outcome: T) -> None:
     """Answer a request that may have been given up."""
     if not future.done():
         future.set_result(outcome)
-
-
-def _fragments(messages: Iterable[Message]) -> list[orjson.Fragment]:
-    return [orjson.Fragment(wire.encode_message(message)) for message in messages]
 
 
 def _key_of(request: Request) -> str | None:

@@ -6,7 +6,7 @@ gateway's own server asks the same of a connection when it is made, where that c
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from gateway.core.errors import HeadersTooLarge, TidegateError
 from gateway.core.limit_errors import UrlTooLong
@@ -14,7 +14,10 @@ from gateway.core.limits import Limits
 from gateway.core.offenders import Offenders
 from gateway.refusal import refuse
 
-__all__ = ["Entrance", "HeadBounds"]
+__all__ = ["MAXIMUM_FIELDS", "Entrance", "HeadBounds"]
+
+MAXIMUM_FIELDS: Final = 2000
+"""The most `name=value` of a query: each takes time to read, even if it is nothing, and nobody is known before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +28,8 @@ class HeadBounds:
     """How long it may take."""
     header_bytes: int
     url_bytes: int
+    lag_seconds: float = 30.0
+    """How long a client may take nothing of an answer."""
 
     @classmethod
     def of(cls, limits: Sequence[Limits]) -> Self:
@@ -33,6 +38,7 @@ class HeadBounds:
             max(each.handshake_seconds for each in limits),
             max(each.header_bytes for each in limits),
             max(each.url_bytes for each in limits),
+            max(each.lag_seconds for each in limits),
         )
 
     def check(self, url_bytes: int, head_bytes: int) -> TidegateError | None:
@@ -76,6 +82,8 @@ class Entrance:
         except TidegateError as error:
             return error
         query = scope["query_string"]
+        if query.count(b"&") >= MAXIMUM_FIELDS:
+            return UrlTooLong(f"expected at most {MAXIMUM_FIELDS} fields in the query")
         url_bytes = len(scope.get("raw_path") or scope["path"].encode()) + (len(query) + 1 if query else 0)
         head_bytes = url_bytes + sum(len(name) + len(value) + 4 for name, value in scope["headers"])
         return self._bounds.check(url_bytes, head_bytes)

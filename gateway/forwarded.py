@@ -10,6 +10,8 @@ from gateway.core.addresses import TrustedProxies
 
 __all__ = ["Forwarded"]
 
+MAXIMUM_HOPS: Final = 100
+"""Hops that are looked at, the nearest ones: what clients put before them is never believed, and takes time."""
 SECURE: Final = {"http": "https", "ws": "wss"}
 PLAIN: Final = {secure: plain for plain, secure in SECURE.items()}
 
@@ -52,9 +54,9 @@ def _scheme(now: str, told: list[str]) -> str:
 
 
 def _values(headers: list[tuple[bytes, bytes]], wanted: bytes) -> list[str]:
-    """A list's elements, though it may stand in several lines (RFC 9110 §5.3)."""
+    """A list's last elements, though it may stand in several lines (RFC 9110 §5.3)."""
     joined = ",".join(value.decode("latin-1") for name, value in headers if name == wanted)
-    return [element.strip() for element in joined.split(",")] if joined else []
+    return [element.strip() for element in joined.rsplit(",", MAXIMUM_HOPS)[-MAXIMUM_HOPS:]] if joined else []
 
 
 def _usual(headers: list[tuple[bytes, bytes]]) -> tuple[list[str], list[str]]:

@@ -7,7 +7,7 @@ bounds in time and size what comes before a request is understood, where no limi
 import asyncio
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Final
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
@@ -20,7 +20,10 @@ from gateway.entrance import HeadBounds
 from gateway.portions import MAXIMUM_IGNORED_BYTES
 from gateway.pressure import Pressure
 
-__all__ = ["HttpProtocol", "response"]
+__all__ = ["MINIMUM_BODY_BYTES", "HttpProtocol", "response"]
+
+MINIMUM_BODY_BYTES: Final = 16 * 1024
+"""What has to come of a body, unless that is all, in the time that a head may take: who sends less holds a place."""
 
 
 def response(error: TidegateError) -> bytes:
@@ -116,6 +119,9 @@ class HttpProtocol(HttpToolsProtocol):
         self._in_head = True
         self._head_bytes = 0
         self._head_timer: asyncio.TimerHandle | None = None
+        self._body_bytes = 0
+        self._body_timer: asyncio.TimerHandle | None = None
+        self._unread_timer: asyncio.TimerHandle | None = None
         self._deaf = False
         self._ignored_bytes = 0
 
@@ -180,6 +186,7 @@ class HttpProtocol(HttpToolsProtocol):
         if not self._is_clear():
             raise ValueError("expected HTTP/1.1 or 1.0, and one host")
         self._end_head()
+        self._limit_body()
         super().on_headers_complete()
         if "path" not in self.scope:
             return  # an upgrade to WebSocket
@@ -190,7 +197,12 @@ class HttpProtocol(HttpToolsProtocol):
         elif self.scope["http_version"] != "1.1":
             _never_chunk(self.cycle)
 
+    def on_body(self, body: bytes) -> None:
+        self._body_bytes += len(body)
+        super().on_body(body)
+
     def on_message_complete(self) -> None:
+        self._end_body()
         super().on_message_complete()
         self._in_head = True  # of the next request
         self._ignored_bytes = 0
@@ -200,6 +212,7 @@ class HttpProtocol(HttpToolsProtocol):
             super().send_400_response(msg)
 
     def handle_websocket_upgrade(self) -> None:
+        self._end_body()
         super().handle_websocket_upgrade()
         protocol = self.transport.get_protocol()
         if isinstance(protocol, WebSocketsSansIOProtocol) and not protocol.handshake_initiated:
@@ -212,6 +225,8 @@ class HttpProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end_head()
+        self._end_body()
+        self._end_unread()
         if self._response is not None:
             self._response.lost()  # uvicorn tells only the newest request
         super().connection_lost(exc)
@@ -238,6 +253,27 @@ class HttpProtocol(HttpToolsProtocol):
             self._head_timer.cancel()
             self._head_timer = None
 
+    def _limit_body(self) -> None:
+        """Let time run for the next part of a body."""
+        self._body_bytes = 0
+        self._body_timer = self.loop.call_later(self._head.handshake_seconds, self._time_out_body)
+
+    def _end_body(self) -> None:
+        if self._body_timer is not None:
+            self._body_timer.cancel()
+            self._body_timer = None
+
+    def _time_out_body(self) -> None:
+        self._body_timer = None
+        if self.flow.read_paused or self._body_bytes >= MINIMUM_BODY_BYTES:  # paused: it is us who is slow
+            self._limit_body()
+        elif self._response is None or not self._response.endless:
+            if self._answering and not self.cycle.response_started:  # who reads the body is told that there is none
+                self.cycle.disconnected = True
+                self.cycle.message_event.set()
+            expected = f"{MINIMUM_BODY_BYTES} bytes of a body within {self._head.handshake_seconds:g} s"
+            self._refuse(HandshakeTimeout(f"expected all, or at least {expected}"))
+
     def _time_out(self) -> None:
         self._refuse(
             HandshakeTimeout(f"expected a whole request within {self._head.handshake_seconds:g} s"),
@@ -251,7 +287,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._deaf = True
         # Who begins nothing may be a browser that keeps a connection ready: no address is to blame for that.
         self._refused(error, self.client[0] if begun and self.client else None)
-        if self._answering or not begun:
+        if not begun or (self._answering and not self.cycle.disconnected):
             self.transport.close()
             return
         self.transport.write(response(error))
@@ -261,12 +297,30 @@ class HttpProtocol(HttpToolsProtocol):
             self.transport.close()
         self.loop.call_later(CLOSE_GRACE_SECONDS, self.transport.abort)
 
+    def timeout_keep_alive_handler(self) -> None:
+        super().timeout_keep_alive_handler()
+        # Closing waits for what is unsent, and who doesn't read takes nothing.
+        self.loop.call_later(self._head.lag_seconds, self.transport.abort)
+
+    def _time_out_unread(self) -> None:
+        self._unread_timer = None
+        if self._response is None or not self._response.endless:  # a stream's client is told why
+            self.transport.abort()
+
+    def _end_unread(self) -> None:
+        if self._unread_timer is not None:
+            self._unread_timer.cancel()
+            self._unread_timer = None
+
     def pause_writing(self) -> None:
         super().pause_writing()
+        self._end_unread()
+        self._unread_timer = self.loop.call_later(self._head.lag_seconds, self._time_out_unread)
         if self._response is not None:
             self._response.pressure.pause()
 
     def resume_writing(self) -> None:
         super().resume_writing()
+        self._end_unread()
         if self._response is not None:
             self._response.pressure.resume()

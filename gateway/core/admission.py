@@ -195,6 +195,19 @@ class Admission:
         budget.accept()
 
     @contextmanager
+    def charged(self, caller: Caller) -> Iterator[None]:
+        """Account for a request that is refused within, before `spend`: to ask in vain isn't to cost nothing.
+
+        Raises:
+            RateLimited: in place of the refusal, as `spend`.
+        """
+        try:
+            yield
+        except TidegateError:
+            self.spend(caller, None)
+            raise
+
+    @contextmanager
     def counted(self) -> Iterator[None]:
         """Count a refusal that leaves the context: each door has one around all it does, so that each counts once."""
         try:

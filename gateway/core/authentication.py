@@ -245,6 +245,16 @@ class Authentication:
             return self.logins.identify(cookie)
         return self.anonymous
 
+    def check(self, identity: Identity) -> None:
+        """Check that what proved it holds still, after something was waited for; changed rules are `confirm`'s.
+
+        Raises:
+            Unauthenticated: it has expired, or the login was ended.
+        """
+        self._unexpired(identity)
+        if self.logins is not None:
+            self.logins.check(identity)
+
     def _unexpired(self, identity: Identity) -> Identity:
         if identity.is_expired(self._clock.time()):
             raise Unauthenticated("the token is refused: it has expired")

@@ -33,7 +33,8 @@ def read_cookie(headers: Iterable[tuple[bytes, bytes]], *, encrypted: bool) -> S
     for header, text in headers:
         if header == b"cookie":
             for pair in text.decode("latin-1").split(";"):
-                name, _, value = pair.strip().partition("=")
+                # Other spaces, such as U+00A0, are part of a name, which any host of the same site can set.
+                name, _, value = pair.strip(" \t").partition("=")
                 if name in found:
                     found[name].add(value.strip('"'))
     for name in (SECURE_NAME,) if encrypted else (SECURE_NAME, PLAIN_NAME):

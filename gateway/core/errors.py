@@ -155,7 +155,7 @@ class MethodNotAllowed(TidegateError):
 
 
 class HandshakeTimeout(TidegateError):
-    """No whole request came within `limits.handshake_seconds` of the connection."""
+    """No whole head of a request came within `limits.handshake_seconds`, or too little of its body."""
 
     code = "handshake_timeout"
     http_status = 408

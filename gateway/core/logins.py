@@ -106,6 +106,8 @@ class Logins:
         self._seals = seals
         self._attempts = attempts
         self._times = times
+        self._longest = times
+        """The longest times that have held: cookies may be of then."""
         self._clock = clock
         self._random = random
         self._live = tuple(live)
@@ -138,11 +140,16 @@ class Logins:
     def become(self, newer: "Logins", *, same_keys: bool) -> None:
         """Have the users and times of a newer one; with other keys, cookies of before hold as far as it knows those."""
         self._users, self._passwords, self._times = newer._users, newer._passwords, newer._times
+        times, longest = newer._times, self._longest
+        self._longest = LoginTimes(
+            max(times.seconds, longest.seconds), max(times.maximum_seconds, longest.maximum_seconds)
+        )
         if not same_keys:
             self._seals = newer._seals
 
-    def _expiry(self, login: Login) -> float:
-        return min(self._clock.time() + self._times.seconds, login.since + self._times.maximum_seconds)
+    def _expiry(self, login: Login, times: LoginTimes | None = None) -> float:
+        times = times or self._times
+        return min(self._clock.time() + times.seconds, login.since + times.maximum_seconds)
 
     def _with_cookie(self, user: User, login: Login, expires_at: float) -> Identity:
         fields = {
@@ -176,6 +183,15 @@ class Logins:
             raise _stale("this login has ended")
         return identity
 
+    def check(self, identity: Identity) -> None:
+        """Check that the login of somebody who was known a moment ago hasn't ended.
+
+        Raises:
+            Unauthenticated: it has.
+        """
+        if identity.login is not None and self._ended.has(identity.user or "", identity.login):
+            raise Unauthenticated("this login has ended: log in again")
+
     def confirm(self, cookie: str) -> Identity:
         """Whose cookie it was that was shown earlier: by now the browser may have another one, not to be dropped.
 
@@ -203,7 +219,7 @@ class Logins:
         """End a login: its cookies and tickets are refused from now on, and its live sessions end."""
         login = identity.login
         if login is not None:
-            self._ended.add(identity.user or "", login, self._expiry(login))
+            self._ended.add(identity.user or "", login, self._expiry(login, self._longest))
             self._each_of(login, lambda _, session: session.end(Unauthenticated("this login has ended: log in again")))
 
     def _each_of(self, login: Login, act: Callable[[LiveSessions, Session], None]) -> None:

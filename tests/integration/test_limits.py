@@ -1,7 +1,10 @@
 """Limits as clients meet them: by role and user, of rooms, of what idles, of heads; each told by its name, counted."""
 
 import signal
+import socket
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from gateway.core.authentication import hash_token
 from tests.integration.conftest import Browser, browser
-from tests.real import GatewayProcess, wait_until
+from tests.real import DEADLINE_SECONDS, GatewayProcess, wait_until
 
 Start = Callable[..., GatewayProcess]
 TOKENS = {name: f"tg_{name:a>64}" for name in ("ann", "bob", "eve")}
@@ -209,3 +212,59 @@ async def test_one_that_goes_on_over_its_limit_is_closed_with_4429(start_either:
     async with browser(gateway, additional_headers=bearer("bob")) as client:
         assert (await client.ask(type="ping"))["type"] == "pong"
     assert limited(gateway, "messages_per_second") >= 4
+
+
+REFUSED = {
+    "a token that is none": ("GET", "/last?room=a", {"authorization": "Bearer tg_none"}, 401),
+    "no token": ("POST", "/publish?room=a", {}, 401),
+    "a page from elsewhere": ("GET", "/history?room=a", {"origin": "https://elsewhere.example"}, 403),
+    "no room": ("POST", "/request", bearer("ann"), 400),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_to_ask_in_vain_costs_as_much_as_to_ask(start_either: Start, what: str) -> None:
+    gateway = start_either(config(messages_burst=5, messages_per_second=0.01))
+    method, path, headers, status = REFUSED[what]
+    answers = [httpx.request(method, f"{gateway.url}{path}", headers=headers) for _ in range(7)]
+    assert [answer.status_code for answer in answers] == [status] * 5 + [429] * 2
+    assert answers[-1].json()["code"] == "rate_limited"
+
+
+def test_a_query_of_very_many_fields_is_not_read(start_either: Start) -> None:
+    gateway = start_either(config())
+    for count, status in ((1999, 200), (2000, 414)):
+        answer = httpx.get(f"{gateway.url}/last?room=a{'&' * count}", headers=bearer("ann"))
+        assert answer.status_code == status
+    assert answer.json()["code"] == "url_too_long"
+
+
+@pytest.mark.parametrize("path", ["last", "history"])
+def test_answers_that_nobody_reads_are_not_made_and_end(start_gateway: Start, path: str) -> None:
+    changes = {"rooms": [{"room": "#", "history": {"messages": 1000}}]}
+    limits: dict[str, Any] = {"lag_seconds": 3, "messages_burst": 500, "bytes_burst": "50 MB"}
+    gateway = start_gateway({**config(**limits), **changes})
+    with httpx.Client(headers=bearer("ann")) as http:
+        for number in range(300):
+            http.post(f"{gateway.url}/publish?room=r/{number}", json="x" * 60_000).raise_for_status()
+        whole = http.get(f"{gateway.url}/{path}?room=r/%23&limit=1000")
+        assert len(whole.json()["messages" if path == "history" else "last"]) == 300
+    before = gateway.resident_bytes()
+    token = bearer("ann")["authorization"]
+    request = f"GET /{path}?room=r/%23&limit=1000 HTTP/1.1\r\nHost: localhost\r\nAuthorization: {token}\r\n\r\n"
+    deaf = [socket.socket() for _ in range(30)]
+    for each in deaf:
+        each.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        each.connect(("127.0.0.1", gateway.port))
+        each.sendall(request.encode())
+    time.sleep(1)
+    assert gateway.resident_bytes() - before < 100_000_000  # all of them at once are 540 MB
+    time.sleep(4)
+    for each in deaf:
+        with each:
+            each.settimeout(DEADLINE_SECONDS)
+            heard = 0
+            with suppress(ConnectionError):
+                while part := each.recv(65_536):
+                    heard += len(part)
+        assert heard < 5_000_000

@@ -101,3 +101,12 @@ async def test_a_scheme_is_that_of_the_hop_or_of_the_nearest_proxy() -> None:
 @pytest.mark.parametrize("quoted", ['for="198.51.100.1,for=203.0.113.66"', 'for="203.0.113.66'])
 async def test_a_quote_that_a_client_leaves_open_swallows_nothing(quoted: str) -> None:
     assert (await forwarded([("forwarded", f"{quoted}, for=198.51.100.7")], standard=True))[0] == "198.51.100.7"
+
+
+@pytest.mark.parametrize("standard", [False, True])
+async def test_only_the_nearest_hops_are_looked_at(standard: bool) -> None:
+    before = "for=" if standard else ""
+    name = "forwarded" if standard else "x-forwarded-for"
+    hops = [(name, ",".join([f"{before}203.0.113.66", *[f"{before}10.1.1.1"] * count])) for count in (99, 100)]
+    found = [(await forwarded([each], standard=standard))[0] for each in hops]
+    assert found == ["203.0.113.66", "10.1.1.1"]

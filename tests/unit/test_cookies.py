@@ -24,6 +24,9 @@ PLAIN, SECURE = b"tidegate_session", b"__Host-tidegate_session"
         ([b"tidegate_session=a; tidegate_session=a"], False, ("a", False)),
         ([b"tidegate_session=a; tidegate_session=b"], False, ("", False)),
         ([b"tidegate_session="], False, ("", False)),
+        ([b"x=1;\ttidegate_session=a"], False, ("a", False)),
+        ([b"\xa0__Host-tidegate_session=a"], True, None),  # another name, which any host of the site can set
+        ([b"__Host-tidegate_session=a; \x85__Host-tidegate_session=b"], True, ("a", True)),
         ([b"xtidegate_session=a; Tidegate_session=b"], False, None),
     ],
 )

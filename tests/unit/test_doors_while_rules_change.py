@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -12,6 +13,7 @@ from bridges.http import HttpBridge
 from bridges.sse import SseBridge
 from bridges.websocket import WebSocketBridge
 from gateway.core.admission import Admission
+from gateway.core.authentication import hash_token
 from gateway.core.offenders import OffenceBounds, Offenders
 from gateway.core.origins import Origins
 from gateway.core.upstream import ReplyTo
@@ -130,6 +132,22 @@ async def test_a_body_that_is_still_being_sent_is_not_published(
     listener = doors.join("bob", "#")
     sent = await doors.ask(endpoint(doors.http.publish), "http", "room=a", change(doors), "POST")
     assert sent[0]["status"] == status
+    assert "message" not in listener.told
+
+
+def expires(doors: Doors) -> Callable[[], None]:
+    digest = hash_token("ann")
+    known = doors.authentication._tokens[digest]
+    doors.authentication._tokens[digest] = replace(known, expires_at=doors.clock.time() + 10)
+    return lambda: doors.clock.advance(10)
+
+
+@pytest.mark.parametrize("action", ["publish", "request"])
+async def test_a_body_that_was_held_back_until_its_token_expired_is_refused(doors: Doors, action: str) -> None:
+    listener = doors.join("bob", "#")
+    during = expires(doors)
+    sent = await doors.ask(endpoint(getattr(doors.http, action)), "http", "room=a", during, "POST")
+    assert sent[0]["status"] == 401
     assert "message" not in listener.told
 
 

@@ -279,6 +279,29 @@ async def test_with_other_keys_cookies_go_on_as_far_as_those_are_known(
             authentication.confirm(identity)
 
 
+async def test_an_ended_login_stays_so_though_logins_have_become_shorter(house: House) -> None:
+    authentication, identity, other = house.authentication(), await house.log_in(), await house.log_in()
+    authentication.become(newer_logins(house, ["k" * 32], **house.users), same_keys=True)
+    assert authentication.logins is not None
+    authentication.logins.end(identity)
+    house.clock.advance(20)
+    authentication.logins.end(other)  # now those of before are forgotten whose cookies have expired
+    with pytest.raises(Unauthenticated, match="has ended"):
+        authentication.confirm(identity)
+
+
+async def test_who_was_known_a_moment_ago_may_not_be_any_more(house: House) -> None:
+    authentication, identity, other = house.authentication(), await house.log_in(), await house.log_in()
+    authentication.check(identity)
+    house.logins.end(identity)
+    with pytest.raises(Unauthenticated, match="has ended"):
+        authentication.check(identity)
+    authentication.check(other)
+    house.clock.advance(100)
+    with pytest.raises(Unauthenticated, match="expired"):
+        authentication.check(other)
+
+
 async def test_without_users_any_more_logins_are_over(house: House) -> None:
     authentication, identity = house.authentication(), await house.log_in()
     authentication.become(Authentication(house.clock, Tickets(30, house.clock, Random(1))))

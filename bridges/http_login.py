@@ -73,7 +73,7 @@ class LoginBridge:
         check_post(request)
         caller = Caller.of(request.scope)
         self._admission.check_origin(caller)
-        body = await read_body(request, MAXIMUM_BODY_BYTES)
+        body = await read_body(request, MAXIMUM_BODY_BYTES, self._admission, caller)
         self._admission.spend(caller, None, len(body))
         user, password = _credentials(body, request.headers.get("content-type", ""))
         try:

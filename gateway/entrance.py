@@ -25,6 +25,8 @@ class HeadBounds:
     """How long it may take."""
     header_bytes: int
     url_bytes: int
+    lag_seconds: float
+    """How long a client may take nothing of an answer."""
 
     @classmethod
     def of(cls, limits: Sequence[Limits]) -> Self:
@@ -33,6 +35,7 @@ class HeadBounds:
             max(each.handshake_seconds for each in limits),
             max(each.header_bytes for each in limits),
             max(each.url_bytes for each in limits),
+            max(each.lag_seconds for each in limits),
         )
 
     def check(self, url_bytes: int, head_bytes: int) -> TidegateError | None:

@@ -13,12 +13,13 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
-from gateway.core.errors import HandshakeTimeout, HeadersTooLarge, MessageTooLarge, TidegateError
+from gateway.core.errors import HandshakeTimeout, HeadersTooLarge, MessageTooLarge, SlowConsumer, TidegateError
 from gateway.core.problem import problem
 from gateway.core.sink import CLOSE_GRACE_SECONDS, Flow
 from gateway.entrance import HeadBounds
 from gateway.portions import MAXIMUM_IGNORED_BYTES
 from gateway.pressure import Pressure
+from gateway.reading_watch import ReadingWatch
 
 __all__ = ["HttpProtocol", "response"]
 
@@ -118,6 +119,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._head_timer: asyncio.TimerHandle | None = None
         self._deaf = False
         self._ignored_bytes = 0
+        self._reading = ReadingWatch(head.lag_seconds, self.loop)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -212,6 +214,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end_head()
+        self._reading.stop()
         if self._response is not None:
             self._response.lost()  # uvicorn tells only the newest request
         super().connection_lost(exc)
@@ -220,6 +223,13 @@ class HttpProtocol(HttpToolsProtocol):
         if self._response is not None and not self._answering:
             self._response.release()
         super().on_response_complete()
+        if not (self._in_head or self._answering):
+            self.loop.call_later(CLOSE_GRACE_SECONDS, self._cut_off, self.cycle)
+
+    def _cut_off(self, cycle: RequestResponseCycle) -> None:
+        """End a connection whose client has its answer, and still sends the body that this was about."""
+        if not self._in_head and self.cycle is cycle:
+            self.transport.abort()
 
     @property
     def _answering(self) -> bool:
@@ -265,8 +275,16 @@ class HttpProtocol(HttpToolsProtocol):
         super().pause_writing()
         if self._response is not None:
             self._response.pressure.pause()
+        if self._response is None or not self._response.endless:  # a stream is told later what it doesn't take
+            self._reading.start(self.transport, self._give_up)
+
+    def _give_up(self) -> None:
+        text = f"the client took next to nothing of its answer for {self._head.lag_seconds:g} s"
+        self._refused(SlowConsumer(text, limit="lag_seconds"), None)
+        self.transport.abort()
 
     def resume_writing(self) -> None:
         super().resume_writing()
+        self._reading.stop()
         if self._response is not None:
             self._response.pressure.resume()

@@ -153,7 +153,7 @@ class MethodNotAllowed(TidegateError):
 
 
 class HandshakeTimeout(TidegateError):
-    """No whole request came within `limits.handshake_seconds` of the connection."""
+    """No whole request came within `limits.handshake_seconds` of the connection, or too little of its body."""
 
     code = "handshake_timeout"
     http_status = 408

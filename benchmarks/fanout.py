@@ -248,7 +248,9 @@ def run_round(folder: Path, broker_port: int, options: argparse.Namespace) -> tu
     folder.mkdir()
     config = {
         **configuration(broker_port),
-        "limits": {"connections": options.subscribers + 10, "connections_per_address": options.subscribers + 10},
+        "limits": dict.fromkeys(
+            ("connections", "connections_per_address", "handshakes_burst"), options.subscribers + 100
+        ),
     }
     with GatewayProcess(folder / "gateway", config) as gateway:
         gateway.wait_until_ready()

@@ -207,7 +207,12 @@ def gateway_configuration(broker_port: int, options: Options) -> dict[str, Any]:
     config = configuration(
         broker_port,
         routes=[{"topic": "soak/{device}", "room": "soak/{device}", "qos": 1, "history": {"messages": 20_000}}],
-        limits={"connections_per_address": options.browsers + 10, "log_bytes": "1 GiB", "lag_seconds": 60},
+        limits={
+            "connections_per_address": options.browsers + 10,
+            "handshakes_burst": 10 * options.browsers,
+            "log_bytes": "1 GiB",
+            "lag_seconds": 60,
+        },
     )
     if options.kills:
         config["engine"] = {"url": "sqlite:soak.db"}

@@ -131,7 +131,8 @@ def main() -> None:
     print(f"{options.healthy} healthy, {options.stalled} stalled, {options.rate:g} messages/s of {PAYLOAD_BYTES} bytes")
     ratios, sizes = [], []
     with tempfile.TemporaryDirectory() as folder, mosquitto(Path(folder), "set_tcp_nodelay true") as broker:
-        limits = {"connections": connections, "connections_per_address": connections, "lag_seconds": 3600}
+        room = dict.fromkeys(("connections", "connections_per_address", "handshakes_burst"), connections)
+        limits = {**room, "lag_seconds": 3600}
         for number in range(options.rounds):
             config = configuration(broker.port, limits=limits)
             with GatewayProcess(Path(folder) / f"gateway-{number}", config) as gateway:

@@ -66,7 +66,7 @@ class HttpBridge:
             grants = await self._grants(caller)
             room = _room_of(request)
             grants.check(action, room)
-            body = await read_body(request, self._limits_of(grants).message_bytes)
+            body = await read_body(request, self._limits_of(grants).message_bytes, self._admission, caller)
         self._counters.received_bytes["http"] += len(body)
         self._admission.spend(caller, grants.identity, len(body))
         data, binary = _data_of(body, request.headers.get("content-type", ""))

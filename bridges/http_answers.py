@@ -10,7 +10,8 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from gateway.core import wire
-from gateway.core.errors import MessageTooLarge, MethodNotAllowed, TidegateError
+from gateway.core.admission import Admission, Caller
+from gateway.core.errors import HandshakeTimeout, MessageTooLarge, MethodNotAllowed, TidegateError
 from gateway.core.message import Message
 from gateway.core.problem import problem
 
@@ -18,6 +19,9 @@ __all__ = ["check_post", "json_answer", "messages_answer", "read_body", "refusal
 
 PART_BYTES: Final = 64 * 1024
 """What is made of a long answer before the client has to take it; others have their turn meanwhile."""
+
+PORTION_BYTES: Final = 16 * 1024
+"""What may take as long as a request's head: who sends less holds a place."""
 
 
 def check_post(request: Request) -> None:
@@ -30,17 +34,26 @@ def check_post(request: Request) -> None:
         raise MethodNotAllowed(f"{request.method} is not served here: expected POST", allowed=["POST"])
 
 
-async def read_body(request: Request, limit_bytes: int) -> bytes:
-    """All of a request's body.
+async def read_body(request: Request, limit_bytes: int, admission: Admission, caller: Caller) -> bytes:
+    """All of a request's body. Each `PORTION_BYTES` of it, and the rest, has as much time as a request's head.
 
     Raises:
         MessageTooLarge: it is larger.
+        HandshakeTimeout: it comes more slowly, which is an offence of the caller's address.
     """
-    body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > limit_bytes:
-            raise MessageTooLarge(f"the body is too large: expected at most {limit_bytes} bytes")
+    seconds, body, due_bytes = admission.patience_seconds, bytearray(), PORTION_BYTES
+    try:
+        async with asyncio.timeout(seconds) as patience:
+            async for part in request.stream():
+                body += part
+                if len(body) > limit_bytes:
+                    raise MessageTooLarge(f"the body is too large: expected at most {limit_bytes} bytes")
+                if len(body) >= due_bytes:
+                    due_bytes = len(body) + PORTION_BYTES
+                    patience.reschedule(asyncio.get_running_loop().time() + seconds)
+    except TimeoutError:
+        admission.blame(caller)
+        raise HandshakeTimeout(f"the body came too slowly: expected {PORTION_BYTES} bytes in {seconds:g} s") from None
     return bytes(body)
 
 

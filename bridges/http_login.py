@@ -72,8 +72,9 @@ class LoginBridge:
         logins = self._logins()
         check_post(request)
         caller = Caller.of(request.scope)
-        self._admission.check_origin(caller)
-        body = await read_body(request, MAXIMUM_BODY_BYTES)
+        with self._admission.charged(caller):
+            self._admission.check_origin(caller)
+            body = await read_body(request, MAXIMUM_BODY_BYTES, self._admission, caller)
         self._admission.spend(caller, None, len(body))
         user, password = _credentials(body, request.headers.get("content-type", ""))
         try:

@@ -28,7 +28,7 @@ class HeadBounds:
     """How long it may take."""
     header_bytes: int
     url_bytes: int
-    lag_seconds: float = 30.0
+    lag_seconds: float
     """How long a client may take nothing of an answer."""
 
     @classmethod

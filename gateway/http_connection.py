@@ -7,23 +7,21 @@ bounds in time and size what comes before a request is understood, where no limi
 import asyncio
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
-from gateway.core.errors import HandshakeTimeout, HeadersTooLarge, MessageTooLarge, TidegateError
+from gateway.core.errors import HandshakeTimeout, HeadersTooLarge, MessageTooLarge, SlowConsumer, TidegateError
 from gateway.core.problem import problem
 from gateway.core.sink import CLOSE_GRACE_SECONDS, Flow
 from gateway.entrance import HeadBounds
 from gateway.portions import MAXIMUM_IGNORED_BYTES
 from gateway.pressure import Pressure
+from gateway.reading_watch import ReadingWatch
 
-__all__ = ["MINIMUM_BODY_BYTES", "HttpProtocol", "response"]
-
-MINIMUM_BODY_BYTES: Final = 16 * 1024
-"""What has to come of a body, unless that is all, in the time that a head may take: who sends less holds a place."""
+__all__ = ["HttpProtocol", "response"]
 
 
 def response(error: TidegateError) -> bytes:
@@ -119,11 +117,9 @@ class HttpProtocol(HttpToolsProtocol):
         self._in_head = True
         self._head_bytes = 0
         self._head_timer: asyncio.TimerHandle | None = None
-        self._body_bytes = 0
-        self._body_timer: asyncio.TimerHandle | None = None
-        self._unread_timer: asyncio.TimerHandle | None = None
         self._deaf = False
         self._ignored_bytes = 0
+        self._reading = ReadingWatch(head.lag_seconds, self.loop)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -186,7 +182,6 @@ class HttpProtocol(HttpToolsProtocol):
         if not self._is_clear():
             raise ValueError("expected HTTP/1.1 or 1.0, and one host")
         self._end_head()
-        self._limit_body()
         super().on_headers_complete()
         if "path" not in self.scope:
             return  # an upgrade to WebSocket
@@ -197,12 +192,7 @@ class HttpProtocol(HttpToolsProtocol):
         elif self.scope["http_version"] != "1.1":
             _never_chunk(self.cycle)
 
-    def on_body(self, body: bytes) -> None:
-        self._body_bytes += len(body)
-        super().on_body(body)
-
     def on_message_complete(self) -> None:
-        self._end_body()
         super().on_message_complete()
         self._in_head = True  # of the next request
         self._ignored_bytes = 0
@@ -212,7 +202,6 @@ class HttpProtocol(HttpToolsProtocol):
             super().send_400_response(msg)
 
     def handle_websocket_upgrade(self) -> None:
-        self._end_body()
         super().handle_websocket_upgrade()
         protocol = self.transport.get_protocol()
         if isinstance(protocol, WebSocketsSansIOProtocol) and not protocol.handshake_initiated:
@@ -225,8 +214,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end_head()
-        self._end_body()
-        self._end_unread()
+        self._reading.stop()
         if self._response is not None:
             self._response.lost()  # uvicorn tells only the newest request
         super().connection_lost(exc)
@@ -235,6 +223,13 @@ class HttpProtocol(HttpToolsProtocol):
         if self._response is not None and not self._answering:
             self._response.release()
         super().on_response_complete()
+        if not (self._in_head or self._answering):
+            self.loop.call_later(CLOSE_GRACE_SECONDS, self._cut_off, self.cycle)
+
+    def _cut_off(self, cycle: RequestResponseCycle) -> None:
+        """End a connection whose client has its answer, and still sends the body that this was about."""
+        if not self._in_head and self.cycle is cycle:
+            self.transport.abort()
 
     @property
     def _answering(self) -> bool:
@@ -253,27 +248,6 @@ class HttpProtocol(HttpToolsProtocol):
             self._head_timer.cancel()
             self._head_timer = None
 
-    def _limit_body(self) -> None:
-        """Let time run for the next part of a body."""
-        self._body_bytes = 0
-        self._body_timer = self.loop.call_later(self._head.handshake_seconds, self._time_out_body)
-
-    def _end_body(self) -> None:
-        if self._body_timer is not None:
-            self._body_timer.cancel()
-            self._body_timer = None
-
-    def _time_out_body(self) -> None:
-        self._body_timer = None
-        if self.flow.read_paused or self._body_bytes >= MINIMUM_BODY_BYTES:  # paused: it is us who is slow
-            self._limit_body()
-        elif self._response is None or not self._response.endless:
-            if self._answering and not self.cycle.response_started:  # who reads the body is told that there is none
-                self.cycle.disconnected = True
-                self.cycle.message_event.set()
-            expected = f"{MINIMUM_BODY_BYTES} bytes of a body within {self._head.handshake_seconds:g} s"
-            self._refuse(HandshakeTimeout(f"expected all, or at least {expected}"))
-
     def _time_out(self) -> None:
         self._refuse(
             HandshakeTimeout(f"expected a whole request within {self._head.handshake_seconds:g} s"),
@@ -287,7 +261,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._deaf = True
         # Who begins nothing may be a browser that keeps a connection ready: no address is to blame for that.
         self._refused(error, self.client[0] if begun and self.client else None)
-        if not begun or (self._answering and not self.cycle.disconnected):
+        if self._answering or not begun:
             self.transport.close()
             return
         self.transport.write(response(error))
@@ -302,25 +276,20 @@ class HttpProtocol(HttpToolsProtocol):
         # Closing waits for what is unsent, and who doesn't read takes nothing.
         self.loop.call_later(self._head.lag_seconds, self.transport.abort)
 
-    def _time_out_unread(self) -> None:
-        self._unread_timer = None
-        if self._response is None or not self._response.endless:  # a stream's client is told why
-            self.transport.abort()
-
-    def _end_unread(self) -> None:
-        if self._unread_timer is not None:
-            self._unread_timer.cancel()
-            self._unread_timer = None
-
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._end_unread()
-        self._unread_timer = self.loop.call_later(self._head.lag_seconds, self._time_out_unread)
         if self._response is not None:
             self._response.pressure.pause()
+        if self._response is None or not self._response.endless:  # a stream is told later what it doesn't take
+            self._reading.start(self.transport, self._give_up)
+
+    def _give_up(self) -> None:
+        text = f"the client took next to nothing of its answer for {self._head.lag_seconds:g} s"
+        self._refused(SlowConsumer(text, limit="lag_seconds"), None)
+        self.transport.abort()
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        self._end_unread()
+        self._reading.stop()
         if self._response is not None:
             self._response.pressure.resume()

@@ -179,6 +179,15 @@ class Admission:
         finally:
             seat.free()
 
+    @property
+    def patience_seconds(self) -> float:
+        """How long a part of a request may take to come."""
+        return self._limits.general.handshake_seconds
+
+    def blame(self, caller: Caller) -> None:
+        """Its address offends by a connection that has to be given up."""
+        self._offenders.offend(caller.address)
+
     def spend(self, caller: Caller, identity: Identity | None, size_bytes: int = 0) -> None:
         """Account for what a client asks without a connection, from the budget of its address.
 

@@ -12,6 +12,8 @@ __all__ = ["DEFAULT_LIMIT", "MAXIMUM_LIMIT", "History", "HistoryQuery", "ask_his
 
 DEFAULT_LIMIT: Final = 100
 MAXIMUM_LIMIT: Final = 1000
+MAXIMUM_BYTES: Final = 4 * 1024 * 1024
+"""What the messages of one answer have together, besides one that is larger."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,7 @@ class History:
     recovered: bool
     """Whether `since` is a place that the log still reaches, so that none is lacking before the first message."""
     more: bool
-    """Whether the limit left some out: newer ones with `since`, else older ones."""
+    """Whether the limit, or `MAXIMUM_BYTES`, left some out: newer ones with `since`, else older ones."""
 
 
 def ask_history(engine: Engine, query: HistoryQuery, done: Callable[[History], None]) -> None:
@@ -59,6 +61,18 @@ def ask_history(engine: Engine, query: HistoryQuery, done: Callable[[History], N
     def answer(messages: tuple[Message, ...], complete: bool) -> None:
         more = len(messages) > query.limit
         told = (messages[1:] if newest else messages[:-1]) if more else messages
-        done(History(told, engine.head, complete and since is not None, more))
+        within = _within(told, newest=newest)
+        done(History(within, engine.head, complete and since is not None, more or len(within) < len(told)))
 
     engine.history(Span(query.room, since or 0, before, query.limit + 1, newest), answer)
+
+
+def _within(messages: tuple[Message, ...], *, newest: bool) -> tuple[Message, ...]:
+    """The newest of them, or the oldest, as far as they have no more than `MAXIMUM_BYTES` together."""
+    size_bytes, count = 0, 0
+    for message in reversed(messages) if newest else messages:
+        size_bytes += len(message.data)
+        if count and size_bytes > MAXIMUM_BYTES:
+            break
+        count += 1
+    return messages[len(messages) - count :] if newest else messages[:count]

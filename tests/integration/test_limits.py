@@ -248,7 +248,7 @@ def test_answers_that_nobody_reads_are_not_made_and_end(start_gateway: Start, pa
         for number in range(300):
             http.post(f"{gateway.url}/publish?room=r/{number}", json="x" * 60_000).raise_for_status()
         whole = http.get(f"{gateway.url}/{path}?room=r/%23&limit=1000")
-        assert len(whole.json()["messages" if path == "history" else "last"]) == 300
+        assert len(whole.json()["messages" if path == "history" else "last"]) == (69 if path == "history" else 300)
     before = gateway.resident_bytes()
     token = bearer("ann")["authorization"]
     request = f"GET /{path}?room=r/%23&limit=1000 HTTP/1.1\r\nHost: localhost\r\nAuthorization: {token}\r\n\r\n"
@@ -258,7 +258,7 @@ def test_answers_that_nobody_reads_are_not_made_and_end(start_gateway: Start, pa
         each.connect(("127.0.0.1", gateway.port))
         each.sendall(request.encode())
     time.sleep(1)
-    assert gateway.resident_bytes() - before < 100_000_000  # all of them at once are 540 MB
+    assert gateway.resident_bytes() - before < 100_000_000  # all of them at once are 540 MB, or 126
     time.sleep(4)
     for each in deaf:
         with each:

@@ -1,9 +1,11 @@
 """Tables in the documents that say what the code says."""
 
 import re
+from dataclasses import fields
 from pathlib import Path
 
 from gateway.core.errors import PROTOCOL_CLOSE_CODES, error_table
+from gateway.core.limits import Limits
 from gateway.core.wire_requests import _FIELDS
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -64,3 +66,10 @@ def test_no_link_leads_nowhere() -> None:
         for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", document.read_text()):
             if not target.startswith("http"):
                 assert (document.parent / target).exists(), f"{document.name}: {target}"
+
+
+def test_every_limit_is_told_with_what_lies_beyond_it() -> None:
+    text = (DOCS / "limits.md").read_text()
+    of_another = ("_burst", "_delay_seconds")  # told beside the rate, or the delay's largest
+    names = [field.name for field in fields(Limits) if not field.name.endswith(of_another)]
+    assert [name for name in names if f"`limits.{name}`" not in text] == []

@@ -23,7 +23,7 @@ class Asked:
         self.passed: list[str] = []
         self.sent: list[dict[str, Any]] = []
         self.refused: list[tuple[type[TidegateError], str]] = []
-        bounds = HeadBounds(10, header_bytes, url_bytes)
+        bounds = HeadBounds(10, header_bytes, url_bytes, 30)
         self.entrance = Entrance(self.app, bounds, self.offenders, self.count)
 
     def count(self, error: TidegateError, address: str) -> None:
@@ -113,6 +113,6 @@ async def test_one_whose_address_is_not_known_is_served(clock: HandClock) -> Non
 
 
 def test_the_most_that_any_namespace_puts_up_with_holds_for_all() -> None:
-    few = Limits(handshake_seconds=1, header_bytes=2000, url_bytes=1000)
-    more = Limits(handshake_seconds=2, header_bytes=1000, url_bytes=2000)
-    assert HeadBounds.of([few, more]) == HeadBounds.of([more, few]) == HeadBounds(2, 2000, 2000)
+    few = Limits(handshake_seconds=1, header_bytes=2000, url_bytes=1000, lag_seconds=4)
+    more = Limits(handshake_seconds=2, header_bytes=1000, url_bytes=2000, lag_seconds=3)
+    assert HeadBounds.of([few, more]) == HeadBounds.of([more, few]) == HeadBounds(2, 2000, 2000, 4)

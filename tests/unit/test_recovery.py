@@ -325,7 +325,7 @@ class DatedSink(ListSink):
 
 @dataclass
 class Client:
-    """A client that keeps one cursor and comes back with it, in one request, to all rooms of which it heard `subscribed`.
+    """A client that keeps one cursor and comes back with it, in one request, to the rooms of which it heard `subscribed`.
 
     Then it subscribes to the others anew, if there are any.
     """

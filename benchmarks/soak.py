@@ -145,7 +145,7 @@ class Browser:
                 self._begin(sent)
         else:
             return
-        self._cursor = sent["cursor"]
+        self._cursor = sent.get("cursor", self._cursor)
 
     def _begin(self, sent: dict[str, Any]) -> None:
         if sent["room"] in self._known:

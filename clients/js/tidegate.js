@@ -257,7 +257,7 @@ class Gate extends EventTarget {
 
   /** Keeps an object's cursor with those of the subscription that brought it. */
   #remember({ type, room, cursor, sample }) {
-    if (type === "subscribed") this.#cursors.set(nameOf(sample), cursor);
+    if (type === "subscribed" && cursor) this.#cursors.set(nameOf(sample), cursor);
     if (type !== "message") return;
     const samples = [...this.#rooms].filter(([pattern]) => matches(pattern, room)).map(([, entry]) => entry.sample);
     if (samples.length > 0) this.#cursors.set(nameOf(finest(samples)), cursor);
@@ -289,10 +289,13 @@ class Gate extends EventTarget {
     this.dispatchEvent(Object.assign(new Event(type), { detail }));
   }
 
-  #subscribed({ room, recovered, last }) {
+  /** Who hasn't heard the last of several lacks last values. */
+  #subscribed({ room, recovered, last, more }) {
     if (!this.#rooms.has(room)) return;
-    if (this.#told.has(room) && !recovered) this.#tell("gap", { room });
-    this.#told.add(room);
+    if (!more) {
+      if (this.#told.has(room) && !recovered) this.#tell("gap", { room });
+      this.#told.add(room);
+    }
     for (const message of last) this.#deliver(message, room, true);
   }
 

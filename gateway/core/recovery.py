@@ -12,6 +12,7 @@ from functools import partial
 from typing import Final
 
 from gateway.core import wire, wire_requests
+from gateway.core.answering import answer, say, untold
 from gateway.core.bandwidth import limit
 from gateway.core.clock import Clock, Timer
 from gateway.core.counters import Counters
@@ -20,7 +21,7 @@ from gateway.core.errors import SlowConsumer
 from gateway.core.filters import overlap
 from gateway.core.limits import Limits
 from gateway.core.message import Message
-from gateway.core.sample import Sample, rank_of
+from gateway.core.sample import rank_of
 from gateway.core.sampling import Sampling
 from gateway.core.session import Pending, Session
 from gateway.core.topics import filter_matches
@@ -29,6 +30,9 @@ __all__ = ["Recovery"]
 
 CHUNK_MESSAGES: Final = 256
 """How many messages one session is told from the log before others have their turn."""
+
+MAXIMUM_UNTOLD: Final = 1_000_000
+"""Last values that are kept in mind for all clients that don't read; beyond, those who wait longest are ended."""
 
 
 class Recovery:
@@ -41,6 +45,8 @@ class Recovery:
         self._clock = clock
         self._counters = counters
         self._lagging: dict[Session, Timer] = {}
+        self._untold: dict[Session, int] = {}
+        """How many last values those of them have still to be told, who began to lag in the midst of that."""
         self._throttled: dict[Session, Timer] = {}
         self._reading: set[Session] = set()
         self._watched: Counter[str] = Counter()
@@ -136,6 +142,15 @@ class Recovery:
         self._behind.add(session)
         self._lagging[session] = self._clock.call_later(self._lag_seconds, partial(self._give_up, session))
         self.step_out(session)
+        if count := untold(session):
+            self._untold[session] = count
+            self._shed()
+
+    def _shed(self) -> None:
+        """End those who don't read for longest, if all have too much to be told in the end."""
+        while sum(self._untold.values()) > MAXIMUM_UNTOLD:
+            reason = "too many clients have last values to be told, and this one took nothing for longest"
+            next(iter(self._untold)).end(SlowConsumer(reason, limit="last_values"))
 
     def throttle(self, session: Session, wait_seconds: float) -> None:
         """Take a session out of the fan-out for so long; then it is told the newest of each topic."""
@@ -184,6 +199,7 @@ class Recovery:
         self._advance(session)
 
     def _cancel(self, session: Session) -> None:
+        self._untold.pop(session, None)
         timer = self._lagging.pop(session, None)
         if timer is not None:
             timer.cancel()
@@ -202,6 +218,8 @@ class Recovery:
         """Ask the engine for what the session lacks, if it can be told now and nobody has asked already."""
         if not session.can_be_told or not session.pending or session in self._reading:
             return
+        if not say(session, self._engine):
+            return  # it goes on from here when there is room again
         self._reading.add(session)
         live = Pending(self._engine.head)
         wanted = {}
@@ -216,7 +234,8 @@ class Recovery:
         if not session.can_be_told:
             return
         asked = {room: pending for room, pending in asked.items() if session.pending.get(room) is pending}
-        if not self._announce(session, asked, reading):
+        answer(session, asked, reading)
+        if not say(session, self._engine):
             return  # it goes on from here when there is room again
         withdrawn = any(room not in session.rooms for room in rooms)
         reached = self._tell(session, reading, withdrawn=withdrawn)
@@ -230,33 +249,6 @@ class Recovery:
             self._behind.discard(session)
         else:
             self._clock.call_later(0, partial(self._advance, session))
-
-    def _announce(self, session: Session, asked: dict[str, Pending], reading: Reading) -> bool:
-        """Say `subscribed` where it wasn't said, or where messages are lacking; whether the client took it all.
-
-        Its cursor is one for all subscriptions with the same sample: what they have still to be told comes after it.
-        As an event's id it comes only with the last one: who came back with it to all of them lacks nothing then.
-        """
-        unsaid = [room for room, pending in asked.items() if room in reading.incomplete or not pending.announced]
-        lowest: dict[Sample | None, int] = {}
-        for room, pending in asked.items():
-            if room not in reading.incomplete and pending.position is not None:
-                sample = session.samples.get(room)
-                lowest[sample] = min(pending.position, lowest.get(sample, reading.head))
-        for room in unsaid:
-            if not session.can_be_told:
-                return False
-            pending, sample = asked[room], session.samples.get(room)
-            cursor = f"{self._engine.epoch}-{lowest.get(sample, reading.head)}"
-            last = reading.incomplete.get(room)
-            if last is not None:
-                session.rooms[room] = pending.position = reading.head
-            text = wire.encode_subscribed(
-                pending.request, room, cursor, last or (), recovered=last is None, sample=sample
-            )
-            pending.request, pending.announced = None, True
-            session.send("subscribed", text, cursor if room == unsaid[-1] else None)
-        return True
 
     def _tell(self, session: Session, reading: Reading, *, withdrawn: bool) -> int:
         """Send messages until the client takes no more; the place up to which it was told all.

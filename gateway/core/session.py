@@ -1,5 +1,6 @@
 """One connected client, whatever its transport. It ends once, whatever ends it: the client, a limit, or the gateway."""
 
+from collections import deque
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -9,6 +10,7 @@ from gateway.core.connections import Seat
 from gateway.core.errors import RateLimited, SlowConsumer, TidegateError
 from gateway.core.identity import Identity
 from gateway.core.limits import Budget, Limits
+from gateway.core.message import Message
 from gateway.core.sample import Sample, rank_of
 from gateway.core.sink import Sink
 from gateway.core.topics import filter_matches
@@ -27,6 +29,10 @@ class Pending:
     request: wire_requests.RequestId = None
     announced: bool = False
     """Whether `subscribed` has been said."""
+    recovered: bool = True
+    """Whether it is to say that nothing is lacking."""
+    untold: deque[Message] | None = None
+    """The last values that it is still to say; None if it isn't to be said now."""
     latest: bool = False
     """Whether of each topic only the newest value is to be told."""
 

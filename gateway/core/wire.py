@@ -54,16 +54,20 @@ def encode_message(message: Message) -> bytes:
 def encode_subscribed(
     identifier: RequestId,
     room: str,
-    cursor: str,
+    cursor: str | None,
     last: Iterable[Message],
     *,
     recovered: bool,
     sample: Sample | None = None,
 ) -> bytes:
-    """The answer to `subscribe`: after which position all messages come, and the last values if some before lack."""
+    """The answer to `subscribe`: after which position all messages come, and the last values if some before lack.
+
+    Without a cursor it says some of the last values, and another one follows.
+    """
     values = [orjson.Fragment(encode_message(message)) for message in last]
     sampled = {} if sample is None else {"sample": sample}
-    return encode("subscribed", identifier, room=room, cursor=cursor, recovered=recovered, **sampled, last=values)
+    place: dict[str, Any] = {"more": True} if cursor is None else {"cursor": cursor}
+    return encode("subscribed", identifier, room=room, **place, recovered=recovered, **sampled, last=values)
 
 
 def encode_reply(identifier: RequestId, answer: Payload, **fields: Any) -> bytes:

@@ -149,6 +149,31 @@ test("it comes back with the newest cursor for the rooms that it knows, and with
   assert.deepEqual([heard, gaps], [[1, 9], ["b"]]);
 });
 
+test("last values in several parts are told as they come, and it comes back anew if the last part didn't come", (t) => {
+  const gate = start(t);
+  const [heard, gaps] = [[], []];
+  gate.addEventListener("gap", ({ detail }) => gaps.push(detail.room));
+  gate.subscribe("a", () => {});
+  gate.subscribe("#", (m, { last }) => heard.push([m.data, last]));
+  const part = { type: "subscribed", room: "#", more: true, recovered: false };
+  FakeSocket.all[0].welcome();
+  FakeSocket.all[0].say({ type: "subscribed", room: "a", cursor: "e-4", recovered: false, last: [] });
+  FakeSocket.all[0].say({ ...part, last: [message("x", 1)] });
+  FakeSocket.all[0].drop();
+  t.clock.tick(500);
+  FakeSocket.all[1].welcome();
+  assert.deepEqual(FakeSocket.all[1].sent, [
+    { type: "subscribe", room: ["a"], since: "e-4" },
+    { type: "subscribe", room: ["#"] },
+  ]);
+  FakeSocket.all[1].say({ ...part, last: [message("x", 2)] });
+  FakeSocket.all[1].say({ type: "subscribed", room: "#", cursor: "e-5", recovered: false, last: [message("y", 3)] });
+  assert.deepEqual([heard, gaps], [[[1, true], [2, true], [3, true]], []]);
+  FakeSocket.all[1].say({ ...part, last: [message("x", 4)] });
+  FakeSocket.all[1].say({ type: "subscribed", room: "#", cursor: "e-6", recovered: false, last: [] });
+  assert.deepEqual([heard.at(-1), gaps], [[4, true], ["#"]]);
+});
+
 test("over SSE it comes back with the newest cursor too", (t) => {
   const gate = startStream(t);
   gate.subscribe("a", () => {});

@@ -8,10 +8,11 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
-from gateway.core.errors import HeadersTooLarge, TidegateError
+from gateway.core.errors import HeadersTooLarge, RateLimited, TidegateError
 from gateway.core.limit_errors import UrlTooLong
 from gateway.core.limits import Limits
 from gateway.core.offenders import Offenders
+from gateway.core.plain_http import HttpRequests
 from gateway.refusal import refuse
 
 __all__ = ["MAXIMUM_FIELDS", "Entrance", "HeadBounds"]
@@ -58,11 +59,13 @@ class Entrance:
         app: Callable[..., Awaitable[None]],
         bounds: HeadBounds,
         offenders: Offenders,
-        refused: Callable[[TidegateError, str], None],
+        requests: HttpRequests,
+        refused: Callable[[TidegateError, str | None], None],
     ) -> None:
         self._app = app
         self._bounds = bounds
         self._offenders = offenders
+        self._requests = requests
         self._refused = refused
 
     async def __call__(self, scope: Mapping[str, Any], receive: Any, send: Any) -> None:
@@ -71,7 +74,8 @@ class Entrance:
             address = scope["client"][0] if scope.get("client") else ""
             error = self._check(scope, address)
             if error is not None:
-                self._refused(error, address)
+                # A flood of requests is blamed as it is counted, and each of them weighs less.
+                self._refused(error, None if isinstance(error, RateLimited) else address)
                 await refuse(error, scope, receive, send)
                 return
         await self._app(scope, receive, send)
@@ -79,6 +83,8 @@ class Entrance:
     def _check(self, scope: Mapping[str, Any], address: str) -> TidegateError | None:
         try:
             self._offenders.check(address)
+            if scope["type"] == "http" and address:
+                self._requests.check(address)
         except TidegateError as error:
             return error
         query = scope["query_string"]

@@ -130,6 +130,7 @@ def _server(gateway: Gateway, app: Starlette, certificates: Certificates | None)
         heartbeat_seconds=settings.heartbeat.interval_seconds,
         heartbeat_timeout_seconds=settings.heartbeat.timeout_seconds,
         head=gateway.head,
+        connections=gateway.connections,
         drain_seconds=settings.drain_seconds,
         refuses=gateway.doorkeeper.refuses,
         refused=gateway.refused,

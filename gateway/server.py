@@ -20,6 +20,7 @@ from websockets.http11 import Request
 
 from bridges.websocket import text_frame
 from gateway.core.errors import MessageTooLarge, TidegateError
+from gateway.core.plain_http import HttpConnections
 from gateway.core.sink import CLOSE_GRACE_SECONDS, Flow
 from gateway.core.wire import encode_error
 from gateway.entrance import HeadBounds
@@ -167,6 +168,7 @@ class Server(uvicorn.Server):
         heartbeat_seconds: float,
         heartbeat_timeout_seconds: float,
         head: HeadBounds,
+        connections: HttpConnections,
         drain_seconds: float,
         refuses: Callable[[str], TidegateError | None],
         refused: Callable[[TidegateError, str | None], None],
@@ -176,7 +178,7 @@ class Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
-                http=partial(HttpProtocol, head=head, refused=refused),  # type: ignore[arg-type]
+                http=partial(HttpProtocol, head=head, connections=connections, refused=refused),  # type: ignore[arg-type]
                 ws=WebSocketProtocol,
                 ws_max_size=message_bytes,
                 ws_ping_interval=heartbeat_seconds,

@@ -4,53 +4,28 @@ A connection is judged by who made it. Of a trusted proxy that says nothing: wha
 address that the proxy names, request by request, by `check` and by each door.
 """
 
-from collections import OrderedDict
-
-from gateway.core.addresses import TrustedProxies, network_of
+from gateway.core.address_rates import AddressRates
+from gateway.core.addresses import TrustedProxies
 from gateway.core.clock import Clock
 from gateway.core.errors import TidegateError
 from gateway.core.limit_errors import TooManyHandshakes
-from gateway.core.limits import Limits, TokenBucket, rounded_up
-from gateway.core.offenders import REFUSED, Offenders
+from gateway.core.limits import Limits
+from gateway.core.offenders import Offenders
 
 __all__ = ["Doorkeeper", "Handshakes"]
 
 
-class Handshakes:
-    """How fast new connections come from each address. The one that came least recently is forgotten."""
+class Handshakes(AddressRates):
+    """How fast new connections come from each address."""
 
     def __init__(self, limits: Limits, offenders: Offenders, clock: Clock, capacity: int = 10_000) -> None:
-        self._rate_per_second = limits.handshakes_per_address_per_second
-        self._burst = limits.handshakes_burst
-        self._offenders = offenders
-        self._clock = clock
-        self._capacity = capacity
-        self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
+        super().__init__(limits.handshakes_per_address_per_second, limits.handshakes_burst, offenders, clock, capacity)
 
-    def check(self, address: str) -> None:
-        """Count one more.
-
-        Raises:
-            TooManyHandshakes: they come too fast; it says when to try again.
-        """
-        network = network_of(address)
-        bucket = self._buckets.get(network)
-        if bucket is None:
-            bucket = self._buckets[network] = TokenBucket(self._rate_per_second, self._burst, self._clock)
-            if len(self._buckets) > self._capacity:
-                self._buckets.popitem(last=False)
-        self._buckets.move_to_end(network)
-        wait_seconds = bucket.take()
-        if wait_seconds:
-            self._offenders.offend(address, REFUSED)
-            raise TooManyHandshakes(
-                f"too many new connections from {network}: expected at most {self._rate_per_second:g} a second",
-                retry_after_seconds=rounded_up(wait_seconds),
-            )
-
-    def __len__(self) -> int:
-        """How many addresses are remembered."""
-        return len(self._buckets)
+    def _error(self, network: str, retry_after_seconds: float) -> TooManyHandshakes:
+        return TooManyHandshakes(
+            f"too many new connections from {network}: expected at most {self.rate_per_second:g} a second",
+            retry_after_seconds=retry_after_seconds,
+        )
 
 
 class Doorkeeper:

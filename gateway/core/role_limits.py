@@ -83,15 +83,29 @@ class RoleLimits:
     @property
     def largest_message_bytes(self) -> int:
         """The largest message that anybody may send."""
-        return max(self._all("message_bytes"))
+        most: int = self._most("message_bytes")
+        return most
 
     @property
     def most_connections_per_address(self) -> int:
         """The most connections that anybody may have from one address."""
-        return max(self._all("connections_per_address"))
+        most: int = self._most("connections_per_address")
+        return most
 
-    def _all(self, key: str) -> list[int]:
-        return [getattr(self.general, key), *(named[key] for named in self._by_role.values() if key in named)]
+    @property
+    def most_messages_per_second(self) -> float:
+        """The most messages that anybody may send, on the long run."""
+        most: float = self._most("messages_per_second")
+        return most
+
+    @property
+    def most_messages_at_once(self) -> int:
+        """The most messages that anybody may send at once."""
+        most: int = self._most("messages_burst")
+        return most
+
+    def _most(self, key: str) -> Any:
+        return max(getattr(self.general, key), *(named.get(key, 0) for named in self._by_role.values()), 0)
 
 
 def _most_generous(values: list[T | None]) -> T | None:

@@ -9,7 +9,7 @@ import resource
 import socket
 import ssl
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +70,40 @@ def test_new_connections_that_come_too_fast_are_refused_before_they_say_anything
     assert ask(gateway, OTHER).status_code == 200
     key = 'tidegate_limited_total{limit="handshakes_per_address_per_second",namespace=""}'
     assert outside(gateway, key) == 2
+
+
+def test_connections_that_ask_for_nothing_are_counted_too(start_gateway: Start) -> None:
+    gateway = start_gateway(config(limits={"connections_per_address": 2}))
+    with ExitStack() as here:
+        idle = [here.enter_context(fresh(ATTACKER)) for _ in range(4)]
+        assert [http.get(f"{gateway.url}/healthz").status_code for http in idle] == [200] * 4
+        head, _, body = knock(gateway, ATTACKER).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 429 ")
+        assert orjson.loads(body)["code"] == "too_many_connections_from_address"
+        assert ask(gateway, OTHER).status_code == 200
+        assert idle[0].get(f"{gateway.url}/healthz").status_code == 200
+        idle[0].close()
+        wait_until(lambda: ask(gateway, ATTACKER).status_code == 200, "there is room again")
+
+
+async def test_a_websocket_counts_no_more_among_connections_of_plain_http(start_gateway: Start) -> None:
+    gateway = start_gateway(config(limits={"connections_per_address": 2}))
+    uri = f"ws://127.0.0.1:{gateway.port}/ws"
+    async with connect(uri, local_addr=(ATTACKER, 0)), connect(uri, local_addr=(ATTACKER, 0)):
+        with ExitStack() as here:
+            idle = [here.enter_context(fresh(ATTACKER)) for _ in range(4)]
+            assert [http.get(f"{gateway.url}/healthz").status_code for http in idle] == [200] * 4
+
+
+def test_a_flood_of_requests_over_one_connection_is_refused_whatever_they_ask(start_either: Start) -> None:
+    limits = {**FEW, "messages_per_second": 1 / HOUR, "messages_burst": 2}
+    gateway = start_either(config(limits=limits))
+    with fresh(ATTACKER) as http:
+        paths = ("/healthz", "/nothing", "/", "/readyz", "/metrics")
+        answers = [http.get(f"{gateway.url}{path}") for path in (*paths, *paths)]
+    assert [answer.status_code for answer in answers] == [200, 404, 200, 200, 200] + [429] * 5
+    assert answers[-1].json()["code"] == "rate_limited"
+    assert ask(gateway, OTHER).status_code == 200
 
 
 def test_one_connection_for_many_requests_is_one(start_gateway: Start) -> None:

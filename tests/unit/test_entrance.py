@@ -5,10 +5,11 @@ from typing import Any
 import orjson
 import pytest
 
-from gateway.core.errors import HeadersTooLarge, TidegateError
+from gateway.core.errors import HeadersTooLarge, RateLimited, TidegateError
 from gateway.core.limit_errors import AddressRefused, UrlTooLong
 from gateway.core.limits import Limits
 from gateway.core.offenders import OffenceBounds, Offenders
+from gateway.core.plain_http import HttpRequests
 from gateway.entrance import Entrance, HeadBounds
 from tests.unit.conftest import HandClock
 
@@ -22,11 +23,12 @@ class Asked:
         self.offenders = Offenders(OffenceBounds(offences=1), clock)
         self.passed: list[str] = []
         self.sent: list[dict[str, Any]] = []
-        self.refused: list[tuple[type[TidegateError], str]] = []
+        self.refused: list[tuple[type[TidegateError], str | None]] = []
         bounds = HeadBounds(10, header_bytes, url_bytes, 30)
-        self.entrance = Entrance(self.app, bounds, self.offenders, self.count)
+        requests = HttpRequests(10, 20, self.offenders, clock)
+        self.entrance = Entrance(self.app, bounds, self.offenders, requests, self.count)
 
-    def count(self, error: TidegateError, address: str) -> None:
+    def count(self, error: TidegateError, address: str | None) -> None:
         self.refused.append((type(error), address))
 
     async def app(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
@@ -110,6 +112,18 @@ async def test_one_whose_address_is_not_known_is_served(clock: HandClock) -> Non
     asked = Asked(clock)
     await asked.ask(client=None)
     assert asked.passed == ["http"]
+
+
+async def test_requests_that_come_too_fast_are_refused_whatever_they_ask_but_not_handshakes(clock: HandClock) -> None:
+    asked = Asked(clock)
+    for _ in range(21):
+        await asked.ask()
+    assert (len(asked.passed), asked.statuses, asked.refused) == (20, [429], [(RateLimited, None)])
+    await asked.ask("websocket")
+    await asked.ask(client=("192.0.2.2", 5))
+    clock.advance(0.1)
+    await asked.ask()
+    assert asked.passed[20:] == ["websocket", "http", "http"]
 
 
 def test_the_most_that_any_namespace_puts_up_with_holds_for_all() -> None:

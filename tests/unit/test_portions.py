@@ -11,7 +11,9 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
+from gateway.core.addresses import TrustedProxies
 from gateway.core.limits import Limits
+from gateway.core.plain_http import HttpConnections
 from gateway.entrance import HeadBounds
 from gateway.http_connection import HttpProtocol
 from gateway.portions import BYTES_AFTER_CLOSE, FRAMES_PER_TURN, MAXIMUM_IGNORED_BYTES, PORTION_BYTES
@@ -211,7 +213,12 @@ def http_connection(app: Any, state: ServerState) -> tuple[HttpProtocol, FakeTra
     )
     config.load()
     protocol = HttpProtocol(
-        config=config, server_state=state, app_state={}, head=HeadBounds.of([Limits()]), refused=lambda *_: None
+        config=config,
+        server_state=state,
+        app_state={},
+        head=HeadBounds.of([Limits()]),
+        connections=HttpConnections(10, 10, TrustedProxies([])),
+        refused=lambda *_: None,
     )
     transport = FakeTransport()
     protocol.connection_made(cast(asyncio.Transport, transport))

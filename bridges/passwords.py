@@ -18,8 +18,10 @@ from gateway.core.login_errors import LoginsBusy
 
 __all__ = ["PasswordChecker", "UnfitHash", "check_hash", "hash_password", "verify_password"]
 
-MAXIMUM_WAITING: Final = 32
+MAXIMUM_WAITING: Final = 64
 """Passwords that may wait; they take some seconds."""
+MAXIMUM_WAITING_OF_ADDRESS: Final = 4
+"""Those of them that come from one address, so that it can't keep all others out."""
 RETRY_SECONDS: Final = 2.0
 MAXIMUM_MEMORY_KIB: Final = 1024 * 1024
 """The most memory that a hash may ask for: a typing mistake is not to stop the machine."""
@@ -77,22 +79,25 @@ class PasswordChecker:
         hasher = PasswordHasher() if usual is None else PasswordHasher.from_parameters(check_hash(alike[usual]))
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="passwords")
         self._nobodys = self._thread.submit(hasher.hash, "nobody's")  # there before the first password is checked
-        self._waiting = 0
+        self._waiting: Counter[str] = Counter()
+        """How many passwords wait, by where they come from."""
 
-    async def check(self, password_hash: str | None, password: str) -> bool:
-        """Whether a password is that of a hash; None stands for one that no password has.
+    async def check(self, password_hash: str | None, password: str, network: str) -> bool:
+        """Whether a password that comes from there is that of a hash; None stands for one that no password has.
 
         Raises:
             LoginsBusy: too many wait.
         """
-        if self._waiting >= MAXIMUM_WAITING:
+        if self._waiting.total() >= MAXIMUM_WAITING or self._waiting[network] >= MAXIMUM_WAITING_OF_ADDRESS:
             raise LoginsBusy("too many passwords wait to be checked", retry_after_seconds=RETRY_SECONDS)
-        self._waiting += 1
+        self._waiting[network] += 1
         try:
             loop = asyncio.get_running_loop()
             right = await loop.run_in_executor(self._thread, self._verify, password_hash, password)
         finally:
-            self._waiting -= 1
+            self._waiting[network] -= 1
+            if not self._waiting[network]:
+                del self._waiting[network]
         return right and password_hash is not None
 
     def _verify(self, password_hash: str | None, password: str) -> bool:

@@ -27,7 +27,7 @@ from gateway.core.namespace import DEFAULT_NAMESPACE
 from gateway.core.routing import Explanation, RoutingTable
 from gateway.core.topics import InvalidName, check_filter, check_topic
 from gateway.demo import run_demo
-from gateway.explain import explain_access
+from gateway.explain import explain_access, known_identity
 from gateway.logs import configure_logging
 from gateway.user_cli import user
 
@@ -129,7 +129,9 @@ def _check_namespace(settings: Settings, namespace: str) -> None:
 @access.command("explain")
 def explain_rules(
     room: Annotated[str, typer.Argument(help="A room, or a pattern such as sites/#.")],
-    user: Annotated[str | None, typer.Option(help="The user's name; left out for anonymous clients.")] = None,
+    user: Annotated[
+        str | None, typer.Option(help="Whose: with no roles or claims given, those of the users file.")
+    ] = None,
     role: Annotated[list[str] | None, typer.Option(help="A role; may be given several times.")] = None,
     claim: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="A claim of the token.")] = None,
     config: Config = DEFAULT_CONFIG,
@@ -143,7 +145,10 @@ def explain_rules(
         _fail(f"tidegate: {error}")
     _check_namespace(settings, namespace)
     claims = dict(text.partition("=")[::2] for text in claim or ())
-    for line in explain_access(settings, namespace, Identity(user, frozenset(role or ()), claims), room):
+    identity = Identity(user, frozenset(role or ()), claims)
+    if not role and not claim:
+        identity = known_identity(settings, user) or identity
+    for line in explain_access(settings, namespace, identity, room):
         typer.echo(line)
 
 

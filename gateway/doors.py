@@ -1,6 +1,5 @@
 """Who is let in, put together from the configuration."""
 
-import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from random import Random
@@ -17,11 +16,8 @@ from gateway.core.limits import Limits
 from gateway.core.login_attempts import LoginAttempts, LoginLimits
 from gateway.core.logins import LiveSessions, Logins, LoginTimes
 from gateway.core.offenders import Offenders
-from gateway.core.origins import is_loopback
 
 __all__ = ["make_authentication", "make_doorkeeper", "make_keys", "make_logins"]
-
-logger = logging.getLogger(__name__)
 
 
 def make_keys(settings: JwtSettings, clock: Clock) -> Jwks | None:
@@ -56,14 +52,12 @@ def make_authentication(
 
 def make_logins(settings: Settings, clock: Clock, random: Random, live: Iterable[LiveSessions]) -> Logins | None:
     """Users with passwords, if there is a file of them; without a secret, cookies end with the process."""
-    identity, limits, listen = settings.identity, settings.core_limits(), settings.listen
+    identity, limits = settings.identity, settings.core_limits()
     if identity.users_file is None:
         return None
     from bridges.cookies import SignedCookies  # both slow to import, and most configurations don't need them
     from bridges.passwords import PasswordChecker
 
-    if not (listen.tls_files or listen.trusted_proxies or is_loopback(listen.host)):
-        logger.warning("passwords may come in the clear: expected TLS, by `listen` or by one of its `trusted_proxies`")
     users = identity.users_file.users
     tries = LoginLimits(limits.failed_logins, limits.failed_login_delay_seconds, limits.failed_login_delay_max_seconds)
     return Logins(

@@ -6,7 +6,14 @@ from gateway.config import Settings
 from gateway.core.access import Action
 from gateway.core.identity import Identity
 
-__all__ = ["explain_access"]
+__all__ = ["explain_access", "known_identity"]
+
+
+def known_identity(settings: Settings, user: str | None) -> Identity | None:
+    """Who logs in by this name, with the roles and claims of the users file; None if it names nobody so."""
+    file = settings.identity.users_file
+    known = None if file is None or user is None else file.users.get(user)
+    return None if known is None else Identity(known.name, known.roles, known.claims)
 
 
 def explain_access(settings: Settings, namespace: str, identity: Identity, room: str) -> Sequence[str]:

@@ -7,6 +7,7 @@ import logging
 import os
 import resource
 import signal
+import socket
 import sys
 from collections.abc import Callable
 from contextlib import closing
@@ -71,12 +72,8 @@ def run(settings: Settings, path: Path, load: Callable[[], Settings], *, demo: b
 async def _serve(settings: Settings, path: Path, load: Callable[[], Settings], *, demo: bool) -> None:
     _allow_open_files(sum(settings.core_limits(name).connections for name in settings.namespace_names()))
     _warn_of_any_host(settings)
-    host, port = settings.listen.host, settings.listen.port
-    try:
-        listener = bind(host, port)
-    except OSError as error:
-        raise StartError(_explain(error, "listen", host, port, "or use --port")) from None
-    with closing(listener):
+    _warn_of_clear_passwords(settings)
+    with closing(_listener(settings)) as listener:
         certificates = _certificates(settings)
         try:
             app = create_app(settings)
@@ -109,6 +106,14 @@ async def _serve(settings: Settings, path: Path, load: Callable[[], Settings], *
             at = settings.broker
             or_else = "or name a broker of yours under `upstreams`"
             raise StartError(_explain(error.__cause__, "broker", at.host, at.port, or_else)) from None
+
+
+def _listener(settings: Settings) -> socket.socket:
+    host, port = settings.listen.host, settings.listen.port
+    try:
+        return bind(host, port)
+    except OSError as error:
+        raise StartError(_explain(error, "listen", host, port, "or use --port")) from None
 
 
 def _search_garbage_seldom() -> None:
@@ -155,6 +160,14 @@ def _warn_of_any_host(settings: Settings) -> None:
             "name the gateway's own names under `hosts`",
             settings.listen.host,
         )
+
+
+def _warn_of_clear_passwords(settings: Settings) -> None:
+    """Say that passwords can be read on their way, as far as is known here."""
+    listen = settings.listen
+    safe = listen.tls_files or listen.trusted_proxies or is_loopback(listen.host)
+    if settings.identity.users_file is not None and not safe:
+        logger.warning("passwords may come in the clear: expected TLS, by `listen` or by one of its `trusted_proxies`")
 
 
 def _allow_open_files(connections: int) -> None:

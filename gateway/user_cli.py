@@ -4,6 +4,8 @@ import getpass
 import re
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Final, NoReturn
@@ -34,11 +36,18 @@ def _fail(text: str) -> NoReturn:
     raise typer.Exit(1)
 
 
-def _users(file: UserFile) -> dict[str, User]:
+@contextmanager
+def _told() -> Iterator[None]:
+    """Say what is wrong with the file, and end."""
     try:
-        return dict(file.users())
+        yield
     except UserFileError as error:
         _fail(str(error))
+
+
+def _users(file: UserFile) -> dict[str, User]:
+    with _told():
+        return dict(file.users())
 
 
 def _user(file: UserFile, path: Path, name: str) -> User:
@@ -92,13 +101,10 @@ def _new_password(*, from_stdin: bool) -> str:
     return password
 
 
-def _put(file: UserFile, name: str, password: str, roles: list[str], claims: dict[str, str | tuple[str, ...]]) -> None:
+def _hash(password: str) -> str:
     from bridges.passwords import hash_password  # slow to import, and other commands don't need it
 
-    try:
-        file.put(name, hash_password(password), roles, claims)
-    except UserFileError as error:
-        _fail(str(error))
+    return hash_password(password)
 
 
 @user.command()
@@ -126,7 +132,9 @@ def add(
         claims[key] = value
     if file.exists() and name in _users(target):
         _fail(f"{name!r} is in {file} already: `tidegate user password` gives another password")
-    _put(target, name, _new_password(from_stdin=password_stdin), role or [], claims)
+    given = _new_password(from_stdin=password_stdin)
+    with _told():
+        target.put(name, _hash(given), role or [], claims)
     typer.echo(f"{name} is in {file} now; a gateway that uses it notices")
 
 
@@ -134,8 +142,10 @@ def add(
 def password(name: Name, file: File = DEFAULT_FILE, password_stdin: Stdin = False) -> None:
     """Give a user another password; whoever is logged in by the old one has to log in again."""
     target = UserFile(file)
-    known = _user(target, file, name)
-    _put(target, name, _new_password(from_stdin=password_stdin), sorted(known.roles), dict(known.claims))
+    _user(target, file, name)
+    given = _new_password(from_stdin=password_stdin)
+    with _told():
+        target.give_password(name, _hash(given))
     typer.echo(f"{name} has another password now; a gateway that uses {file} notices, and ends logins by the old one")
 
 
@@ -165,8 +175,6 @@ def remove(name: Name, file: File = DEFAULT_FILE) -> None:
     """Take a user out of the file."""
     target = UserFile(file)
     _user(target, file, name)
-    try:
+    with _told():
         target.remove(name)
-    except UserFileError as error:
-        _fail(str(error))
     typer.echo(f"{name} is in {file} no more; a gateway that uses it notices, and ends the user's logins")

@@ -54,11 +54,21 @@ class UserFile:
         Raises:
             UserFileError: the file can't be changed.
         """
-        fields: dict[str, Any] = {"password_hash": password_hash, "roles": list(roles)}
-        if claims:
-            fields["claims"] = {key: _plain(value) for key, value in claims.items()}
-        block = yaml.safe_dump({name: fields}, sort_keys=False, allow_unicode=True, width=1000)
-        self._change(name, block.splitlines(keepends=True))
+        self._change(name, lambda _: _block(name, password_hash, roles, claims))
+
+    def give_password(self, name: str, password_hash: str) -> None:
+        """Write another hash for a user, whose roles and claims stay what they are by now.
+
+        Raises:
+            UserFileError: the file can't be changed, or nobody of that name is in it.
+        """
+
+        def block(users: Mapping[str, User]) -> list[str]:
+            if name not in users:
+                raise UserFileError(f"no user in {self._path} is called {shown(name)} any more: nothing was changed")
+            return _block(name, password_hash, sorted(users[name].roles), users[name].claims)
+
+        self._change(name, block)
 
     def remove(self, name: str) -> None:
         """Take a user away.
@@ -66,21 +76,17 @@ class UserFile:
         Raises:
             UserFileError: the file can't be changed.
         """
-        self._change(name, [])
+        self._change(name, lambda _: [])
 
-    def _change(self, name: str, block: list[str]) -> None:
+    def _change(self, name: str, block: Callable[[Mapping[str, User]], list[str]]) -> None:
         try:
             path = self._path.resolve()
             with _alone(path.parent):
-                self._check()
+                users = self.users() if self._path.exists() else {}
                 text = path.read_text(encoding="utf-8-sig") if path.exists() else ""
-                _replace(path, _with(text, name, block), self._check_same(text, name))
+                _replace(path, _with(text, name, block(users)), self._check_same(text, name))
         except OSError as error:
             raise UserFileError(f"{self._path}: {error.strerror or error}") from None
-
-    def _check(self) -> None:
-        if self._path.exists():
-            self.users()
 
     def _check_same(self, before: str, name: str) -> Callable[[Path], None]:
         """What looks whether only one user is another one in a changed file."""
@@ -98,6 +104,15 @@ class UserFile:
                 )
 
         return check
+
+
+def _block(name: str, password_hash: str, roles: Sequence[str], claims: Mapping[str, Any]) -> list[str]:
+    """The lines of a user."""
+    fields: dict[str, Any] = {"password_hash": password_hash, "roles": list(roles)}
+    if claims:
+        fields["claims"] = {key: _plain(value) for key, value in claims.items()}
+    text = yaml.safe_dump({name: fields}, sort_keys=False, allow_unicode=True, width=1000)
+    return text.splitlines(keepends=True)
 
 
 def _plain(value: Any) -> Any:

@@ -56,11 +56,11 @@ class Seals(Protocol):
 class PasswordCheck(Protocol):
     """Says whether passwords are right."""
 
-    async def check(self, password_hash: str | None, password: str) -> bool:
+    async def check(self, password_hash: str | None, password: str, network: str) -> bool:
         """Whether a password is that of a hash; for no hash it takes as long, and is wrong.
 
         Raises:
-            LoginsBusy: too many wait to be checked.
+            LoginsBusy: too many wait to be checked, in all or from this network.
         """
         ...
 
@@ -124,7 +124,7 @@ class Logins:
         attempt = self._attempts.begin(name, network)
         user = self._users.get(name)
         try:
-            right = await self._passwords.check(None if user is None else user.password_hash, password)
+            right = await self._passwords.check(None if user is None else user.password_hash, password, network)
         except LoginsBusy:
             self._attempts.withdraw(attempt)
             raise

@@ -6,6 +6,7 @@ from typer.testing import CliRunner
 
 from gateway.cli import app
 from gateway.core.authentication import hash_token
+from tests.unit.test_config_users import HASH
 
 CONFIG = """
 access:
@@ -35,6 +36,18 @@ def test_explain_says_which_rule_decided(tmp_path: Path) -> None:
     assert "publish    no " in ask(tmp_path, "--user", "bob", "users/ann/inbox")
     assert "presence   yes  namespaces.b.access[0]: #" in ask(tmp_path, "--namespace", "b", "x")
     assert "subscribe  yes  all is open" in ask(tmp_path, "x", config="")
+
+
+def test_explain_knows_the_users_of_the_users_file(tmp_path: Path) -> None:
+    users = {"ann": {"password_hash": HASH, "roles": ["operator"], "claims": {"team": "red"}}}
+    (tmp_path / "users.yaml").write_text(yaml.safe_dump(users))
+    config = CONFIG + "identity: {users_file: users.yaml}\n"
+    assert "subscribe  yes  access[0]: sites/#" in ask(tmp_path, "--user", "ann", "sites/oslo", config=config)
+    assert "publish    yes  access[1]: teams/{claims.team}" in ask(
+        tmp_path, "--user", "ann", "teams/red", config=config
+    )
+    assert "subscribe  no " in ask(tmp_path, "--user", "ann", "--role", "guest", "sites/oslo", config=config)
+    assert "subscribe  no " in ask(tmp_path, "--user", "bob", "sites/oslo", config=config)
 
 
 def test_explain_refuses_what_is_no_room(tmp_path: Path) -> None:

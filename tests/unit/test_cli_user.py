@@ -160,6 +160,19 @@ def test_a_last_line_without_its_end_and_an_empty_mapping_are_no_obstacle() -> N
     assert USERS.read_text().startswith("# nobody\nbob:\n")
 
 
+def test_another_password_leaves_roles_and_claims_what_they_have_become_and_brings_nobody_back() -> None:
+    file, other = UserFile(USERS), CHEAP.hash("another one")
+    file.put("ann", HASH, ["a"], {})
+    UserFile(USERS).put("ann", HASH, ["b"], {"site": "oslo"})
+    file.give_password("ann", other)
+    ann = read_users(USERS).users["ann"]
+    assert (ann.password_hash, set(ann.roles), dict(ann.claims)) == (other, {"b"}, {"site": "oslo"})
+    file.remove("ann")
+    with pytest.raises(UserFileError, match="'ann' any more: nothing was changed"):
+        file.give_password("ann", HASH)
+    assert "ann" not in read_users(USERS).users
+
+
 @pytest.mark.parametrize("name", ["ann", "bob", "eve"])
 def test_a_file_that_is_written_otherwise_is_refused_and_not_spoiled(name: str) -> None:
     text = f"{{ann: {{password_hash: '{HASH}'}}, bob: {{password_hash: '{HASH}'}}}}\n"

@@ -1,15 +1,17 @@
 """Which `Host` a request may have: names can be made to lead here by whoever owns them, addresses can't."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.config import Settings
+from gateway.config import Settings, load_settings
 from gateway.core.errors import BadMessage, HostRefused
 from gateway.core.origins import Origins
-from gateway.runner import _warn_of_any_host
+from gateway.runner import _warn_of_any_host, _warn_of_clear_passwords
 
 LISTED = ["https://listed.example:8443"]
 
@@ -95,3 +97,21 @@ def test_it_is_said_at_the_start_if_any_page_may_act_here(
 ) -> None:
     _warn_of_any_host(Settings(**settings))
     assert ("DNS rebinding" in caplog.text) == warned
+
+
+@pytest.mark.parametrize(
+    ("listen", "warned"),
+    [
+        ({"host": "192.0.2.1"}, True),
+        ({"host": "192.0.2.1", "trusted_proxies": ["192.0.2.2"]}, False),
+        ({"host": "127.0.0.1"}, False),
+    ],
+)
+def test_it_is_said_at_the_start_if_passwords_may_come_in_the_clear(
+    tmp_path: Path, listen: dict[str, Any], warned: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "users.yaml").write_text("{}")
+    config = tmp_path / "config.yaml"
+    config.write_text(yaml.safe_dump({"listen": listen, "identity": {"users_file": "users.yaml"}}))
+    _warn_of_clear_passwords(load_settings(config, environment={}))
+    assert ("passwords may come in the clear" in caplog.text) == warned

@@ -37,7 +37,7 @@ class Plainly:
     asked: list[str | None] = field(default_factory=list)
     busy: bool = False
 
-    async def check(self, password_hash: str | None, password: str) -> bool:
+    async def check(self, password_hash: str | None, password: str, network: str) -> bool:
         if self.busy:
             raise LoginsBusy("too many")
         self.asked.append(password_hash)

@@ -9,6 +9,7 @@ from bridges import passwords
 from bridges.passwords import PasswordChecker, UnfitHash, check_hash, hash_password, verify_password
 from gateway.core.login_errors import LoginsBusy
 
+HERE = "192.0.2.1"
 CHEAP = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 
 
@@ -53,25 +54,36 @@ async def test_somebody_unknown_is_checked_as_users_are_and_never_right(monkeypa
         return verify_password(password_hash, password)
 
     monkeypatch.setattr(passwords, "verify_password", verify)
-    assert not await checker.check(None, "nobody's")
-    assert await checker.check(CHEAP.hash("a"), "a")
+    assert not await checker.check(None, "nobody's", HERE)
+    assert await checker.check(CHEAP.hash("a"), "a", HERE)
     assert check_hash(checked[0]) == check_hash(checked[1])  # as most of them are
 
 
 async def test_no_more_wait_than_may_and_those_are_told_when_to_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(passwords, "MAXIMUM_WAITING", 3)
     checker, right = PasswordChecker([]), CHEAP.hash("a")
-    tries = await asyncio.gather(*(checker.check(right, "a") for _ in range(5)), return_exceptions=True)
+    tries = await asyncio.gather(*(checker.check(right, "a", f"10.0.0.{n}") for n in range(5)), return_exceptions=True)
     assert tries[:3] == [True] * 3
     assert [type(each) for each in tries[3:]] == [LoginsBusy] * 2
     assert isinstance(tries[3], LoginsBusy)
     assert tries[3].retry_after_seconds == 2
-    assert await checker.check(right, "a")
+    assert await checker.check(right, "a", HERE)
+
+
+async def test_one_address_keeps_no_other_out() -> None:
+    checker, right = PasswordChecker([]), CHEAP.hash("a")
+    tries = await asyncio.gather(*(checker.check(right, "a", HERE) for _ in range(6)), return_exceptions=True)
+    assert tries[:4] == [True] * 4
+    assert [type(each) for each in tries[4:]] == [LoginsBusy] * 2
+    tries = await asyncio.gather(
+        *(checker.check(right, "a", network) for network in (*[HERE] * 5, "192.0.2.2")), return_exceptions=True
+    )
+    assert (type(tries[4]), tries[5]) == (LoginsBusy, True)
 
 
 async def test_the_event_loop_goes_on_meanwhile() -> None:
     checker, turns = PasswordChecker([]), 0
-    checking = asyncio.ensure_future(checker.check(hash_password("a"), "a"))
+    checking = asyncio.ensure_future(checker.check(hash_password("a"), "a", HERE))
     while not checking.done():
         turns += 1
         await asyncio.sleep(0)

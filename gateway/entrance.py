@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
-from gateway.core.errors import HeadersTooLarge, RateLimited, TidegateError
-from gateway.core.limit_errors import UrlTooLong
+from gateway.core.errors import HeadersTooLarge, TidegateError
+from gateway.core.limit_errors import RateLimited, UrlTooLong
 from gateway.core.limits import Limits
 from gateway.core.offenders import Offenders
 from gateway.core.plain_http import HttpRequests

@@ -14,8 +14,9 @@ from gateway.core.connections import ConnectionLimiter, Seat
 from gateway.core.cookies import ShownCookie, read_cookie
 from gateway.core.counters import Counters
 from gateway.core.doorkeeper import Handshakes
-from gateway.core.errors import OriginRefused, RateLimited, TidegateError, Unauthenticated
+from gateway.core.errors import OriginRefused, TidegateError, Unauthenticated
 from gateway.core.identity import Identity
+from gateway.core.limit_errors import RateLimited
 from gateway.core.limits import AddressBudgets
 from gateway.core.offenders import REFUSED, Offenders
 from gateway.core.origins import Origins

@@ -13,8 +13,9 @@ from random import Random
 from typing import Final, Protocol
 
 from gateway.core.clock import Clock
-from gateway.core.errors import RateLimited, Unauthenticated
+from gateway.core.errors import Unauthenticated
 from gateway.core.identity import ANONYMOUS, Credential, Identity
+from gateway.core.limit_errors import RateLimited
 from gateway.core.logins import COOKIE, Logins
 
 __all__ = ["Authentication", "KeyUnknown", "Tickets", "Verifier", "hash_token", "make_token"]

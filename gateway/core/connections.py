@@ -4,9 +4,8 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
-from gateway.core.errors import TooManyConnections, TooManyConnectionsFromAddress
 from gateway.core.identity import Identity
-from gateway.core.limit_errors import TooManyConnectionsOfUser
+from gateway.core.limit_errors import TooManyConnections, TooManyConnectionsFromAddress, TooManyConnectionsOfUser
 from gateway.core.role_limits import RoleLimits
 
 __all__ = ["ConnectionLimiter", "Seat"]

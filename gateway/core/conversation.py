@@ -11,16 +11,9 @@ from gateway.core.access import Action
 from gateway.core.authentication import Authentication, KeyUnknown
 from gateway.core.bandwidth import bytes_per_second_out
 from gateway.core.counters import Counters
-from gateway.core.errors import (
-    BadMessage,
-    InternalError,
-    MessageTooLarge,
-    RateLimited,
-    TidegateError,
-    TooManySubscriptions,
-    Unauthenticated,
-)
+from gateway.core.errors import BadMessage, InternalError, MessageTooLarge, TidegateError, Unauthenticated
 from gateway.core.identity import ANONYMOUS
+from gateway.core.limit_errors import RateLimited, TooManySubscriptions
 from gateway.core.namespace import Namespace
 from gateway.core.payload import Payload
 from gateway.core.presence import Attendees

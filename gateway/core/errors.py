@@ -23,17 +23,12 @@ __all__ = [
     "NotRequestable",
     "OriginRefused",
     "PresenceFull",
-    "RateLimited",
     "ReadOnly",
     "ReplyAmbiguous",
     "RequestTimeout",
     "ShuttingDown",
     "SlowConsumer",
     "TidegateError",
-    "TooManyConnections",
-    "TooManyConnectionsFromAddress",
-    "TooManyRequests",
-    "TooManySubscriptions",
     "Unauthenticated",
     "UpstreamRefused",
     "UpstreamTimeout",
@@ -184,50 +179,6 @@ class NotRequestable(TidegateError):
 
     code = "not_requestable"
     http_status = 422
-
-
-class RateLimited(TidegateError):
-    """More messages or bytes than the connection may send; closes the connection that goes on regardless."""
-
-    code = "rate_limited"
-    http_status = 429
-    close_code = 4429
-    retry = True
-
-
-class TooManySubscriptions(TidegateError):
-    """More rooms than `limits.subscriptions_per_connection`."""
-
-    code = "too_many_subscriptions"
-    http_status = 429
-    limit = "subscriptions_per_connection"
-
-
-class TooManyRequests(TidegateError):
-    """More requests are under way than `limits.requests_in_flight`, or than the gateway keeps in all."""
-
-    code = "too_many_requests"
-    http_status = 429
-    limit = "requests_in_flight"
-
-
-class TooManyConnectionsFromAddress(TidegateError):
-    """More connections from one address than `limits.connections_per_address`."""
-
-    code = "too_many_connections_from_address"
-    http_status = 429
-    close_code = 4429
-    retry = True
-    limit = "connections_per_address"
-
-
-class TooManyConnections(TidegateError):
-    """More connections than `limits.connections`."""
-
-    code = "too_many_connections"
-    http_status = 503
-    retry = True
-    limit = "connections"
 
 
 class SlowConsumer(TidegateError):

@@ -12,7 +12,8 @@ from typing import Final
 
 from gateway.core.clock import Clock
 from gateway.core.counters import Counters
-from gateway.core.errors import BadMessage, EngineUnavailable, RateLimited, TidegateError, UpstreamUnavailable
+from gateway.core.errors import BadMessage, EngineUnavailable, TidegateError, UpstreamUnavailable
+from gateway.core.limit_errors import RateLimited
 from gateway.core.upstream import Done
 
 __all__ = ["KEYS", "KEY_SECONDS", "Idempotency"]

@@ -5,10 +5,15 @@ from gateway.core.errors import TidegateError
 __all__ = [
     "AddressRefused",
     "Idle",
+    "RateLimited",
     "RoomRateLimited",
+    "TooManyConnections",
+    "TooManyConnectionsFromAddress",
     "TooManyConnectionsOfUser",
     "TooManyHandshakes",
+    "TooManyRequests",
     "TooManyRooms",
+    "TooManySubscriptions",
     "UrlTooLong",
 ]
 
@@ -32,12 +37,40 @@ class Idle(TidegateError):
     limit = "idle_seconds"
 
 
+class RateLimited(TidegateError):
+    """More messages or bytes than the connection may send; closes the connection that goes on regardless."""
+
+    code = "rate_limited"
+    http_status = 429
+    close_code = 4429
+    retry = True
+
+
 class RoomRateLimited(TidegateError):
     """All clients together send more into the room than `limits.publishes_per_room_per_second`."""
 
     code = "room_rate_limited"
     http_status = 429
     limit = "publishes_per_room_per_second"
+
+
+class TooManyConnections(TidegateError):
+    """More connections than `limits.connections`."""
+
+    code = "too_many_connections"
+    http_status = 503
+    retry = True
+    limit = "connections"
+
+
+class TooManyConnectionsFromAddress(TidegateError):
+    """More connections from one address than `limits.connections_per_address`."""
+
+    code = "too_many_connections_from_address"
+    http_status = 429
+    close_code = 4429
+    retry = True
+    limit = "connections_per_address"
 
 
 class TooManyConnectionsOfUser(TidegateError):
@@ -59,11 +92,27 @@ class TooManyHandshakes(TidegateError):
     limit = "handshakes_per_address_per_second"
 
 
+class TooManyRequests(TidegateError):
+    """More requests are under way than `limits.requests_in_flight`, or than the gateway keeps in all."""
+
+    code = "too_many_requests"
+    http_status = 429
+    limit = "requests_in_flight"
+
+
 class TooManyRooms(TidegateError):
     """More rooms without a route are in use than `limits.rooms_per_address`, or than `limits.rooms` in all."""
 
     code = "too_many_rooms"
     http_status = 429
+
+
+class TooManySubscriptions(TidegateError):
+    """More rooms than `limits.subscriptions_per_connection`."""
+
+    code = "too_many_subscriptions"
+    http_status = 429
+    limit = "subscriptions_per_connection"
 
 
 class UrlTooLong(TidegateError):

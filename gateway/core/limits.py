@@ -7,7 +7,8 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 from gateway.core.clock import Clock
-from gateway.core.errors import MessageTooLarge, RateLimited
+from gateway.core.errors import MessageTooLarge
+from gateway.core.limit_errors import RateLimited
 
 __all__ = ["AddressBudgets", "Budget", "Limits", "TokenBucket", "rounded_up"]
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from gateway.core.clock import Clock
-from gateway.core.errors import RateLimited
+from gateway.core.limit_errors import RateLimited
 
 __all__ = ["MAXIMUM_ENTRIES", "USER_DELAY_SECONDS", "WIDER", "Attempt", "LoginAttempts", "LoginLimits"]
 

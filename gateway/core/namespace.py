@@ -15,17 +15,13 @@ from gateway.core.connections import Seat
 from gateway.core.counters import Counters
 from gateway.core.delivery import Delivery
 from gateway.core.engine import Engine
-from gateway.core.errors import (
-    BadMessage,
-    RateLimited,
-    TidegateError,
-    TooManySubscriptions,
-)
+from gateway.core.errors import BadMessage, TidegateError
 from gateway.core.history import History, HistoryQuery, ask_history
 from gateway.core.hub import Hub
 from gateway.core.identity import ANONYMOUS, Identity
 from gateway.core.idle import IdleWatch
 from gateway.core.ingest import Ingest
+from gateway.core.limit_errors import RateLimited, TooManySubscriptions
 from gateway.core.limits import Budget
 from gateway.core.message import Message
 from gateway.core.plain_rooms import RoomRates

@@ -12,7 +12,8 @@ from random import Random
 from typing import Final, TypeAlias
 
 from gateway.core.clock import Clock, Timer
-from gateway.core.errors import ReplyAmbiguous, RequestTimeout, TidegateError, TooManyRequests
+from gateway.core.errors import ReplyAmbiguous, RequestTimeout, TidegateError
+from gateway.core.limit_errors import TooManyRequests
 from gateway.core.payload import Payload
 from gateway.core.routes import PayloadKind
 

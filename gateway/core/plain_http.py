@@ -12,7 +12,8 @@ from gateway.core.address_rates import AddressRates
 from gateway.core.addresses import TrustedProxies, network_of
 from gateway.core.clock import Clock
 from gateway.core.connections import CONNECTION_RETRY_SECONDS
-from gateway.core.errors import RateLimited, TidegateError, TooManyConnections, TooManyConnectionsFromAddress
+from gateway.core.errors import TidegateError
+from gateway.core.limit_errors import RateLimited, TooManyConnections, TooManyConnectionsFromAddress
 from gateway.core.offenders import Offenders
 from gateway.core.role_limits import RoleLimits
 

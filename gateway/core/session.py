@@ -7,8 +7,9 @@ from typing import Literal, Protocol
 from gateway.core import wire, wire_requests
 from gateway.core.access import OPEN, Grants
 from gateway.core.connections import Seat
-from gateway.core.errors import RateLimited, SlowConsumer, TidegateError
+from gateway.core.errors import SlowConsumer, TidegateError
 from gateway.core.identity import Identity
+from gateway.core.limit_errors import RateLimited
 from gateway.core.limits import Budget, Limits
 from gateway.core.message import Message
 from gateway.core.sample import Sample, rank_of

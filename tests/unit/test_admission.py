@@ -9,9 +9,9 @@ import pytest
 from gateway.core.admission import Admission, Caller
 from gateway.core.authentication import Authentication, Tickets
 from gateway.core.counters import Counters
-from gateway.core.errors import HeadersTooLarge, MessageTooLarge, OriginRefused, RateLimited, TidegateError, error_table
+from gateway.core.errors import HeadersTooLarge, MessageTooLarge, OriginRefused, TidegateError, error_table
 from gateway.core.identity import Identity
-from gateway.core.limit_errors import TooManyHandshakes, UrlTooLong
+from gateway.core.limit_errors import RateLimited, TooManyHandshakes, UrlTooLong
 from gateway.core.limits import AddressBudgets, Limits
 from gateway.core.offenders import OffenceBounds, Offenders
 from gateway.core.origins import Origins

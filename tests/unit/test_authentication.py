@@ -16,8 +16,9 @@ from gateway.core.authentication import (
     make_token,
 )
 from gateway.core.conversation import Conversation
-from gateway.core.errors import RateLimited, Unauthenticated
+from gateway.core.errors import Unauthenticated
 from gateway.core.identity import ANONYMOUS, Identity
+from gateway.core.limit_errors import RateLimited
 from gateway.core.proofs import Proofs
 from gateway.core.retention import Retention
 from gateway.core.room_rules import RoomRule

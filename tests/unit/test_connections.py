@@ -3,9 +3,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.connections import ConnectionLimiter, Seat
-from gateway.core.errors import TidegateError, TooManyConnections, TooManyConnectionsFromAddress
+from gateway.core.errors import TidegateError
 from gateway.core.identity import ANONYMOUS, Identity
-from gateway.core.limit_errors import TooManyConnectionsOfUser
+from gateway.core.limit_errors import TooManyConnections, TooManyConnectionsFromAddress, TooManyConnectionsOfUser
 from gateway.core.limits import Limits
 from gateway.core.role_limits import RoleLimits
 from tests.unit.conftest import ListSink, make_world

@@ -5,8 +5,8 @@ from typing import Any
 import orjson
 import pytest
 
-from gateway.core.errors import HeadersTooLarge, RateLimited, TidegateError
-from gateway.core.limit_errors import AddressRefused, UrlTooLong
+from gateway.core.errors import HeadersTooLarge, TidegateError
+from gateway.core.limit_errors import AddressRefused, RateLimited, UrlTooLong
 from gateway.core.limits import Limits
 from gateway.core.offenders import OffenceBounds, Offenders
 from gateway.core.plain_http import HttpRequests

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from gateway.core.counters import Counters
 from gateway.core.errors import (
     BadMessage,
-    RateLimited,
     ReadOnly,
     TidegateError,
     UpstreamRefused,
@@ -16,6 +15,7 @@ from gateway.core.errors import (
     UpstreamUnavailable,
 )
 from gateway.core.idempotency import Idempotency
+from gateway.core.limit_errors import RateLimited
 from gateway.core.namespace import Namespace
 from gateway.core.publishing import Sending
 from gateway.core.upstream import Done

@@ -9,16 +9,15 @@ from gateway.core.access import Access
 from gateway.core.authentication import Authentication, Tickets, hash_token
 from gateway.core.connections import ConnectionLimiter
 from gateway.core.conversation import Conversation
-from gateway.core.errors import (
-    Forbidden,
+from gateway.core.errors import Forbidden, SlowConsumer, TidegateError
+from gateway.core.identity import ANONYMOUS, Identity
+from gateway.core.limit_errors import (
+    Idle,
     RateLimited,
-    SlowConsumer,
-    TidegateError,
     TooManyConnectionsFromAddress,
+    TooManyConnectionsOfUser,
     TooManySubscriptions,
 )
-from gateway.core.identity import ANONYMOUS, Identity
-from gateway.core.limit_errors import Idle, TooManyConnectionsOfUser
 from gateway.core.limits import Budget, Limits
 from gateway.core.retention import NOTHING
 from gateway.core.role_limits import RoleLimits

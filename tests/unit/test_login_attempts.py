@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core import login_attempts
-from gateway.core.errors import RateLimited
+from gateway.core.limit_errors import RateLimited
 from gateway.core.login_attempts import USER_DELAY_SECONDS, WIDER, Attempt, LoginAttempts, LoginLimits
 from tests.unit.conftest import HandClock
 

@@ -13,8 +13,9 @@ from gateway.core.authentication import Authentication, Tickets, hash_token
 from gateway.core.cookies import ShownCookie
 from gateway.core.counters import Counters
 from gateway.core.ended_logins import EndedLogins
-from gateway.core.errors import OriginRefused, RateLimited, Unauthenticated
+from gateway.core.errors import OriginRefused, Unauthenticated
 from gateway.core.identity import ANONYMOUS, Identity, Login
+from gateway.core.limit_errors import RateLimited
 from gateway.core.limits import Limits
 from gateway.core.login_attempts import LoginAttempts, LoginLimits
 from gateway.core.login_errors import CsrfRefused, LoginsBusy, StaleCookie

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core import pending as module
-from gateway.core.errors import ReplyAmbiguous, RequestTimeout, TidegateError, TooManyRequests, UpstreamUnavailable
+from gateway.core.errors import ReplyAmbiguous, RequestTimeout, TidegateError, UpstreamUnavailable
+from gateway.core.limit_errors import TooManyRequests
 from gateway.core.payload import Payload
 from gateway.core.pending import Pending, Place
 from gateway.core.routes import PayloadKind

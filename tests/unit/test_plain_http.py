@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.addresses import TrustedProxies
-from gateway.core.errors import RateLimited, TooManyConnections, TooManyConnectionsFromAddress
+from gateway.core.limit_errors import RateLimited, TooManyConnections, TooManyConnectionsFromAddress
 from gateway.core.limits import Limits
 from gateway.core.offenders import OffenceBounds, Offenders
 from gateway.core.plain_http import HttpConnections, HttpRequests

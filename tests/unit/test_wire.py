@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core import wire, wire_requests
-from gateway.core.errors import BadMessage, RateLimited
+from gateway.core.errors import BadMessage
+from gateway.core.limit_errors import RateLimited
 from gateway.core.message import Audience, Cursor, Message
 from gateway.core.sample import Keep, Sample
 

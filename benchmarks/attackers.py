@@ -15,13 +15,15 @@ import socket
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from typing import Any, Final
 
 import uvloop
 
 from benchmarks.fanout import HANDSHAKE, masked
+from benchmarks.hostile import Did, address, connected, each, open_streams, shaken, trickle
+from benchmarks.requesters import deaf_answers, deaf_values, requests, slow_bodies
 
 __all__ = ["ATTACKS", "allow_open_files"]
 
@@ -32,50 +34,6 @@ DEAF_CLIENTS: Final = 300
 HUGE_BYTES: Final = 100_000_000
 ROOM: Final = b"sites/bench/device/value"
 ATTACK_PORTION: Final = b"\0" * 262_144
-
-Did = Counter[str]
-
-
-def address(number: int, group: int = 100) -> str:
-    """Where the client of this number comes from: `group` of them share an address."""
-    return f"127.0.2.{1 + number // group % 250}"
-
-
-def connected(port: int, source: str, **options: int) -> socket.socket:
-    """A connection from that address; `options` are of TCP.
-
-    Raises:
-        OSError: it is refused.
-    """
-    client = socket.socket()
-    try:
-        for name, value in options.items():
-            level = socket.SOL_SOCKET if name.startswith("SO_") else socket.IPPROTO_TCP
-            client.setsockopt(level, getattr(socket, name), value)
-        client.settimeout(5)
-        client.bind((source, 0))
-        client.connect(("127.0.0.1", port))
-    except OSError:
-        client.close()
-        raise
-    return client
-
-
-def shaken(port: int, source: str, **options: int) -> socket.socket:
-    """A WebSocket, as far as the other side agrees.
-
-    Raises:
-        OSError: it doesn't.
-    """
-    client = connected(port, source, **options)
-    try:
-        client.sendall(HANDSHAKE.format(port=port).encode())
-        if not client.recv(4096).startswith(b"HTTP/1.1 101"):
-            raise ConnectionRefusedError
-    except OSError:
-        client.close()
-        raise
-    return client
 
 
 def flood(port: int, until: float, did: Did, frame: bytes = masked(b'{"type":"ping"}')) -> None:
@@ -132,21 +90,6 @@ def huge(port: int, until: float, did: Did) -> None:
     did["MB"] //= 1_000_000
 
 
-async def _each(count: int, per_second: float, until: float, one: Callable[[int], Coroutine[Any, Any, None]]) -> None:
-    """Run `one` for so many clients, so many of them started a second."""
-    async with asyncio.TaskGroup() as tasks:
-        start = time.monotonic()
-        for number in range(count):
-            await asyncio.sleep(max(0.0, start + number / per_second - time.monotonic()))
-            if time.monotonic() > until:
-                break
-            tasks.create_task(one(number))
-
-
-async def _open(port: int, source: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    return await asyncio.open_connection("127.0.0.1", port, local_addr=(source, 0))
-
-
 def _slow_request(number: int) -> Iterator[bytes]:
     """The pieces of a request that never ends: slow headers, a slow body, or nothing at all."""
     kind = number % 4
@@ -163,26 +106,7 @@ def _slow_request(number: int) -> Iterator[bytes]:
 
 async def loris(port: int, until: float, did: Did) -> None:
     """Sockets that hold a place: a byte now and then. They come back when they are cut off."""
-
-    async def one(number: int) -> None:
-        while time.monotonic() < until:
-            did["connections"] += 1
-            with suppress(OSError, TimeoutError):
-                reader, writer = await _open(port, address(number))
-                try:
-                    for piece in _slow_request(number):
-                        writer.write(piece)
-                        with suppress(TimeoutError):
-                            async with asyncio.timeout(min(1.0, max(0.0, until - time.monotonic()))):
-                                if not await reader.read(65_536):
-                                    break
-                        if time.monotonic() > until:
-                            break
-                finally:
-                    writer.transport.abort()
-            await asyncio.sleep(0.1)
-
-    await _each(SLOW_SOCKETS, SLOW_SOCKETS, until, one)
+    await trickle(port, until, did, SLOW_SOCKETS, _slow_request)
 
 
 async def churn(port: int, until: float, did: Did) -> None:
@@ -193,7 +117,7 @@ async def churn(port: int, until: float, did: Did) -> None:
         did["connections"] += 1
         with suppress(OSError, TimeoutError):
             async with asyncio.timeout(5):
-                reader, writer = await _open(port, address(number, 1))
+                reader, writer = await open_streams(port, address(number, 1))
                 try:
                     if number % 2:
                         writer.write(handshake)
@@ -201,7 +125,7 @@ async def churn(port: int, until: float, did: Did) -> None:
                 finally:
                     writer.close()
 
-    await _each(sys.maxsize, CHURN_PER_SECOND, until, one)
+    await each(sys.maxsize, CHURN_PER_SECOND, until, one)
 
 
 async def deaf(port: int, until: float, did: Did) -> None:
@@ -215,7 +139,7 @@ async def deaf(port: int, until: float, did: Did) -> None:
             client.sendall(masked(b'{"type":"subscribe","room":"%s"}' % ROOM))
             did["connections"] += 1
 
-    await _each(DEAF_CLIENTS, DEAF_CLIENTS, until, one)
+    await each(DEAF_CLIENTS, DEAF_CLIENTS, until, one)
     await asyncio.sleep(max(0.0, until - time.monotonic()))
     for client in clients:
         client.close()
@@ -228,6 +152,10 @@ ATTACKS: Final[dict[str, Callable[[int, float, Did], Any]]] = {
     "churn": churn,
     "deaf": deaf,
     "huge": huge,
+    "requests": requests,
+    "deaf-answers": deaf_answers,
+    "deaf-values": deaf_values,
+    "slow-bodies": slow_bodies,
 }
 
 

@@ -58,7 +58,7 @@ async def requests(port: int, until: float, did: Did) -> None:
 
     async def one(number: int) -> None:
         while time.monotonic() < until:
-            with suppress(OSError, TimeoutError, asyncio.IncompleteReadError):
+            with suppress(OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
                 async with asyncio.timeout(max(0.0, until - time.monotonic())):
                     await _request_on_and_on(port, number, did)
             await asyncio.sleep(0.01)
@@ -106,7 +106,7 @@ async def _deaf(
         opening, asking = kind(number)
         while time.monotonic() < until:
             with suppress(OSError):
-                client = await asyncio.to_thread(opening, port, address(number), SO_RCVBUF=4096, TCP_MAXSEG=536)
+                client = await asyncio.to_thread(opening, port, address(number, 1), SO_RCVBUF=4096, TCP_MAXSEG=536)
                 try:
                     did["connections"] += 1
                     client.sendall(asking)

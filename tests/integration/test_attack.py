@@ -22,6 +22,8 @@ def test_healthy_clients_lose_nothing_under_any_attack(tmp_path: Path) -> None:
         assert report.most_resident_bytes - report.first_resident_bytes < 200 * 2**20, str(report)
         for name, (found,) in report.rounds.items():
             assert found.did["connections"] > 0, name
+            if name == "requests":
+                assert all(found.did[f"{status} answers"] > 0 for status in (200, 401, 403, 404)), found.did
 
 
 BODY = b"Host: localhost\r\nContent-Length: 100000000\r\n\r\n"

@@ -22,6 +22,10 @@ __all__ = ["Gate", "Keeper"]
 
 logger = logging.getLogger(__name__)
 
+UNSENT_BYTES: Final = 64 * 1024
+"""What the system may take of a connection besides what is on its way; it would hold megabytes for who doesn't read."""
+TCP_NOTSENT_LOWAT: Final = getattr(socket, "TCP_NOTSENT_LOWAT", 25)
+
 ACCEPTS_PER_TURN: Final = 32
 PAUSE_SECONDS: Final = 0.5
 """How long nobody is let in once the machine has no place for another connection."""
@@ -82,6 +86,7 @@ class Gate:
 
     def _judge(self, connection: socket.socket, address: str) -> None:
         connection.setblocking(False)
+        connection.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, UNSENT_BYTES)
         error = self._keeper.refuses(address)
         if error is None:
             task = self._loop.create_task(self._hand_over(connection, address))

@@ -244,6 +244,7 @@ class HttpProtocol(HttpToolsProtocol):
         if self._response is not None and not self._answering:
             self._response.release()
         super().on_response_complete()
+        self._reading.renew()
         if not (self._in_head or self._answering):
             self.loop.call_later(CLOSE_GRACE_SECONDS, self._cut_off, self.cycle)
 
@@ -308,7 +309,7 @@ class HttpProtocol(HttpToolsProtocol):
         if self._response is not None:
             self._response.pressure.pause()
         if self._response is None or not self._response.endless:  # a stream is told later what it doesn't take
-            self._reading.start(self.transport, self._give_up)
+            self._reading.start(self._give_up)
 
     def _give_up(self) -> None:
         text = f"the client took next to nothing of its answer for {self._head.lag_seconds:g} s"

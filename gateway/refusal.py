@@ -17,5 +17,6 @@ async def refuse(error: TidegateError, scope: Mapping[str, Any], receive: Any, s
         await deny(scope, send, error)
         return
     status, headers, body = problem(error)
+    headers.append((b"connection", b"close"))  # who goes on has to come anew, which is limited most strictly
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

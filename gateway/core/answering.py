@@ -8,34 +8,46 @@ from collections.abc import Mapping
 from typing import Final
 
 from gateway.core import wire
+from gateway.core.backlog import by_sequence
 from gateway.core.engine import Engine, Reading
 from gateway.core.message import Message
 from gateway.core.sample import Sample
 from gateway.core.session import Pending, Session
 
-__all__ = ["answer", "say", "untold"]
+__all__ = ["answer", "forget_stale", "say", "untold"]
 
 PART_BYTES: Final = 16 * 1024
 """How much of the last values one `subscribed` says, besides one value that is larger."""
+
+STALE_SECONDS: Final = 5.0
+"""For how long last values that were listed are told, though newer ones may have come."""
 
 AROUND_BYTES: Final = 160
 """About what stands around a value."""
 
 
-def answer(session: Session, asked: Mapping[str, Pending], reading: Reading) -> None:
-    """Note what is to be said of subscriptions, by what the log has for them.
+def answer(session: Session, asked: Mapping[str, Pending], reading: Reading, now: float) -> None:
+    """Note what is to be said of subscriptions, by what the log has for them at this moment.
 
     Who is behind in the midst of a connection is to hear only the last values that it wasn't told yet.
     """
     for room, pending in asked.items():
         last = reading.incomplete.get(room)
         if last is not None:
-            known = pending.position if pending.announced else None
-            pending.untold = deque(message for message in last if known is None or message.sequence > known)
+            known = pending.position if pending.announced and pending.position is not None else pending.values_told
+            unknown = (message for message in last if message.sequence > known)
+            pending.untold, pending.values_told, pending.listed_at = deque(sorted(unknown, key=by_sequence)), known, now
             pending.announced = pending.recovered = False
             session.rooms[room] = pending.position = reading.head
         elif not pending.announced:
             pending.untold = deque()
+
+
+def forget_stale(session: Session, now: float) -> None:
+    """Let last values that were listed long ago be listed anew: by now many may be others, and only here be kept."""
+    for pending in session.pending.values():
+        if pending.untold and now - pending.listed_at > STALE_SECONDS:
+            pending.untold = pending.position = None
 
 
 def untold(session: Session) -> int:
@@ -62,7 +74,9 @@ def say(session: Session, engine: Engine) -> bool:
 def _say_part(session: Session, room: str, last: deque[Message], engine: Engine, *, carries_id: bool) -> None:
     pending, sample = session.pending[room], session.samples.get(room)
     part, cursor, identifier, recovered = _take_part(last), None, None, pending.recovered
-    if not last:
+    if last:
+        pending.values_told = part[-1].sequence
+    else:
         cursor, identifier = _cursor(session, sample, engine), pending.request
         pending.request, pending.announced, pending.recovered, pending.untold = None, True, True, None
     text = wire.encode_subscribed(identifier, room, cursor, part, recovered=recovered, sample=sample)

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Final
 
 from gateway.core import wire, wire_requests
-from gateway.core.answering import answer, say, untold
+from gateway.core.answering import answer, forget_stale, say, untold
 from gateway.core.bandwidth import limit
 from gateway.core.clock import Clock, Timer
 from gateway.core.counters import Counters
@@ -218,6 +218,7 @@ class Recovery:
         """Ask the engine for what the session lacks, if it can be told now and nobody has asked already."""
         if not session.can_be_told or not session.pending or session in self._reading:
             return
+        forget_stale(session, self._clock.monotonic())
         if not say(session, self._engine):
             return  # it goes on from here when there is room again
         self._reading.add(session)
@@ -234,7 +235,7 @@ class Recovery:
         if not session.can_be_told:
             return
         asked = {room: pending for room, pending in asked.items() if session.pending.get(room) is pending}
-        answer(session, asked, reading)
+        answer(session, asked, reading, self._clock.monotonic())
         if not say(session, self._engine):
             return  # it goes on from here when there is room again
         withdrawn = any(room not in session.rooms for room in rooms)

@@ -33,7 +33,11 @@ class Pending:
     recovered: bool = True
     """Whether it is to say that nothing is lacking."""
     untold: deque[Message] | None = None
-    """The last values that it is still to say; None if it isn't to be said now."""
+    """The last values that it is still to say, in the order of the sequence; None if it isn't to be said now."""
+    values_told: int = 0
+    """The place up to which last values have been told by then."""
+    listed_at: float = 0.0
+    """When they were listed."""
     latest: bool = False
     """Whether of each topic only the newest value is to be told."""
 

@@ -6,7 +6,7 @@ import orjson
 import pytest
 
 from gateway.core import recovery
-from gateway.core.answering import PART_BYTES
+from gateway.core.answering import PART_BYTES, STALE_SECONDS
 from gateway.core.session import Session
 from gateway.core.wire_requests import Subscribe
 from tests.unit.conftest import ListSink, World, make_world
@@ -118,6 +118,23 @@ def test_the_parts_are_over_in_the_end_though_something_is_lost_all_the_time() -
         unpause(sink, session)
     last = [number for sent in heard if sent["type"] == "subscribed" for number in numbers(sent)]
     assert sorted(last) == list(range(40))
+
+
+def test_what_was_listed_long_ago_is_listed_anew_and_nothing_is_lacking_in_the_end() -> None:
+    world = filled()
+    session, sink = slow(world, after=2)
+    world.subscribe(session, "kept/#")
+    heard: list[Any] = sink.take()
+    for number in (0, 39):
+        publish(world, f"kept/{number:02}", [number + 100, VALUE])
+    world.clock.advance(STALE_SECONDS + 1)
+    sink.full_after = 10**9
+    unpause(sink, session)
+    heard += sink.take()
+    values = [number for sent in heard if sent["type"] == "subscribed" for number in numbers(sent)]
+    assert sorted(values) == sorted([*range(39), 100, 139])
+    assert [sent["data"][0] for sent in heard if sent["type"] == "message"] == []
+    assert heard[-1]["cursor"] == "epoch-42"
 
 
 def test_who_waits_longest_is_ended_once_too_much_is_to_be_told_to_all(monkeypatch: pytest.MonkeyPatch) -> None:

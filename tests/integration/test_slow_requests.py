@@ -92,7 +92,7 @@ def test_who_sends_the_rest_after_the_answer_is_served_further(start_gateway: St
 @pytest.fixture
 def full(start_gateway: Start) -> GatewayProcess:
     """A gateway whose last values make an answer larger than any buffer on the way."""
-    limits = {"lag_seconds": 0.5, "bytes_burst": "100 MiB", "bytes_per_second": "100 MiB", "messages_burst": 1000}
+    limits = {"lag_seconds": 2, "bytes_burst": "100 MiB", "bytes_per_second": "100 MiB", "messages_burst": 1000}
     gateway = start_gateway({"broker": {"port": 0}, "limits": limits, "rooms": [{"room": "#"}]})
     with httpx.Client(base_url=gateway.url) as http:
         for number in range(200):

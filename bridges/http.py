@@ -59,9 +59,9 @@ class HttpBridge:
 
     async def _take(self, request: Request, action: Action) -> tuple[str, Any, bool, Grants]:
         """Room, data, whether that is base64, and what the sender may; all that a request must be to be acted upon."""
-        check_post(request)
         caller = Caller.of(request.scope)
         with self._admission.charged(caller):
+            check_post(request)
             self._admission.check_origin(caller)
             grants = await self._grants(caller)
             room = _room_of(request)
@@ -94,9 +94,10 @@ class HttpBridge:
         return await self._served(self._ticket(request))
 
     async def _ticket(self, request: Request) -> Response:
-        check_post(request)
         caller = replace(Caller.of(request.scope), ticket=None)  # a ticket's time isn't to be prolonged
-        self._admission.check_origin(caller)
+        with self._admission.charged(caller):
+            check_post(request)
+            self._admission.check_origin(caller)
         self._admission.spend(caller, None)
         identity = await self._admission.require(caller)
         if identity.user is None:

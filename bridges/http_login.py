@@ -70,9 +70,9 @@ class LoginBridge:
 
     async def _login(self, request: Request) -> Response:
         logins = self._logins()
-        check_post(request)
         caller = Caller.of(request.scope)
         with self._admission.charged(caller):
+            check_post(request)
             self._admission.check_origin(caller)
             body = await read_body(request, MAXIMUM_BODY_BYTES, self._admission, caller)
         self._admission.spend(caller, None, len(body))
@@ -101,9 +101,10 @@ class LoginBridge:
 
     async def _logout(self, request: Request) -> Response:
         logins = self._logins()
-        check_post(request)
         caller = Caller.of(request.scope)
-        self._admission.check_origin(caller)
+        with self._admission.charged(caller):
+            check_post(request)
+            self._admission.check_origin(caller)
         self._admission.spend(caller, None)
         if caller.cookie is not None:
             try:
@@ -119,7 +120,8 @@ class LoginBridge:
 
     async def _session(self, request: Request) -> Response:
         caller = Caller.of(request.scope)
-        self._admission.check_origin(caller)
+        with self._admission.charged(caller):
+            self._admission.check_origin(caller)
         self._admission.spend(caller, None)
         logins = self._admission.authentication.logins
         identity = await self._admission.require(caller)

@@ -6,7 +6,7 @@ that the session ends. Heartbeats are the server's pings.
 
 import asyncio
 import struct
-from typing import Any, Final
+from typing import Any
 from urllib.parse import parse_qs
 
 from gateway.core.access import Grants
@@ -23,10 +23,6 @@ from gateway.core.sink import CLOSE_GRACE_SECONDS, BufferSink, Transport, Transp
 from gateway.core.wire import SUBPROTOCOL
 
 __all__ = ["WebSocketBridge", "deny", "text_frame"]
-
-
-BROKEN: Final = (1002, 1007, 1009)
-"""Close codes of connections whose clients broke the protocol, or sent more at once than anybody may."""
 
 
 def text_frame(kind: str, text: bytes, cursor: str | None = None) -> bytes:  # noqa: ARG001 - a `Framing`
@@ -103,7 +99,7 @@ class WebSocketBridge:
                 conversation.receive(event["bytes"] if text is None else text)
                 if conversation.waits:
                     await conversation.settle()
-            if event.get("code") in BROKEN and session.seat is not None:
+            if event.get("tidegate.broken") and session.seat is not None:  # by the gateway's own server, as it judges
                 session.seat.offend()
         finally:
             session.end()

@@ -23,7 +23,7 @@ from gateway.core.limit_errors import AddressRefused
 from gateway.core.log import LogBounds
 from gateway.core.namespace import DEFAULT_NAMESPACE, Namespace
 from gateway.core.origins import Origins, is_loopback
-from gateway.core.plain_http import HttpConnections, HttpRequests
+from gateway.core.plain_http import HttpRequests
 from gateway.core.presence import PresenceBounds, Roster
 from gateway.core.presence_memory import MemoryPresence
 from gateway.core.room_rules import RoomRules
@@ -73,10 +73,9 @@ class Gateway:
         self.reloads = Reloads(clock.time())
         limits = [namespace.limits for namespace in self.namespaces.values()]
         self.head = HeadBounds.of(limits)
-        self.doorkeeper = make_doorkeeper(settings, limits, clock)
-        offenders = self.doorkeeper.offenders
         role_limits = [namespace.role_limits for namespace in self.namespaces.values()]
-        self.connections = HttpConnections.within(role_limits, TrustedProxies(settings.listen.trusted_proxies))
+        self.doorkeeper = make_doorkeeper(settings, role_limits, clock)
+        offenders = self.doorkeeper.offenders
         self.requests = HttpRequests.within(role_limits, offenders, clock)
         self.metrics = Metrics(
             self.intake, self.namespaces, self.upstreams, self.supervisor, self.reloads, clock, offenders

@@ -12,10 +12,11 @@ from gateway.core.authentication import Authentication, Tickets, Verifier
 from gateway.core.clock import Clock
 from gateway.core.doorkeeper import Doorkeeper, Handshakes
 from gateway.core.identity import Identity
-from gateway.core.limits import Limits
 from gateway.core.login_attempts import LoginAttempts, LoginLimits
 from gateway.core.logins import LiveSessions, Logins, LoginTimes
 from gateway.core.offenders import Offenders
+from gateway.core.plain_http import HttpConnections
+from gateway.core.role_limits import RoleLimits
 
 __all__ = ["make_authentication", "make_doorkeeper", "make_keys", "make_logins"]
 
@@ -89,13 +90,16 @@ def _verifier(settings: JwtSettings, keys: Jwks | None) -> Verifier:
     )
 
 
-def make_doorkeeper(settings: Settings, limits: Sequence[Limits], clock: Clock) -> Doorkeeper:
+def make_doorkeeper(settings: Settings, role_limits: Sequence[RoleLimits], clock: Clock) -> Doorkeeper:
     """What judges addresses, for all namespaces: as many new connections may come as any of them takes."""
-    proxies = settings.listen.trusted_proxies
+    limits, proxies = [each.general for each in role_limits], settings.listen.trusted_proxies
     offenders = Offenders(settings.offenders.bounds(), clock, (*settings.offenders.exempt, *proxies))
+    trusted = TrustedProxies(proxies)
     most = replace(
         limits[0],
         handshakes_per_address_per_second=max(each.handshakes_per_address_per_second for each in limits),
         handshakes_burst=max(each.handshakes_burst for each in limits),
     )
-    return Doorkeeper(Handshakes(most, offenders, clock), offenders, TrustedProxies(proxies))
+    return Doorkeeper(
+        Handshakes(most, offenders, clock), offenders, trusted, HttpConnections.within(role_limits, trusted)
+    )

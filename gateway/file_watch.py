@@ -61,13 +61,23 @@ class FileWatch:
         """Take the files as they are now for known."""
         self._known = self._last = self._look()
 
+    def reconsider(self) -> None:
+        """Other files count from now on, as they are now; what is known of those that counted before stays."""
+        now = self._look()
+
+        def with_others(known: _State) -> _State:
+            before = {entry[0]: entry for entry in known}
+            return tuple(before.get(entry[0], entry) for entry in now)
+
+        self._known, self._last = with_others(self._known), with_others(self._last)
+
     def is_unchanged(self) -> bool:
         """Whether the files still look as they did when the last change was told of, or accepted."""
         return self._look() == self._known
 
     def _look(self) -> _State:
         """What changes when a file does; a file that can't be seen looks like no other."""
-        return tuple((path, *_identity(path)) for path in self._files())
+        return tuple((path, *_identity(path)) for path in dict.fromkeys(self._files()))
 
 
 def _identity(path: Path) -> tuple[int, int, int]:

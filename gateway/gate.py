@@ -15,6 +15,7 @@ from functools import partial
 from typing import Final
 
 from gateway.core.errors import HandshakeTimeout, TidegateError
+from gateway.core.plain_http import Place
 from gateway.core.sink import CLOSE_GRACE_SECONDS
 from gateway.http_connection import response
 
@@ -35,12 +36,12 @@ PAUSE_SECONDS: Final = 0.5
 class Keeper:
     """How a gate judges and what stands behind it."""
 
-    refuses: Callable[[str], TidegateError | None]
-    """Why a connection from an address isn't taken, if it isn't."""
+    admit: Callable[[str], Place]
+    """Takes a connection from an address, or raises a `TidegateError` that says why not."""
     refused: Callable[[TidegateError, str | None], None]
     """Who is told of a refusal, and of the address that is to blame."""
-    protocol: Callable[[], asyncio.Protocol]
-    """What serves a connection."""
+    protocol: Callable[[Place], asyncio.Protocol]
+    """What serves a connection, and frees its place when it ends."""
     tls: ssl.SSLContext | None
     handshake_seconds: float
     """How long a handshake of TLS may take."""
@@ -86,13 +87,16 @@ class Gate:
 
     def _judge(self, connection: socket.socket, address: str) -> None:
         connection.setblocking(False)
-        connection.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, UNSENT_BYTES)
-        error = self._keeper.refuses(address)
-        if error is None:
-            task = self._loop.create_task(self._hand_over(connection, address))
-            self._arriving.add(task)
-            task.add_done_callback(partial(self._arrived, connection))
+        try:
+            place = self._keeper.admit(address)
+        except TidegateError as error:
+            self._turn_away(connection, error)
             return
+        task = self._loop.create_task(self._hand_over(connection, address, place))
+        self._arriving.add(task)
+        task.add_done_callback(partial(self._arrived, connection, place))
+
+    def _turn_away(self, connection: socket.socket, error: TidegateError) -> None:
         self._keeper.refused(error, None)
         try:
             if self._keeper.tls is None:
@@ -102,26 +106,31 @@ class Gate:
         finally:
             connection.close()
 
-    def _arrived(self, connection: socket.socket, task: asyncio.Task[None]) -> None:
+    def _arrived(self, connection: socket.socket, place: Place, task: asyncio.Task[None]) -> None:
         self._arriving.discard(task)
         if task.cancelled():  # perhaps before it began, and so before anybody else could close it
+            place.free()
             connection.close()
 
-    async def _hand_over(self, connection: socket.socket, address: str) -> None:
+    async def _hand_over(self, connection: socket.socket, address: str, place: Place) -> None:
         tls, keeper = self._keeper.tls, self._keeper
         try:
+            connection.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, UNSENT_BYTES)
             await self._loop.connect_accepted_socket(
-                keeper.protocol,
+                partial(keeper.protocol, place),
                 connection,
                 ssl=tls,
                 ssl_handshake_timeout=None if tls is None else keeper.handshake_seconds,
                 ssl_shutdown_timeout=None if tls is None else CLOSE_GRACE_SECONDS,
             )
         except ConnectionAbortedError:  # which is how asyncio says that it took too long
+            place.free()
             expected = f"expected a handshake of TLS within {keeper.handshake_seconds:g} s"
             keeper.refused(HandshakeTimeout(expected), address)
-        except OSError:
-            pass  # the client speaks no TLS, or left; the connection is closed
+        except OSError:  # the client speaks no TLS, or left
+            place.free()
+            connection.close()
         except Exception:
+            place.free()
             logger.exception("a connection was lost to a fault as it came in")
             connection.close()

@@ -14,7 +14,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from gateway.core.errors import HandshakeTimeout, HeadersTooLarge, MessageTooLarge, SlowConsumer, TidegateError
-from gateway.core.plain_http import HttpConnections
+from gateway.core.plain_http import Place
 from gateway.core.problem import problem
 from gateway.core.sink import CLOSE_GRACE_SECONDS, Flow
 from gateway.entrance import HeadBounds
@@ -111,15 +111,14 @@ class HttpProtocol(HttpToolsProtocol):
         self,
         *args: Any,
         head: HeadBounds,
-        connections: HttpConnections,
+        place: Place,
         refused: Callable[[TidegateError, str | None], None],
         **options: Any,
     ) -> None:
         super().__init__(*args, **options)
         self.url = b""
         self._head = head
-        self._connections = connections
-        self._counted_for: str | None = None
+        self._place = place
         self._refused = refused
         self._response: _ResponseTransport | None = None
         self._in_head = True
@@ -131,18 +130,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        peer = self.client[0] if self.client else ""
-        error = self._connections.enter(peer)
-        if error is None:
-            self._counted_for = peer
-            self._limit_head()
-        else:
-            self._turn_away(error, None)
-
-    def _uncount(self) -> None:
-        peer, self._counted_for = self._counted_for, None
-        if peer is not None:
-            self._connections.leave(peer)
+        self._limit_head()
 
     def data_received(self, data: bytes) -> None:
         # What is asked behind a stream is never answered. To keep it would stop reading, and hide that the client left.
@@ -229,11 +217,11 @@ class HttpProtocol(HttpToolsProtocol):
             self.transport.set_protocol(self)
             self._refuse(HeadersTooLarge("expected a WebSocket handshake with lines of at most 8 KiB, and at most 128"))
         else:
-            self._uncount()  # the limits of its namespace hold for it
+            self._place.free()  # the limits of its namespace hold for it
             self.parser = None  # type: ignore[assignment] # it leads back to here
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._uncount()
+        self._place.free()
         self._end_head()
         self._reading.stop()
         if self._response is not None:
@@ -280,18 +268,12 @@ class HttpProtocol(HttpToolsProtocol):
         """Say why, if a request has begun, and let the client read that: to cut it off would reset the connection."""
         if self._deaf or self.transport.is_closing():
             return
-        # Who begins nothing may be a browser that keeps a connection ready: no address is to blame for that.
-        blamed = self.client[0] if begun and self.client else None
-        if self._answering or not begun:
-            self._deaf = True
-            self._refused(error, blamed)
-            self.transport.close()
-        else:
-            self._turn_away(error, blamed)
-
-    def _turn_away(self, error: TidegateError, blamed: str | None) -> None:
         self._deaf = True
-        self._refused(error, blamed)
+        # Who begins nothing may be a browser that keeps a connection ready: no address is to blame for that.
+        self._refused(error, self.client[0] if begun and self.client else None)
+        if self._answering or not begun:
+            self.transport.close()
+            return
         self.transport.write(response(error))
         if self.transport.can_write_eof():
             self.transport.write_eof()

@@ -14,6 +14,7 @@ from typing import Final
 
 from gateway.config import ConfigurationError, Problem, Settings
 from gateway.config.changes import changed_keys, opens, with_rules_of
+from gateway.config.load import named_files
 from gateway.config.problems import Keys, dotted
 from gateway.core.clock import Clock
 from gateway.file_watch import CHECK_SECONDS, FileWatch
@@ -61,7 +62,9 @@ class Reload:
         self._apply = apply
         self._reloads = reloads
         self._clock = clock
-        self._watch = FileWatch(lambda: (path, *self._settings.identity.files), check_seconds)
+        self._lacking: tuple[Path, ...] = ()
+        """What a refused configuration names: it may be that one of these is yet to come."""
+        self._watch = FileWatch(lambda: (path, *self._settings.identity.files, *self._lacking), check_seconds)
 
     def ask(self) -> None:
         """Read it now, and say what came of it even if that is nothing."""
@@ -85,8 +88,12 @@ class Reload:
                 logger.info("%s is being written: it is read again once that is over", self._path)
         elif isinstance(newer, ConfigurationError):
             self._refuse(newer.problems)
+            self._lacking = await asyncio.to_thread(named_files, self._path)
+            await asyncio.to_thread(self._watch.reconsider)
         else:
             self._take(newer, asked=asked)
+            self._lacking = ()
+            await asyncio.to_thread(self._watch.reconsider)
 
     def _read(self) -> Settings:
         newer = self._load()

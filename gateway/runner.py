@@ -29,6 +29,7 @@ from gateway.config.addresses import host_and_port
 from gateway.core.clock import SystemClock
 from gateway.core.namespace import DEFAULT_NAMESPACE
 from gateway.core.origins import is_loopback
+from gateway.core.plain_http import HTTP_SHARE
 from gateway.demo import run_demo
 from gateway.hangup import on_hangup
 from gateway.reload import Reload
@@ -135,9 +136,8 @@ def _server(gateway: Gateway, app: Starlette, certificates: Certificates | None)
         heartbeat_seconds=settings.heartbeat.interval_seconds,
         heartbeat_timeout_seconds=settings.heartbeat.timeout_seconds,
         head=gateway.head,
-        connections=gateway.connections,
         drain_seconds=settings.drain_seconds,
-        refuses=gateway.doorkeeper.refuses,
+        admit=gateway.doorkeeper.admit,
         refused=gateway.refused,
         drain=gateway.drain,
         tls=None if certificates is None else certificates.context,
@@ -174,11 +174,14 @@ def _allow_open_files(connections: int) -> None:
     """Raise the limit of open files as far as this user may: each connection is one."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    if most != resource.RLIM_INFINITY and most < connections + FILES_OF_OUR_OWN:
+    needed = HTTP_SHARE * connections + connections + FILES_OF_OUR_OWN
+    if most != resource.RLIM_INFINITY and most < needed:
         logger.warning(
-            "%d open files are allowed, too few for `limits.connections` (%d): allow more with `ulimit -Hn`",
+            "%d open files are allowed, too few for `limits.connections` (%d), with those of plain HTTP: "
+            "allow %d with `ulimit -Hn`",
             most,
             connections,
+            needed,
         )
 
 

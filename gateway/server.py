@@ -20,7 +20,7 @@ from websockets.http11 import Request
 
 from bridges.websocket import text_frame
 from gateway.core.errors import MessageTooLarge, TidegateError
-from gateway.core.plain_http import HttpConnections
+from gateway.core.plain_http import Place
 from gateway.core.sink import CLOSE_GRACE_SECONDS, Flow
 from gateway.core.wire import encode_error
 from gateway.entrance import HeadBounds
@@ -71,7 +71,8 @@ class WebSocketProtocol(PortionedWebSocketProtocol):
         assert self.conn.close_sent is not None
         self.broken = True
         code, reason = self.conn.close_sent.code, self.conn.close_sent.reason
-        self.queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": reason})
+        event: Any = {"type": "websocket.disconnect", "code": code, "reason": reason, "tidegate.broken": True}
+        self.queue.put_nowait(event)
         farewell = self.conn.data_to_send()
         if code == MessageTooLarge.close_code:
             error = MessageTooLarge(f"expected at most {self.config.ws_max_size} bytes in a message")
@@ -168,9 +169,8 @@ class Server(uvicorn.Server):
         heartbeat_seconds: float,
         heartbeat_timeout_seconds: float,
         head: HeadBounds,
-        connections: HttpConnections,
         drain_seconds: float,
-        refuses: Callable[[str], TidegateError | None],
+        admit: Callable[[str], Place],
         refused: Callable[[TidegateError, str | None], None],
         drain: Callable[[], None],
         tls: ssl.SSLContext | None = None,
@@ -178,7 +178,7 @@ class Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
-                http=partial(HttpProtocol, head=head, connections=connections, refused=refused),  # type: ignore[arg-type]
+                http=partial(HttpProtocol, head=head, refused=refused),  # type: ignore[arg-type]
                 ws=WebSocketProtocol,
                 ws_max_size=message_bytes,
                 ws_ping_interval=heartbeat_seconds,
@@ -195,7 +195,7 @@ class Server(uvicorn.Server):
         self._drain = drain
         self.servers = []  # the gates are in their place
         self._gates: list[Gate] = []
-        self._keeper = Keeper(refuses, refused, self._protocol, tls, head.handshake_seconds)
+        self._keeper = Keeper(admit, refused, self._protocol, tls, head.handshake_seconds)
 
     def end_on_signals(self, run: asyncio.Task[Any]) -> None:
         """From now on until the process ends, let SIGINT and SIGTERM end the server, or cancel `run` as it starts."""
@@ -220,9 +220,9 @@ class Server(uvicorn.Server):
         self._gates = [Gate(listener, self._keeper, loop) for listener in sockets or ()]
         self.started = True
 
-    def _protocol(self) -> asyncio.Protocol:
+    def _protocol(self, place: Place) -> asyncio.Protocol:
         return self.config.http_protocol_class(  # type: ignore[call-arg]
-            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state, place=place
         )
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

@@ -52,14 +52,15 @@ def compile_schema(text: bytes) -> Accepts:
     draft = kind.ID_OF(kind.META_SCHEMA)
     schema.pop("$schema", None)  # the library would go back to its own keywords where it meets this
     resource = specification_with(draft).create_resource(schema)
-    patterns = {}
-    for where, part in _parts(resource):
+    patterns, parts = {}, list(_parts(resource))
+    for where, part in parts:
         for pattern in _patterns(part):
             try:
                 patterns[pattern] = compile_pattern(pattern)
             except ValueError as error:
                 raise UnfitSchema(f"{where}: {error}") from None
-        if "unevaluatedProperties" in part and patterns:
+    for where, part in parts:
+        if "unevaluatedProperties" in part and patterns:  # the library would match those by itself, in any time
             raise UnfitSchema(f"{where}: expected `additionalProperties` in a schema with patterns")
     budget = Budget()
     keywords = bounded_keywords(kind.VALIDATORS, budget, patterns)

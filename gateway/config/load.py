@@ -19,7 +19,7 @@ from gateway.config.users import UnfitFile
 from gateway.config.yaml_source import read_yaml_file
 from gateway.core.routing import RouteProblem, RouteSpec, RoutingError, RoutingTable
 
-__all__ = ["load_settings"]
+__all__ = ["load_settings", "named_files"]
 
 MAXIMUM_PROBLEMS: Final = 100
 """Who has more is told so, and corrects these first."""
@@ -65,10 +65,29 @@ def _anchored(tree: Node, folder: Path) -> Node:
             return value
         if keys == ("engine", "url") and value.startswith("sqlite:"):
             return f"sqlite:{folder / value.removeprefix('sqlite:')}"
-        is_file = str(keys[-1]).endswith("_file") or (keys[-3:-2], keys[-1]) == (("routes",), "schema")
-        return str(folder / value) if is_file else value
+        return str(folder / value) if _names_file(keys) else value
 
     return tree.rewritten(anchor)
+
+
+def _names_file(keys: Keys) -> bool:
+    return str(keys[-1]).endswith("_file") or (keys[-3:-2], keys[-1]) == (("routes",), "schema")
+
+
+def named_files(path: Path) -> tuple[Path, ...]:
+    """The files that a configuration file names, though it may be none that can be used."""
+    found: list[Path] = []
+
+    def note(keys: Keys, value: Scalar) -> Scalar:
+        if keys and isinstance(value, str) and _names_file(keys):
+            found.append(path.parent / value)
+        return value
+
+    try:
+        read_yaml_file(path)[0].rewritten(note)
+    except ConfigurationError:
+        return ()
+    return tuple(found)
 
 
 def _validate(tree: Node) -> tuple[Settings | None, list[Problem]]:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import orjson
 from jsonschema import ValidationError
@@ -49,7 +49,8 @@ def way(start: str, path: Iterable[str | int]) -> str:
 
 
 def _words(error: ValidationError) -> str:
-    keyword, value, found = str(error.validator), _given(error.validator_value), _shown(error.instance)
+    value = cast("Any", error.validator_value)
+    keyword, found = str(error.validator), _shown(error.instance)
     if keyword in BOUNDS:
         return f"expected {BOUNDS[keyword].format(_shown(value))}, found {found}"
     match keyword:
@@ -59,7 +60,8 @@ def _words(error: ValidationError) -> str:
         case "enum":
             return f"expected one of {_listed(value)}, found {found}"
         case "required" if isinstance(value, list):
-            return f"expected {_listed([name for name in value if name not in _given(error.instance)])} in it"
+            instance = cast("Any", error.instance)
+            return f"expected {_listed([name for name in value if name not in instance])} in it"
         case "additionalProperties" | "properties":
             return f"expected no property {_shown(error.message)}"
         case "uniqueItems":
@@ -67,10 +69,6 @@ def _words(error: ValidationError) -> str:
         case "None":  # the schema is `false`
             return f"expected nothing here, found {found}"
     return f"expected what the schema says by `{keyword}`, found {found}"
-
-
-def _given(value: Any) -> Any:
-    return value
 
 
 def _listed(values: Sequence[Any]) -> str:

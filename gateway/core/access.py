@@ -67,14 +67,14 @@ class Grants:
     def __init__(
         self,
         identity: Identity | None,
-        tries: Mapping[Action, FilterTrie[Decision]] | None,
         access: "Access | None" = None,
     ) -> None:
         self.identity = identity
         """None for a client that has still to say who it is."""
-        self._tries = tries
-        """None where all is open."""
         self._access = access
+        """The rules; None where all is open."""
+        self._tries: dict[Action, FilterTrie[Decision]] = {}
+        """What the rules say of each action that was asked for."""
 
     @property
     def outdated(self) -> bool:
@@ -88,7 +88,14 @@ class Grants:
 
     def allows(self, action: Action, room: str) -> bool:
         """Whether a room, or all that a pattern could match, is allowed."""
-        return self._tries is None or bool(self._tries[action].covering(room))
+        return self._access is None or self._access.is_open or bool(self._trie(action).covering(room))
+
+    def _trie(self, action: Action) -> FilterTrie[Decision]:
+        trie = self._tries.get(action)
+        if trie is None:
+            assert self._access is not None
+            trie = self._tries[action] = self._access.trie(action, self.identity)
+        return trie
 
     def check(self, action: Action, room: str) -> None:
         """Check that it is allowed.
@@ -102,11 +109,11 @@ class Grants:
 
     def decisions(self, action: Action, room: str) -> list[Decision]:
         """Which filters allow it, in the order of the rules; none where it is forbidden, or where all is open."""
-        found = [] if self._tries is None else self._tries[action].covering(room)
+        found = [] if self._access is None or self._access.is_open else self._trie(action).covering(room)
         return sorted(found, key=lambda decision: decision.rule)
 
 
-OPEN: Final = Grants(ANONYMOUS, None)
+OPEN: Final = Grants(ANONYMOUS)
 """All is allowed to anybody."""
 
 
@@ -122,16 +129,22 @@ class Access:
 
     def of(self, identity: Identity | None) -> Grants:
         """What somebody may do; one who hasn't said who it is, where that is asked, may do nothing."""
-        if self._rules is None:
-            return Grants(identity, None, self)
-        tries: dict[Action, FilterTrie[Decision]] = {action: FilterTrie() for action in Action}
-        for index, rule in enumerate(self._rules):
+        return Grants(identity, self)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there are no rules, and all is allowed to anybody."""
+        return self._rules is None
+
+    def trie(self, action: Action, identity: Identity | None) -> FilterTrie[Decision]:
+        """The filters that allow an action to somebody."""
+        found: FilterTrie[Decision] = FilterTrie()
+        for index, rule in enumerate(self._rules or ()):
             if identity is not None and rule.concerns(identity):
-                for action, filters in rule.allows.items():
-                    for text in filters:
-                        for room_filter in _expand(text, identity):
-                            tries[action].add(room_filter, Decision(index, text))
-        return Grants(identity, tries, self)
+                for text in rule.allows.get(action, ()):
+                    for room_filter in _expand(text, identity):
+                        found.add(room_filter, Decision(index, text))
+        return found
 
 
 def check_rule_filter(text: str) -> str:

@@ -21,12 +21,14 @@ def _nothing() -> None:
 class Seat:
     """What one connection holds: it counts in all, for its address, and for its user. `free` gives all of it back."""
 
-    __slots__ = ("_limiter", "address", "offend", "user")
+    __slots__ = ("_limiter", "address", "most_of_address", "offend", "user")
 
     def __init__(self, limiter: "ConnectionLimiter", address: str, offend: Callable[[], None]) -> None:
         self._limiter: ConnectionLimiter | None = limiter
         self.address = address
         self.user: str | None = None
+        self.most_of_address: int | None = None
+        """How many it may be one of from its address, as was checked last: who comes later doesn't count then."""
         self.offend = offend
         """To be called when the connection is ended for what its client did."""
 
@@ -80,8 +82,10 @@ class ConnectionLimiter:
     def identify(self, seat: Seat, identity: Identity | None) -> None:
         """See `Seat.identify`."""
         limits = self._limits.of(identity)
-        if self._by_address[seat.address] > limits.connections_per_address:
-            raise _too_many_from(seat.address, limits.connections_per_address)
+        most = limits.connections_per_address
+        if seat.most_of_address != most and self._by_address[seat.address] > most:
+            raise _too_many_from(seat.address, most)
+        seat.most_of_address = most
         user = None if identity is None else identity.user
         if user is None or seat.user is not None:
             return

@@ -7,10 +7,10 @@ address that the proxy names, request by request, by `check` and by each door.
 from gateway.core.address_rates import AddressRates
 from gateway.core.addresses import TrustedProxies
 from gateway.core.clock import Clock
-from gateway.core.errors import TidegateError
 from gateway.core.limit_errors import TooManyHandshakes
 from gateway.core.limits import Limits
 from gateway.core.offenders import Offenders
+from gateway.core.plain_http import HttpConnections, Place
 
 __all__ = ["Doorkeeper", "Handshakes"]
 
@@ -31,18 +31,21 @@ class Handshakes(AddressRates):
 class Doorkeeper:
     """Stands before all namespaces."""
 
-    def __init__(self, handshakes: Handshakes, offenders: Offenders, proxies: TrustedProxies) -> None:
+    def __init__(
+        self, handshakes: Handshakes, offenders: Offenders, proxies: TrustedProxies, connections: HttpConnections
+    ) -> None:
         self._handshakes = handshakes
         self._proxies = proxies
+        self._connections = connections
         self.offenders = offenders
 
-    def refuses(self, peer: str) -> TidegateError | None:
-        """Why a connection that `peer` has just made isn't taken; None if it is."""
-        if self._proxies.trusts(peer):
-            return None
-        try:
+    def admit(self, peer: str) -> Place:
+        """Take a connection that `peer` has just made.
+
+        Raises:
+            AddressRefused, TooManyHandshakes, TooManyConnections, TooManyConnectionsFromAddress: it isn't taken.
+        """
+        if not self._proxies.trusts(peer):
             self.offenders.check(peer)
             self._handshakes.check(peer)
-        except TidegateError as error:
-            return error
-        return None
+        return self._connections.enter(peer)

@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol
 from gateway.core.clock import Clock
 from gateway.core.cookies import MAXIMUM_COOKIE_LENGTH
 from gateway.core.ended_logins import EndedLogins
-from gateway.core.errors import Unauthenticated
+from gateway.core.errors import TidegateError, Unauthenticated
 from gateway.core.identity import Credential, Identity, Login
 from gateway.core.login_attempts import LoginAttempts
 from gateway.core.login_errors import CsrfRefused, LoginsBusy, StaleCookie
@@ -212,7 +212,7 @@ class Logins:
         if expires_at <= identity.expires_at:
             return None  # it has lasted as long as a login may
         newer = self._with_cookie(user, login, expires_at)
-        self._each_of(login, lambda where, session: where.identify(session, newer))
+        self._each_of(login, lambda where, session: _renew(where, session, newer))
         return newer
 
     def end(self, identity: Identity) -> None:
@@ -240,6 +240,13 @@ class Logins:
         """
         if identity.login is None or token is None or not self._seals.is_mark(token, identity.login.id):
             raise CsrfRefused("expected the header `X-CSRF-Token` with the token of this login: see `GET /session`")
+
+
+def _renew(where: LiveSessions, session: Session, identity: Identity) -> None:
+    try:
+        where.identify(session, identity)
+    except TidegateError as error:  # the request that brought the newer cookie isn't to blame
+        session.end(error)
 
 
 def _stale(reason: str) -> StaleCookie:

@@ -15,7 +15,7 @@ from gateway.core.connections import Seat
 from gateway.core.counters import Counters
 from gateway.core.delivery import Delivery
 from gateway.core.engine import Engine
-from gateway.core.errors import BadMessage, TidegateError
+from gateway.core.errors import BadMessage, MessageTooLarge, TidegateError
 from gateway.core.history import History, HistoryQuery, ask_history
 from gateway.core.hub import Hub
 from gateway.core.identity import ANONYMOUS, Identity
@@ -191,7 +191,7 @@ class Namespace:
         del self.sessions[session.id]
         if error is not None:
             self._counters.close(error)
-        if isinstance(error, RateLimited) and session.seat is not None:
+        if isinstance(error, (RateLimited, MessageTooLarge)) and session.seat is not None:
             session.seat.offend()
 
     def receive(self, delivery: Delivery, stored: Callable[[], None]) -> bool:

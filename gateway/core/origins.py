@@ -32,16 +32,18 @@ class Origins:
         local: Whether the gateway listens on the loopback alone.
     """
 
-    __slots__ = ("_allowed", "_hosts", "_local")
+    __slots__ = ("_allowed", "_allowed_names", "_hosts", "_local")
 
     def __init__(self, allowed: Iterable[str] = (), hosts: Iterable[str] = (), *, local: bool = False) -> None:
         self._allowed = frozenset(allowed)
+        self._allowed_names = frozenset(urlsplit(origin).hostname for origin in self._allowed)
         self._hosts = frozenset(host.lower() for host in hosts)
         self._local = local
 
     def become(self, newer: "Origins") -> None:
         """Decide as a newer one does, for all who hold this one."""
-        self._allowed, self._hosts, self._local = newer._allowed, newer._hosts, newer._local
+        self._allowed, self._allowed_names = newer._allowed, newer._allowed_names
+        self._hosts, self._local = newer._hosts, newer._local
 
     def lists(self, origin: str) -> bool:
         """Whether it is one of those besides the gateway's own."""
@@ -91,7 +93,7 @@ class Origins:
     def _knows(self, name: str) -> bool:
         if not (self._hosts or self._local) or name in self._hosts or is_loopback(name) or _is_address(name):
             return True
-        return any(urlsplit(origin).hostname == name for origin in self._allowed)
+        return name in self._allowed_names
 
 
 def is_loopback(host: str) -> bool:

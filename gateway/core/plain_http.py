@@ -6,18 +6,20 @@ requests that are refused. So it lets through whatever any of them lets through,
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Self
+from typing import Final, Self
 
 from gateway.core.address_rates import AddressRates
 from gateway.core.addresses import TrustedProxies, network_of
 from gateway.core.clock import Clock
 from gateway.core.connections import CONNECTION_RETRY_SECONDS
-from gateway.core.errors import TidegateError
 from gateway.core.limit_errors import RateLimited, TooManyConnections, TooManyConnectionsFromAddress
 from gateway.core.offenders import Offenders
 from gateway.core.role_limits import RoleLimits
 
-__all__ = ["HttpConnections", "HttpRequests"]
+__all__ = ["HTTP_SHARE", "HttpConnections", "HttpRequests", "Place"]
+
+HTTP_SHARE: Final = 2
+"""How many times as many connections may speak HTTP as there may be streams."""
 
 
 class HttpRequests(AddressRates):
@@ -55,34 +57,40 @@ class HttpConnections:
 
     @classmethod
     def within(cls, limits: Sequence[RoleLimits], proxies: TrustedProxies) -> Self:
-        """Twice as many as there may be streams in all namespaces. Those of trusted proxies count in all only."""
+        """`HTTP_SHARE` times as many as there may be streams in all namespaces.
+
+        Those of trusted proxies count in all only.
+        """
         return cls(
-            2 * sum(each.general.connections for each in limits),
-            2 * sum(each.most_connections_per_address for each in limits),
+            HTTP_SHARE * sum(each.general.connections for each in limits),
+            HTTP_SHARE * sum(each.most_connections_per_address for each in limits),
             proxies,
         )
 
-    def enter(self, peer: str) -> TidegateError | None:
-        """Count one more, made by `peer`; or why it isn't taken."""
+    def enter(self, peer: str) -> "Place":
+        """Count one more, made by `peer`.
+
+        Raises:
+            TooManyConnections, TooManyConnectionsFromAddress: it isn't taken.
+        """
         if self._total >= self._most:
-            return TooManyConnections(
+            raise TooManyConnections(
                 f"too many connections: expected at most {self._most} over HTTP",
                 retry_after_seconds=CONNECTION_RETRY_SECONDS,
             )
         network = network_of(peer)
         if self._by_network[network] >= self._most_per_address and not self._proxies.trusts(peer):
-            return TooManyConnectionsFromAddress(
+            raise TooManyConnectionsFromAddress(
                 f"too many connections from {network}: expected at most {self._most_per_address} over HTTP",
                 retry_after_seconds=CONNECTION_RETRY_SECONDS,
             )
         self._total += 1
         self._by_network[network] += 1
-        return None
+        return Place(self, network)
 
-    def leave(self, peer: str) -> None:
-        """One that was counted has ended, or speaks HTTP no more."""
+    def leave(self, network: str) -> None:
+        """See `Place.free`."""
         self._total -= 1
-        network = network_of(peer)
         self._by_network[network] -= 1
         if not self._by_network[network]:
             del self._by_network[network]
@@ -90,3 +98,19 @@ class HttpConnections:
     def __len__(self) -> int:
         """How many there are."""
         return self._total
+
+
+class Place:
+    """What one connection counts for, from when it is taken until it ends or speaks HTTP no more."""
+
+    __slots__ = ("_connections", "_network")
+
+    def __init__(self, connections: HttpConnections, network: str) -> None:
+        self._connections: HttpConnections | None = connections
+        self._network = network
+
+    def free(self) -> None:
+        """Count it no more. Only the first call counts."""
+        connections, self._connections = self._connections, None
+        if connections is not None:
+            connections.leave(self._network)

@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 import uvloop
 
+from gateway.core.addresses import TrustedProxies
 from gateway.core.errors import TidegateError
 from gateway.core.limit_errors import TooManyHandshakes
+from gateway.core.plain_http import HttpConnections, Place
 from gateway.gate import ACCEPTS_PER_TURN, PAUSE_SECONDS, Gate, Keeper
 from gateway.server import bind
 from tests.certificates import Authority
@@ -49,10 +51,18 @@ class Bench:
         self.port = self.listener.getsockname()[1]
         self.refused: list[str] = []
         self.served: list[Served] = []
-        keeper = Keeper(refuses, lambda error, _: self.refused.append(error.code), self._serve, None, 5)
+        self.refuses = refuses
+        self.connections = HttpConnections(1000, 1000, TrustedProxies([]))
+        keeper = Keeper(self.admit, lambda error, _: self.refused.append(error.code), self._serve, None, 5)
         self.gate = Gate(self.listener, keeper, asyncio.get_running_loop())
 
-    def _serve(self) -> Served:
+    def admit(self, address: str) -> Place:
+        error = self.refuses(address)
+        if error is not None:
+            raise error
+        return self.connections.enter(address)
+
+    def _serve(self, place: Place) -> Served:
         self.served.append(Served())
         return self.served[-1]
 
@@ -128,7 +138,7 @@ def test_where_no_file_is_left_it_waits_and_then_goes_on(
         bench = Bench()
         bench.gate.close()
         full = Full(bench.listener)
-        keeper = Keeper(lambda _: None, lambda *_: None, bench._serve, None, 5)
+        keeper = Keeper(bench.admit, lambda *_: None, bench._serve, None, 5)
         gate = Gate(full, keeper, asyncio.get_running_loop())  # type: ignore[arg-type]
         knocking = asyncio.ensure_future(bench.knock())
         await full.was_asked.wait()

@@ -14,8 +14,10 @@ from typing import Any, cast
 import pytest
 import uvloop
 
+from gateway.core.addresses import TrustedProxies
 from gateway.core.errors import HandshakeTimeout, TidegateError
 from gateway.core.limit_errors import TooManyHandshakes
+from gateway.core.plain_http import HttpConnections, Place
 from gateway.gate import Gate, Keeper
 from gateway.server import bind
 from tests.certificates import Authority
@@ -30,6 +32,7 @@ class Served(asyncio.Protocol):
     def __init__(self) -> None:
         self.transport: asyncio.Transport | None = None
         self.lost = False
+        self.place: Place | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
@@ -38,6 +41,8 @@ class Served(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.lost = True
+        if self.place is not None:
+            self.place.free()
 
 
 class Bench:
@@ -53,6 +58,7 @@ class Bench:
         self.served: list[Served] = []
         self.clients: list[socket.socket] = []
         self.judged: list[str] = []
+        self.connections = HttpConnections(1000, 1000, TrustedProxies([]))
         self.refused: list[tuple[str, str | None]] = []
         self.on_judging: Callable[[], None] = lambda: None
 
@@ -67,23 +73,27 @@ class Bench:
                 for client in self.clients:
                     client.close()
                 await until(lambda: all(each.lost or each.transport is None for each in self.served))
+                await until(lambda: len(self.connections) == 0)
 
         with asyncio.Runner(loop_factory=self._loops) as runner:
             runner.run(told())
         assert faults == []
 
     def open(self, listener: socket.socket | None = None) -> Gate:
-        keeper = Keeper(self._refuses, self._refuse, self._serve, self.tls, self.handshake_seconds)
+        keeper = Keeper(self._admit, self._refuse, self._serve, self.tls, self.handshake_seconds)
         return Gate(listener or self.listener, keeper, asyncio.get_running_loop())
 
-    def _serve(self) -> Served:
+    def _serve(self, place: Place) -> Served:
         self.served.append(self.protocol())
+        self.served[-1].place = place
         return self.served[-1]
 
-    def _refuses(self, address: str) -> TidegateError | None:
+    def _admit(self, address: str) -> Place:
         self.judged.append(address)
         self.on_judging()
-        return TooManyHandshakes("too many", retry_after_seconds=1) if address == REFUSED else None
+        if address == REFUSED:
+            raise TooManyHandshakes("too many", retry_after_seconds=1)
+        return self.connections.enter(address)
 
     def _refuse(self, error: TidegateError, address: str | None) -> None:
         self.refused.append((error.code, address))

@@ -266,6 +266,40 @@ def knock_code(gateway: GatewayProcess) -> str:
     return "" if answer.status_code == 200 else str(answer.json()["code"])
 
 
+async def test_a_client_that_closes_as_it_thinks_right_is_no_offender(start_either: Start) -> None:
+    gateway = start_either(config(offenders=JUDGED))
+    for code in (1002, 1007, 1009) * 3:
+        connection = await connect(f"ws://127.0.0.1:{gateway.port}/ws", local_addr=(ATTACKER, 0))
+        await connection.close(code)
+    assert ask(gateway, ATTACKER).status_code == 200
+    assert outside(gateway, "tidegate_refused_addresses") == 0
+
+
+def test_handshakes_of_tls_that_are_never_finished_have_places_too(tmp_path: Path, start_gateway: Start) -> None:
+    authority = Authority()
+    listen = authority.listen(tmp_path, **PROXY)
+    limits = {"connections_per_address": 2, "handshake_seconds": 1}
+    gateway = start_gateway(config(listen=listen, limits=limits), trust=authority.trust)
+    with ExitStack() as here:
+        for _ in range(4):
+            here.enter_context(socket.create_connection(("127.0.0.1", gateway.port), 5, (ATTACKER, 0)))
+        assert knock(gateway, ATTACKER) == b""
+        key = 'tidegate_limited_total{limit="connections_per_address",namespace=""}'
+        assert outside(gateway, key) >= 1
+        wait_until(lambda: _is_served(gateway, authority), "the others are given up")
+
+
+def _is_served(gateway: GatewayProcess, authority: Authority) -> bool:
+    with (
+        suppress(OSError),
+        socket.create_connection(("127.0.0.1", gateway.port), 5, (ATTACKER, 0)) as plain,
+        authority.trust.wrap_socket(plain, server_hostname="localhost") as client,
+    ):
+        client.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        return client.recv(100).startswith(b"HTTP/1.1 200 ")
+    return False
+
+
 UNFINISHED = {
     "a request that is never finished": b"GET / HTTP/1.1\r\n",
     "a body that is never finished": b"POST /publish?room=a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n1",

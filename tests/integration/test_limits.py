@@ -219,6 +219,8 @@ REFUSED = {
     "no token": ("POST", "/publish?room=a", {}, 401),
     "a page from elsewhere": ("GET", "/history?room=a", {"origin": "https://elsewhere.example"}, 403),
     "no room": ("POST", "/request", bearer("ann"), 400),
+    "a ticket for a page from elsewhere": ("POST", "/ticket", {"origin": "https://elsewhere.example"}, 403),
+    "another method": ("GET", "/publish?room=a", bearer("ann"), 405),
 }
 
 

@@ -12,6 +12,7 @@ from tests.unit.conftest import ListSink, make_world
 
 ANN, BOB = Identity("ann"), Identity("bob")
 CREW = Identity("eve", frozenset({"crew"}))
+CREW_NO_MORE = Identity("eve")
 
 
 def limiter(by_role: dict[str, dict[str, int]] | None = None, **limits: int) -> ConnectionLimiter:
@@ -45,6 +46,21 @@ def test_a_session_that_shows_a_newer_token_counts_once() -> None:
         seat.identify(ANN)
     seat.free()
     assert len(connections) == 0
+
+
+def test_who_was_let_in_is_not_held_to_a_limit_that_others_fill_later() -> None:
+    connections = limiter({"crew": {"connections_per_address": 9}}, connections_per_address=2)
+    seat = connections.acquire("192.0.2.1")
+    seat.identify(ANN)
+    for _ in range(4):
+        connections.acquire("192.0.2.1").identify(CREW)
+    seat.identify(ANN)
+    last = connections.acquire("192.0.2.1")
+    with pytest.raises(TooManyConnectionsFromAddress):
+        last.identify(BOB)
+    last.identify(CREW)
+    with pytest.raises(TooManyConnectionsFromAddress):
+        last.identify(CREW_NO_MORE)
 
 
 def test_a_seat_is_given_back_once() -> None:

@@ -4,9 +4,11 @@ import pytest
 
 from gateway.core.addresses import TrustedProxies
 from gateway.core.doorkeeper import Doorkeeper, Handshakes
-from gateway.core.limit_errors import AddressRefused, TooManyHandshakes
+from gateway.core.errors import TidegateError
+from gateway.core.limit_errors import AddressRefused, TooManyConnectionsFromAddress, TooManyHandshakes
 from gateway.core.limits import Limits
 from gateway.core.offenders import OffenceBounds, Offenders
+from gateway.core.plain_http import HttpConnections
 from tests.unit.conftest import HandClock
 
 LIMITS = Limits(handshakes_per_address_per_second=2, handshakes_burst=3)
@@ -16,7 +18,17 @@ HERE = "192.0.2.1"
 def make(clock: HandClock, offences: int | None = 1) -> tuple[Doorkeeper, Handshakes, Offenders]:
     offenders = Offenders(OffenceBounds(offences=offences), clock)
     handshakes = Handshakes(LIMITS, offenders, clock)
-    return Doorkeeper(handshakes, offenders, TrustedProxies([ip_network("10.0.0.1")])), handshakes, offenders
+    proxies = TrustedProxies([ip_network("10.0.0.1")])
+    return Doorkeeper(handshakes, offenders, proxies, HttpConnections(200, 50, proxies)), handshakes, offenders
+
+
+def answer(keeper: Doorkeeper, peer: str) -> TidegateError | None:
+    """Why a connection isn't taken."""
+    try:
+        keeper.admit(peer)
+    except TidegateError as error:
+        return error
+    return None
 
 
 def test_so_many_connections_may_come_at_once_and_then_so_many_a_second(clock: HandClock) -> None:
@@ -41,17 +53,17 @@ def test_a_64_of_ipv6_comes_as_one(clock: HandClock) -> None:
 
 def test_a_flood_of_connections_adds_up_to_an_offence(clock: HandClock) -> None:
     keeper, _, offenders = make(clock)
-    answers = [keeper.refuses(HERE) for _ in range(40)]
+    answers = [answer(keeper, HERE) for _ in range(40)]
     assert answers[:3] == [None] * 3
     assert isinstance(answers[3], TooManyHandshakes)
     assert isinstance(answers[-1], AddressRefused)
     assert offenders.refusals == 1
-    assert keeper.refuses("192.0.2.2") is None
+    assert answer(keeper, "192.0.2.2") is None
 
 
 def test_a_trusted_proxy_is_never_refused_nor_counted(clock: HandClock) -> None:
     keeper, handshakes, _ = make(clock)
-    assert [keeper.refuses("10.0.0.1") for _ in range(100)] == [None] * 100
+    assert [answer(keeper, "10.0.0.1") for _ in range(100)] == [None] * 100
     assert len(handshakes) == 0
 
 
@@ -63,3 +75,19 @@ def test_no_more_addresses_are_remembered_than_may_be(clock: HandClock) -> None:
     handshakes.check(HERE)
     with pytest.raises(TooManyHandshakes):
         handshakes.check(HERE)
+
+
+def test_a_connection_has_a_place_until_it_ends(clock: HandClock) -> None:
+    keeper, _, _ = make(clock)
+    places = []
+    for _ in range(50):
+        clock.advance(1)
+        places.append(keeper.admit(HERE))
+    clock.advance(1)
+    assert isinstance(answer(keeper, HERE), TooManyConnectionsFromAddress)
+    for _ in range(2):
+        places[0].free()
+    clock.advance(1)
+    assert answer(keeper, HERE) is None
+    clock.advance(1)
+    assert isinstance(answer(keeper, HERE), TooManyConnectionsFromAddress)

@@ -217,7 +217,7 @@ def http_connection(app: Any, state: ServerState) -> tuple[HttpProtocol, FakeTra
         server_state=state,
         app_state={},
         head=HeadBounds.of([Limits()]),
-        connections=HttpConnections(10, 10, TrustedProxies([])),
+        place=HttpConnections(10, 10, TrustedProxies([])).enter("192.0.2.1"),
         refused=lambda *_: None,
     )
     transport = FakeTransport()

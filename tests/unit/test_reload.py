@@ -100,3 +100,13 @@ async def test_what_is_written_while_it_is_read_is_left_for_later(bench: Bench, 
     ]
     assert bench.applied == []
     assert bench.reloads.outcomes.total() == 0
+
+
+async def test_a_file_that_was_lacking_is_noticed_once_it_is_there(bench: Bench) -> None:
+    told = await bench.change(RULES + "identity: {users_file: users.yaml}\n")
+    assert "users.yaml" in told[0]
+    assert not bench.reload._watch.settled()
+    (bench.file.parent / "users.yaml").write_text("{}")
+    assert [bench.reload._watch.settled() for _ in range(3)] == [False, True, False]
+    await bench.reload.reload(asked=False)
+    assert len(bench.applied) == 1

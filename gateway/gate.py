@@ -23,7 +23,7 @@ __all__ = ["Gate", "Keeper"]
 
 logger = logging.getLogger(__name__)
 
-UNSENT_BYTES: Final = 64 * 1024
+UNSENT_BYTES: Final = 512 * 1024
 """What the system may take of a connection besides what is on its way; it would hold megabytes for who doesn't read."""
 TCP_NOTSENT_LOWAT: Final = getattr(socket, "TCP_NOTSENT_LOWAT", 25)
 

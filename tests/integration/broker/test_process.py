@@ -16,8 +16,9 @@ from tests.devices import Wire
 from tests.integration.broker.conftest import Devices, Wires
 from tests.real import DEADLINE_SECONDS, free_port, listens, wait_until
 
+# In uvloop, as the program does: asyncio's own loop, left to itself, can miss a signal that comes as it falls asleep.
 GATEWAY = """
-import asyncio
+import uvloop
 from bridges.broker import BrokerOptions, EmbeddedBroker
 
 async def main():
@@ -30,7 +31,7 @@ async def main():
         await broker.stop()
 
 try:
-    asyncio.run(main())
+    uvloop.run(main())
 except KeyboardInterrupt:
     print("interrupted")
 """

@@ -3,6 +3,7 @@
 Figures are named with their unit; all that a round measures stands in one `Result`, as JSON has it too.
 """
 
+import os
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -34,21 +35,24 @@ class Size:
     warm_up_seconds: float
     pause_seconds: float
     """How long clients that are told nothing are watched: longer than heartbeats take to come round."""
+    step: float
+    """What a rate is multiplied by while the highest is looked for."""
 
     def count(self, full: int) -> int:
         """So many clients of so many, always a multiple of ten."""
         return max(10, round(full * self.share / 10) * 10)
 
 
-FULL: Final = Size(share=1, seconds=5, warm_up_seconds=1, pause_seconds=30)
-SHORT: Final = Size(share=0.02, seconds=0.2, warm_up_seconds=0.1, pause_seconds=0.2)
+FULL: Final = Size(share=1, seconds=5, warm_up_seconds=1, pause_seconds=30, step=1.25)
+SHORT: Final = Size(share=0.02, seconds=0.2, warm_up_seconds=0.1, pause_seconds=0.2, step=3)
 
 
 class Bench:
     """One server with its clients."""
 
-    def __init__(self, peer: Peer, server: Started, generator: Generator, size: Size) -> None:
-        self._peer, self._server, self._generator, self._size = peer, server, generator, size
+    def __init__(self, peer: Peer, server: Started, broker: Started, generator: Generator, size: Size) -> None:
+        self._peer, self._server, self._broker = peer, server, broker
+        self._generator, self._size = generator, size
         self._plan = Plan()
         self._plan.refusal(REFUSAL)
 
@@ -96,12 +100,17 @@ class Bench:
     def measure(self, receivers: float, *, seconds: float | None = None, pace: float = 1.0) -> Result:
         """Publish for a time; each message should come back `receivers` times."""
         self._generator.go(self._size.warm_up_seconds, receivers, pace)
-        cpu = self._server.cpu_seconds()
+        before = self._used()
         found = self._generator.go(self._size.seconds if seconds is None else seconds, receivers, pace)
-        return self._read(found, self._server.cpu_seconds() - cpu, receivers)
+        return self._read(found, receivers, *(after - was for after, was in zip(self._used(), before, strict=True)))
 
-    def _read(self, found: Figures, cpu_seconds: float, receivers: float) -> Result:
+    def _used(self) -> tuple[float, float, float]:
+        """Seconds of the processors that the server has had, the broker that feeds it, and the machine in all."""
+        return self._server.cpu_seconds(), self._broker.cpu_seconds(), _machine_cpu_seconds()
+
+    def _read(self, found: Figures, receivers: float, cpu_seconds: float, broker: float, machine: float) -> Result:
         expected = max(1.0, found.published * receivers)
+        others = machine - cpu_seconds - broker - found.cpu_seconds
         return {
             "deliveries_per_cpu_second": found.received / max(cpu_seconds, 0.01),
             "deliveries_per_second": found.received / found.seconds,
@@ -116,6 +125,8 @@ class Bench:
             "cpu_microseconds_per_message": cpu_seconds / max(1, found.published) * 1e6,
             "cpu_microseconds_per_delivery": cpu_seconds / max(1, found.received) * 1e6,
             "bytes_per_delivery": found.bytes / max(1, found.received),
+            "broker_cpu_share": broker / found.seconds,
+            "others_cpu_share": max(0.0, others) / found.seconds,
             "generator_cpu_share": found.cpu_seconds / found.seconds,
             "generator_late_share": found.late,
             "resident_mib": self._server.resident_bytes() / 2**20,
@@ -127,6 +138,14 @@ class Bench:
         found = self._generator.go(self._size.pause_seconds, 0)
         share = (self._server.cpu_seconds() - cpu) / (time.monotonic() - begun)
         return {"idle_cpu_share": share, "disconnected": found.dead}
+
+
+def _machine_cpu_seconds() -> float:
+    """What all processes have used of all processors."""
+    name, *fields = Path("/proc/stat").read_text().partition("\n")[0].split()
+    assert name == "cpu"
+    user, nice, system, _, _, *interrupts = map(int, fields[:8])
+    return (user + nice + system + sum(interrupts)) / os.sysconf("SC_CLK_TCK")
 
 
 class Stage:
@@ -144,4 +163,4 @@ class Stage:
             self._peer.started(Path(folder), self._broker) as server,
             generator(self._program) as load,
         ):
-            yield Bench(self._peer, server, load, self.size)
+            yield Bench(self._peer, server, Started((self._broker.running,), 0, 0), load, self.size)

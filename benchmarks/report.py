@@ -21,7 +21,13 @@ BUSY_SHARE: Final = 0.9
 """Of one core: a generator that is busier may be what is measured."""
 LATE_SHARE: Final = 0.05
 """Of its publications: a generator that is late more often may be what is measured."""
-BUSY: Final = "\\* The load generator had more than 90 % of a core to do, or was late: it may be what is measured."
+OTHERS_SHARE: Final = 0.25
+"""Of one core: other programs that use more disturb what is measured."""
+BUSY: Final = {
+    r"\*": "The load generator had more than 90 % of a core to do, or was late: it may be what is measured.",
+    "†": "Other programs used more than a quarter of a core meanwhile.",
+}
+"""What is wrong with a row, by its mark."""
 
 
 def machine() -> dict[str, Any]:
@@ -106,17 +112,19 @@ class Report:
         columns = (workload.key, *workload.columns)
         head = ["server", "×", *(column.replace("_", " ") for column in columns)]
         lines = [f"### {workload.title}", "", f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
-        busy = False
+        used: set[str] = set()
         for name, each in found.items():
             if each.rounds:
                 row = median(each.rounds)
-                busy = busy or _is_busy(row)
+                marks = _marks(row)
+                used.update(marks)
                 compared = self._ratio(workload, name)
-                cells = [name + r" \*" * _is_busy(row), "" if compared is None else f"{compared:.2f}"]
+                cells = [" ".join([name, *marks]), "" if compared is None else f"{compared:.2f}"]
                 cells += [_figure(row.get(column)) for column in columns]
                 lines.append(f"| {' | '.join(cells)} |")
-        notes = [f"{name}: {each.problem}." for name, each in found.items() if each.problem is not None]
-        return "\n".join([*lines, *([""] if notes or busy else []), *([BUSY] if busy else []), *notes])
+        notes = [f"{mark} {meaning}" for mark, meaning in BUSY.items() if mark in used]
+        notes += [f"{name}: {each.problem}." for name, each in found.items() if each.problem is not None]
+        return "\n".join([*lines, *([""] if notes else []), *(f"- {note}" for note in notes)])
 
     def _ratio(self, workload: Workload, name: str) -> float | None:
         transports = {peer.name: peer.transport for peer in self.peers}
@@ -146,8 +154,10 @@ class Report:
         }
 
 
-def _is_busy(row: Result) -> bool:
-    return row.get("generator_cpu_share", 0) > BUSY_SHARE or row.get("generator_late_share", 0) > LATE_SHARE
+def _marks(row: Result) -> list[str]:
+    busy = row.get("generator_cpu_share", 0) > BUSY_SHARE or row.get("generator_late_share", 0) > LATE_SHARE
+    disturbed = row.get("others_cpu_share", 0) > OTHERS_SHARE
+    return [mark for mark, holds in zip(BUSY, (busy, disturbed), strict=True) if holds]
 
 
 def _figure(value: float | None) -> str:

@@ -48,7 +48,7 @@ def fan_out(stage: Stage, count: int, rate: float, burst: int = 1) -> Result:
 
 
 def highest_rate(stage: Stage, count: int) -> Result:
-    """W1's second half: one rate after the other, each a quarter more, until deliveries are late or lost, twice."""
+    """W1's second half: one rate after the other until deliveries are late or lost, twice."""
     rate, reached = 100.0, {"sustained_deliveries_per_second": 0.0}
     seconds = stage.size.seconds / 2
     with stage.bench() as bench:
@@ -59,7 +59,7 @@ def highest_rate(stage: Stage, count: int) -> Result:
             if found is None:
                 break
             reached = {"sustained_deliveries_per_second": found["deliveries_per_second"], **found}
-            rate *= 1.25
+            rate *= stage.size.step
     return reached
 
 
@@ -109,13 +109,12 @@ def upstream(stage: Stage, count: int) -> Result:
 
 def growth(stage: Stage, one: Callable[[Stage, int], Result]) -> Result:
     """W8: what a delivery costs with more and more subscribers, and the most of them compared with the second size."""
-    sizes = sorted({stage.size.count(full) for full in GROWTH})
-    found = {size: one(stage, size) for size in sizes}
-    costs = {size: result["cpu_microseconds_per_delivery"] for size, result in found.items()}
+    found = {full: one(stage, stage.size.count(full)) for full in GROWTH}
+    costs = {full: result["cpu_microseconds_per_delivery"] for full, result in found.items()}
     return {
-        "growth": costs[sizes[-1]] / max(costs[sizes[1]], 1e-9),
-        **{f"cpu_microseconds_at_{size}": cost for size, cost in costs.items()},
-        **{f"p99_ms_at_{size}": result["p99_ms"] for size, result in found.items()},
+        "growth": costs[GROWTH[-1]] / max(costs[GROWTH[1]], 1e-9),
+        **{f"cpu_microseconds_at_{full}": cost for full, cost in costs.items()},
+        **{f"p99_ms_at_{full}": result["p99_ms"] for full, result in found.items()},
         "lost_share": max(result["lost_share"] for result in found.values()),
     }
 

@@ -107,7 +107,8 @@ def main() -> None:
         parser.error(f"no workload {unknown[0]}: expected some of {', '.join(known)}")
     parts = options.peers.split(",") if options.peers else [""]
     peers = [peer for peer in every_peer() if any(part in peer.name for part in parts)]
-    size = replace(FULL, seconds=options.seconds, share=options.share)
+    warm_up_seconds = min(FULL.warm_up_seconds, options.seconds)
+    size = replace(FULL, seconds=options.seconds, share=options.share, warm_up_seconds=warm_up_seconds)
     with tempfile.TemporaryDirectory() as folder:
         report = compare(peers, [known[name] for name in names], options.rounds, size, Path(folder))
     if options.output is not None:

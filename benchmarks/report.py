@@ -128,7 +128,7 @@ class Report:
 
     def _ratio(self, workload: Workload, name: str) -> float | None:
         transports = {peer.name: peer.transport for peer in self.peers}
-        reference = self.found[workload.name].get(f"{REFERENCE}, {transports[name]}")
+        reference = self.found[workload.name].get(f"{REFERENCE} ({transports[name]})")
         if reference is None:
             return None
         return ratio(workload, reference.rounds, self.found[workload.name][name].rounds)

@@ -63,7 +63,7 @@ class Peer(ABC):
     @property
     def name(self) -> str:
         """What it is called in tables."""
-        return f"{self.product}, {self.transport}"
+        return f"{self.product} ({self.transport})"
 
     @abstractmethod
     def version(self) -> str:

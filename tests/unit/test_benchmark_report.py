@@ -50,8 +50,8 @@ def test_figures_are_medians() -> None:
 
 def test_a_row_is_compared_with_the_gateway_over_the_same_transport() -> None:
     table = report(Found(results(200)), Found(results(100)), Found(results(900))).table(MORE)
-    assert row(table, "mosquitto") == ["mosquitto, WebSocket", "2.00", "100", "1,234"]
-    assert row(table, "Tidegate, SSE") == ["Tidegate, SSE", "1.00", "900", "1,234"]
+    assert row(table, "mosquitto") == ["mosquitto (WebSocket)", "2.00", "100", "1,234"]
+    assert row(table, "Tidegate (SSE)") == ["Tidegate (SSE)", "1.00", "900", "1,234"]
 
 
 @pytest.mark.parametrize(
@@ -66,11 +66,11 @@ def test_a_row_says_if_something_else_than_the_server_may_have_been_measured(
     figure: Result, mark: str, said: str
 ) -> None:
     sound, doubtful = results(100), [{**results(100)[0], **figure}]
-    assert row(report(Found(doubtful), Found(sound)).table(MORE), "Tidegate")[0] == f"Tidegate, WebSocket {mark}"
+    assert row(report(Found(doubtful), Found(sound)).table(MORE), "Tidegate")[0] == f"Tidegate (WebSocket) {mark}"
     assert f"- {mark} {said}" in report(Found(doubtful), Found(sound)).table(MORE)
     assert said not in report(Found(sound), Found(sound)).table(MORE)
 
 
 def test_what_was_not_measured_is_named() -> None:
     table = report(Found(results(1)), Found(problem="not measured, it has no topics")).table(MORE)
-    assert "- mosquitto, WebSocket: not measured, it has no topics." in table
+    assert "- mosquitto (WebSocket): not measured, it has no topics." in table

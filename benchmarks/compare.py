@@ -87,7 +87,7 @@ def run_round(found: Found, workload: Workload, stage: Stage) -> None:
         found.rounds.append(workload.run(stage))
     except Unfit as why:
         found.problem = f"not measured, {why}"
-    except (RuntimeError, AssertionError, subprocess.CalledProcessError) as error:
+    except (RuntimeError, AssertionError, OSError, subprocess.CalledProcessError) as error:
         found.problem = f"failed, {error}"
 
 

@@ -67,7 +67,7 @@ def compare(peers: Sequence[Peer], workloads: Sequence[Workload], rounds: int, s
         Absent: there is no C compiler for the load generator.
     """
     versions, absent = look_for(peers)
-    report = Report(machine(), versions, absent, rounds, peers)
+    report = Report(machine(), versions, absent, rounds, size, peers)
     print(report.head(), flush=True)
     program = compiled("load", folder)
     with mosquitto(folder, QUIET) as broker:

@@ -6,11 +6,11 @@ import statistics
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.bench import Result
+from benchmarks.bench import Result, Size
 from benchmarks.peers.peer import Peer
 from benchmarks.workloads import Workload
 
@@ -63,8 +63,9 @@ def _commit() -> str | None:
 
 
 def median(results: Sequence[Result]) -> Result:
-    """Of each figure."""
-    return {key: statistics.median(result[key] for result in results) for key in results[0]}
+    """Of each figure that all rounds have: one that found nothing has fewer."""
+    keys = [key for key in results[0] if all(key in result for result in results)]
+    return {key: statistics.median(result[key] for result in results) for key in keys}
 
 
 def ratio(workload: Workload, ours: Sequence[Result], theirs: Sequence[Result]) -> float | None:
@@ -93,6 +94,7 @@ class Report:
     versions: Mapping[str, str]
     absent: Mapping[str, str]
     rounds: int
+    size: Size
     peers: Sequence[Peer]
     found: dict[str, dict[str, Found]] = field(default_factory=dict)
     """By the workload's name, then by the server's."""
@@ -103,7 +105,8 @@ class Report:
         lines += [f"- {name}: {version}" for name, version in self.versions.items()]
         lines += [f"- {name}: not on this machine, {why}" for name, why in self.absent.items()]
         said = "one round" if self.rounds == 1 else f"medians of {self.rounds} rounds"
-        lines += ["", f"Figures are {said}; × says how many times as good Tidegate is, over the same transport."]
+        lines += ["", f"Each load takes {self.size.seconds:g} s, with {self.size.share:.0%} of the clients."]
+        lines += [f"Figures are {said}; × says how many times as good Tidegate is, over the same transport."]
         return "\n".join(lines)
 
     def table(self, workload: Workload) -> str:
@@ -140,6 +143,7 @@ class Report:
             "versions": self.versions,
             "absent": self.absent,
             "rounds": self.rounds,
+            "size": asdict(self.size),
             "workloads": {name: self._workload(name) for name in self.found},
         }
 

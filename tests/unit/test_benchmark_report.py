@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks.bench import Result
+from benchmarks.bench import SHORT, Result
 from benchmarks.peers.mosquitto import MosquittoPeer
 from benchmarks.peers.tidegate import TidegatePeer
 from benchmarks.report import Found, Report, median, ratio
@@ -21,7 +21,7 @@ def results(*speeds: float) -> list[Result]:
 def report(ours: Found, theirs: Found, sse: Found | None = None) -> Report:
     peers = [TidegatePeer(), TidegatePeer("SSE"), MosquittoPeer()]
     found = dict(zip((peer.name for peer in peers), (ours, sse or Found(), theirs), strict=True))
-    return Report({"cores": 2}, {}, {}, 1, peers, {"load": found})
+    return Report({"cores": 2}, {}, {}, 1, SHORT, peers, {"load": found})
 
 
 def row(table: str, name: str) -> list[str]:
@@ -46,6 +46,10 @@ def test_there_is_no_ratio_to_nothing() -> None:
 
 def test_figures_are_medians() -> None:
     assert median(results(1, 5, 2))["speed"] == 2
+
+
+def test_a_figure_that_a_round_did_not_find_has_no_median() -> None:
+    assert median([*results(1, 5), {"speed": 0.0}]) == {"speed": 1}
 
 
 def test_a_row_is_compared_with_the_gateway_over_the_same_transport() -> None:

@@ -27,7 +27,7 @@ def upgrade(path: str, subprotocol: str | None = None) -> list[Step]:
         f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         f"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n{offered}\r\n"
     )
-    return [("send", head.encode()), ("await", b"\r\n\r\n")]
+    return [("send", head.encode()), ("await", b" 101 "), ("await", b"\r\n\r\n")]
 
 
 def _masked(opcode: int, data: bytes) -> bytes:

@@ -110,11 +110,12 @@ class Bench:
 
     def _read(self, found: Figures, receivers: float, cpu_seconds: float, broker: float, machine: float) -> Result:
         expected = max(1.0, found.published * receivers)
+        received = max(0, found.received - found.refused)  # what is refused comes back too, with its mark
         others = machine - cpu_seconds - broker - found.cpu_seconds
         return {
-            "deliveries_per_cpu_second": found.received / max(cpu_seconds, 0.01),
-            "deliveries_per_second": found.received / found.seconds,
-            "lost_share": 1 - (found.received - found.refused) / expected,
+            "deliveries_per_cpu_second": received / max(cpu_seconds, 0.01),
+            "deliveries_per_second": received / found.seconds,
+            "lost_share": 1 - received / expected,
             "refused": found.refused,
             "disconnected": found.dead,
             "p50_ms": found.p50 * 1000,
@@ -123,8 +124,8 @@ class Bench:
             "max_ms": found.max * 1000,
             "cpu_share": cpu_seconds / found.seconds,
             "cpu_microseconds_per_message": cpu_seconds / max(1, found.published) * 1e6,
-            "cpu_microseconds_per_delivery": cpu_seconds / max(1, found.received) * 1e6,
-            "bytes_per_delivery": found.bytes / max(1, found.received),
+            "cpu_microseconds_per_delivery": cpu_seconds / max(1, received) * 1e6,
+            "bytes_per_delivery": found.bytes / max(1, received),
             "broker_cpu_share": broker / found.seconds,
             "others_cpu_share": max(0.0, others) / found.seconds,
             "generator_cpu_share": found.cpu_seconds / found.seconds,

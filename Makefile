@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 TESTS ?=
 # Most tests wait for other programs, so more of them than there are processors run at a time.
 WORKERS ?= 4
-# How often `make bench` measures each server under each workload; one round takes half an hour.
+# How often `make bench` measures each server under each workload; one round takes some 45 minutes.
 ROUNDS ?= 5
 
 .PHONY: run test check bench install clean

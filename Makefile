@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 TESTS ?=
 # Most tests wait for other programs, so more of them than there are processors run at a time.
 WORKERS ?= 4
+# How often `make bench` measures each server under each workload; one round takes some 45 minutes.
+ROUNDS ?= 5
 
 .PHONY: run test check bench install clean
 
@@ -32,6 +34,8 @@ bench: $(VENV)/.test
 	$(BIN)/python -m benchmarks.stalled
 	$(BIN)/python -m benchmarks.sampling
 	$(BIN)/python -m benchmarks.attack
+	@scripts/bench-peers
+	$(BIN)/python -m benchmarks.compare --rounds $(ROUNDS) --output artifacts
 
 install: $(VENV)/.run
 

@@ -116,13 +116,20 @@ class Mosquitto:
         listeners = f"listener {self.port} 127.0.0.1\n"
         if websockets:  # mosquitto 2.0.11 starts with no WebSocket listener alone
             listeners += f"listener {self.websocket_port} 127.0.0.1\nprotocol websockets\n"
-        self._config.write_text(f"allow_anonymous true\nlog_type all\nmax_queued_messages 100000\n{listeners}{extra}\n")
+        logged = "" if "log_type" in extra else "log_type all\n"
+        self._config.write_text(f"allow_anonymous true\n{logged}max_queued_messages 100000\n{listeners}{extra}\n")
         self._running: Running | None = None
 
     def start(self) -> None:
         """Start it, and return once it listens."""
         self._running = Running(["/usr/sbin/mosquitto", "-c", self._config], self._output)
         wait_until(lambda: self._alive() and listens(self.port), "mosquitto listens")
+
+    @property
+    def running(self) -> Running:
+        """Its process."""
+        assert self._running is not None
+        return self._running
 
     def _alive(self) -> bool:
         assert self._running is not None

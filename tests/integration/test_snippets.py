@@ -27,6 +27,7 @@ ELSEWHERE = {
     "pip install .": "test_package.py",
     "docker compose -f docker/compose.yaml up --build": "test_docker.py, as far as it can be without docker",
     "tidegate run": "every integration test",
+    "python -m benchmarks.compare --workloads fan-out,light --peers Tidegate,mosquitto --rounds 3": "test_compare.py",
 }
 """Commands that other tests run."""
 

@@ -8,18 +8,19 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from enum import StrEnum
 from functools import partial
 from random import Random
 from typing import Final
 
 import aiomqtt
-import paho.mqtt.client as paho
 from paho.mqtt.reasoncodes import ReasonCode
 
 from bridges.mqtt_acknowledgements import Acknowledgements, TooManyUnacknowledged
 from bridges.mqtt_backoff import Backoff
 from bridges.mqtt_client import Client, UpstreamOptions, explain, is_qos_refused, is_taken_over, make_client
+from bridges.mqtt_packet import Incoming
 from bridges.mqtt_publisher import Publisher
 from bridges.mqtt_replies import Replies
 from bridges.mqtt_subscriptions import SUBSCRIBE_BATCH, Subscriptions
@@ -59,6 +60,7 @@ class Upstream:
         clock: Clock,
         random: Random,
         replies: Replies | None = None,
+        burst: AbstractContextManager[None] | None = None,
     ) -> None:
         self.options = options
         self.state = UpstreamState.CONNECTING
@@ -71,6 +73,8 @@ class Upstream:
         self._subscriptions = Subscriptions({**filters, **self._replies.filters}, options)
         self._receive = receive
         self._settle = settle
+        self._burst = burst or contextlib.nullcontext()
+        """Around messages that one read brings; it is entered again and again."""
         self._changed = changed
         self._random = random
         self._backoff = Backoff(options.reconnect_min_seconds, options.reconnect_max_seconds, random)
@@ -126,6 +130,7 @@ class Upstream:
         confirmed = partial(self._settle.acknowledged, self.options.name)
         self._acknowledgements = acknowledgements = Acknowledgements(client.paho.acknowledge, confirmed)
         client.paho.acknowledgements = acknowledgements
+        client.paho.burst = self._burst
         self._publisher.prepare(client)
         try:
             async with client:
@@ -180,7 +185,7 @@ class Upstream:
         """The broker has acknowledged a message, or refused it."""
         self._publisher.published(packet_id, reason_code)
 
-    def take(self, message: paho.MQTTMessage) -> None:
+    def take(self, message: Incoming) -> None:
         """Hand a message on; it is acknowledged when whoever receives it says so."""
         stored = _nothing
         try:
@@ -197,7 +202,7 @@ class Upstream:
             logger.exception("a message of upstream %s met a fault", self.options.name)
             stored()  # it would meet the same fault again, and keep up all that came after it
 
-    def _is_wanted(self, message: paho.MQTTMessage) -> bool:
+    def _is_wanted(self, message: Incoming) -> bool:
         size_bytes, limit_bytes = len(message.payload), self.options.maximum_packet_bytes
         if size_bytes > limit_bytes:  # only from a broker that can't be told, with 3.1.1
             self.oversized += 1
@@ -207,8 +212,8 @@ class Upstream:
             return False
         return self._subscriptions.is_first_copy(message)
 
-    def _delivery_of(self, message: paho.MQTTMessage) -> Delivery:
-        topic, payload = message.topic, bytes(message.payload)
+    def _delivery_of(self, message: Incoming) -> Delivery:
+        topic, payload = message.topic, message.payload
         receipt = Receipt.of(message.mid, message.dup, topic, payload) if message.qos else None
         return Delivery(self.options.name, topic, payload, message.retain, receipt)
 

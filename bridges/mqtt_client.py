@@ -15,6 +15,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
+from bridges.mqtt_packet import Incoming
 from bridges.mqtt_paho import PahoClient
 
 __all__ = [
@@ -86,7 +87,7 @@ class ClientEvents(Protocol):
         """The broker has accepted the connection; called before any message."""
         ...
 
-    def take(self, message: paho.MQTTMessage) -> None:
+    def take(self, message: Incoming) -> None:
         """A message has come."""
         ...
 
@@ -105,7 +106,7 @@ class Client(aiomqtt.Client):
         super().__init__(*args, **kwargs)
         # aiomqtt makes its client itself and lets nobody choose the class; a subclass adds methods, no state.
         self._client.__class__ = PahoClient
-        self.paho.manual_ack_set(True)
+        self.paho.take = events.take
         # The connection may be lost while something else is awaited, which then fails with the reason.
         self._disconnected.add_done_callback(lambda lost: lost.cancelled() or lost.exception())
         self._events = events
@@ -121,9 +122,6 @@ class Client(aiomqtt.Client):
             self.paho._max_inflight_messages = min(in_flight, MAXIMUM_OUT_IN_FLIGHT)  # paho ignores the broker's
             self._events.connected(self, flags.session_present)
         super()._on_connect(client, userdata, flags, reason_code, properties)
-
-    def _on_message(self, client: paho.Client, userdata: Any, message: paho.MQTTMessage) -> None:  # noqa: ARG002
-        self._events.take(message)
 
     def _on_publish(self, client: Any, userdata: Any, mid: int, reason_code: Any, properties: Any) -> None:
         super()._on_publish(client, userdata, mid, reason_code, properties)

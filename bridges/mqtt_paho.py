@@ -6,7 +6,10 @@ message, keeps it in memory until PUBREL, and so loses it with the connection. H
 """
 
 import math
+import struct
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Final
 
 import paho.mqtt.client as paho
@@ -16,8 +19,12 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from bridges.mqtt_acknowledgements import Acknowledgements, TooManyUnacknowledged
+from bridges.mqtt_packet import Incoming, read_publish
 
 __all__ = ["PahoClient"]
+
+READ_BYTES: Final = 16 * 1024
+"""What is read at once; what is left is read in the next turn of the event loop."""
 
 FAILURE: Final = 0x80
 """From here on reason codes are failures (MQTT 5 §2.4)."""
@@ -27,13 +34,58 @@ class PahoClient(paho.Client):
     """What aiomqtt drives; it has no constructor of its own, since aiomqtt makes its client itself."""
 
     acknowledgements: Acknowledgements
+    take: Callable[[Incoming], None]
+    """Is given each message as it is read."""
+    burst: AbstractContextManager[None]
+    """Around all that one read brings."""
+    _unread = b""
+    _unread_at = 0
+    _has_read = False
+    _acknowledging: bytearray | None = None
+    """PUBACKs and PUBRECs of the burst that is being taken."""
+
+    def loop_read(self, max_packets: int = 1) -> MQTTErrorCode:  # noqa: ARG002 - all that has come is taken
+        """Take all packets that one read brings; paho would ask the system for each of their parts."""
+        self._acknowledging, self._has_read = bytearray(), False
+        try:
+            with self.burst:
+                result = self._read_all()
+        finally:
+            packets, self._acknowledging = bytes(self._acknowledging), None
+            if packets and self._sock is not None:
+                self._packet_queue(paho.PUBACK, packets, 0, 1)
+        if result > 0 and self._sock is not None:  # else whoever closed it has said so
+            return self._loop_rc_handle(result)
+        return MQTTErrorCode.MQTT_ERR_SUCCESS
+
+    def _read_all(self) -> MQTTErrorCode:
+        while self._sock is not None:
+            result = self._packet_read()
+            if result or self._unread_at >= len(self._unread):
+                return result
+        return MQTTErrorCode.MQTT_ERR_NO_CONN
+
+    def _sock_recv(self, bufsize: int) -> bytes:
+        """What paho wants next of what has been read."""
+        start = self._unread_at
+        if start >= len(self._unread):
+            if self._has_read:  # others have their turn before the rest
+                raise BlockingIOError
+            self._has_read = True
+            self._unread, start = super()._sock_recv(READ_BYTES), 0
+        data = self._unread[start : start + bufsize]
+        self._unread_at = start + len(data)
+        return data
 
     def acknowledge(self, packet_id: int, qos: int) -> None:
         """Send PUBACK or PUBREC."""
-        if qos == 1:
+        if self._acknowledging is not None:
+            command = paho.PUBACK if qos == 1 else paho.PUBREC
+            self._acknowledging += struct.pack("!BBH", command, 2, packet_id)
+        elif qos == 1:
             self._send_puback(packet_id)
         else:
-            super()._send_pubrec(packet_id)
+            self._send_pubrec(packet_id)
 
     def release(self, packet_id: int) -> None:
         """Send PUBREL for a message of an earlier connection."""
@@ -44,17 +96,13 @@ class PahoClient(paho.Client):
         if self._sock is not None:
             self._loop_rc_handle(reason)
 
-    def _send_pubrec(self, mid: int) -> MQTTErrorCode:  # noqa: ARG002 - paho would send it at once
-        return MQTTErrorCode.MQTT_ERR_SUCCESS
-
     def _handle_publish(self) -> MQTTErrorCode:
+        packet = self._in_packet
         try:
-            result = super()._handle_publish()
-            while self._in_messages:  # where paho has put a QoS 2 message to wait for its PUBREL
-                self._handle_on_message(self._in_messages.popitem(last=False)[1])
+            self.take(read_publish(packet["command"], packet["packet"], v5=self._protocol == paho.MQTTv5))
         except TooManyUnacknowledged:
             return MQTTErrorCode.MQTT_ERR_PROTOCOL
-        return result
+        return MQTTErrorCode.MQTT_ERR_SUCCESS
 
     def _handle_pubrel(self) -> MQTTErrorCode:
         packet_id = int.from_bytes(self._in_packet["packet"][:2], "big")

@@ -9,11 +9,11 @@ import math
 from collections.abc import Callable
 from random import Random
 
-import paho.mqtt.client as paho
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from bridges.mqtt_client import UpstreamOptions
+from bridges.mqtt_packet import Incoming
 from gateway.core.routes import is_reserved
 from gateway.core.upstream import ReplyTo
 
@@ -56,7 +56,7 @@ class Replies:
         self._take = take
         self._lost = lost
 
-    def take(self, message: paho.MQTTMessage) -> bool:
+    def take(self, message: Incoming) -> bool:
         """Take what may be an answer; whether it is nothing for rooms.
 
         What the broker had kept, or sends again after a reconnection, answers no request of now; unless correlation
@@ -65,7 +65,7 @@ class Replies:
         topic = message.topic
         correlation = getattr(message.properties, "CorrelationData", None) if self.topic is not None else None
         stale = message.retain or (message.dup and correlation is None)
-        if self._take is not None and not stale and self._take(topic, bytes(message.payload), correlation):
+        if self._take is not None and not stale and self._take(topic, message.payload, correlation):
             return True
         return is_reserved(topic)
 

@@ -5,10 +5,10 @@ import logging
 from collections.abc import Mapping
 from typing import Final
 
-import paho.mqtt.client as paho
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from bridges.mqtt_client import Client, UpstreamOptions, subscription_properties
+from bridges.mqtt_packet import Incoming
 from gateway.core.filters import disjoint_cover, minimal_cover
 from gateway.core.trie import FilterTrie
 
@@ -93,7 +93,7 @@ class Subscriptions:
             codes = await client.subscribe(topic_filter, qos)
         return max(code if isinstance(code, int) else int(code.value) for code in codes)
 
-    def is_first_copy(self, message: paho.MQTTMessage) -> bool:
+    def is_first_copy(self, message: Incoming) -> bool:
         """Whether this is the copy for the first of our filters that match; brokers may send one for each."""
         if self._numbers is None:
             return True

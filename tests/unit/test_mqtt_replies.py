@@ -3,12 +3,12 @@
 from random import Random
 from typing import Any
 
-import paho.mqtt.client as paho
 import pytest
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from bridges.mqtt_client import UpstreamOptions
+from bridges.mqtt_packet import Incoming
 from bridges.mqtt_replies import Replies, response_topic
 from gateway.core.upstream import ReplyTo
 
@@ -26,15 +26,12 @@ class Taken:
         return not topic.startswith("rooms/")
 
 
-def message(
-    topic: str, *, correlation: bytes | None = None, retain: bool = False, dup: bool = False
-) -> paho.MQTTMessage:
-    made = paho.MQTTMessage(topic=topic.encode())
-    made.payload, made.retain, made.dup = b"1", retain, dup
+def message(topic: str, *, correlation: bytes | None = None, retain: bool = False, dup: bool = False) -> Incoming:
+    properties = None
     if correlation is not None:
-        made.properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
-        made.properties.CorrelationData = correlation
-    return made
+        properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+        properties.CorrelationData = correlation
+    return Incoming(topic, b"1", 0, 0, dup, retain, properties)
 
 
 def test_every_message_is_offered_with_its_correlation_data_and_rooms_get_what_isnt_taken() -> None:
@@ -63,7 +60,7 @@ def test_gateways_response_topics_never_reach_a_room(topic: str | None) -> None:
     ],
     ids=["retained", "retained with correlation data", "sent again", "sent again with correlation data"],
 )
-def test_what_may_be_old_is_no_answer(given: paho.MQTTMessage, offered: bool) -> None:
+def test_what_may_be_old_is_no_answer(given: Incoming, offered: bool) -> None:
     taken = Taken()
     assert Replies(MINE, taken).take(given) is offered
     assert bool(taken.answers) is offered

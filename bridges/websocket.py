@@ -1,4 +1,4 @@
-"""WebSocket clients: `GET /ws` with the subprotocol `tidegate.v1.json` (RFC 6455).
+"""WebSocket clients: `GET /ws` with the subprotocol `tidegate.v1.json` or `tidegate.v1.msgpack` (RFC 6455).
 
 The thin shell around `gateway.core.conversation`: it accepts or refuses the handshake, carries frames, and makes sure
 that the session ends. Heartbeats are the server's pings.
@@ -6,38 +6,73 @@ that the session ends. Heartbeats are the server's pings.
 
 import asyncio
 import struct
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
 from urllib.parse import parse_qs
 
+from gateway.core import wire_msgpack as msgpack
 from gateway.core.access import Grants
 from gateway.core.admission import Admission, Caller
 from gateway.core.connections import Seat
-from gateway.core.conversation import Conversation
+from gateway.core.conversation import Conversation, Parse
 from gateway.core.counters import Counters
 from gateway.core.errors import TidegateError, WrongSubprotocol
 from gateway.core.namespace import Namespace
 from gateway.core.presence_wire import read_member_query
 from gateway.core.problem import problem
 from gateway.core.session import Session
-from gateway.core.sink import CLOSE_GRACE_SECONDS, BufferSink, Transport, TransportSink
+from gateway.core.sink import CLOSE_GRACE_SECONDS, BufferSink, Framing, Sink, Transport, TransportSink
 from gateway.core.wire import SUBPROTOCOL
+from gateway.core.wire_requests import parse
 
-__all__ = ["WebSocketBridge", "deny", "text_frame"]
+__all__ = ["SPEECHES", "WebSocketBridge", "deny", "text_frame"]
+
+
+TEXT: Final = 0x81
+BINARY: Final = 0x82
+
+
+def _frame(head: int, payload: bytes) -> bytes:
+    """A server's frame: final, unmasked (RFC 6455 §5.2), so that all clients can share its bytes."""
+    size = len(payload)
+    if size < 126:
+        return bytes((head, size)) + payload
+    if size < 65_536:
+        return struct.pack("!BBH", head, 126, size) + payload
+    return struct.pack("!BBQ", head, 127, size) + payload
 
 
 def text_frame(kind: str, text: bytes, cursor: str | None = None) -> bytes:  # noqa: ARG001 - a `Framing`
-    """A server's text frame: final, unmasked (RFC 6455 §5.2), so that all clients can share its bytes."""
-    size = len(text)
-    if size < 126:
-        return bytes((0x81, size)) + text
-    if size < 65_536:
-        return struct.pack("!BBH", 0x81, 126, size) + text
-    return struct.pack("!BBQ", 0x81, 127, size) + text
+    """An object of the protocol in a text frame."""
+    return _frame(TEXT, text)
+
+
+def msgpack_frame(kind: str, text: bytes, cursor: str | None = None) -> bytes:
+    """An object of the protocol, packed, in a binary frame."""
+    return _frame(BINARY, msgpack.pack(kind, text, cursor))
 
 
 def plain_text(kind: str, text: bytes, cursor: str | None = None) -> bytes:  # noqa: ARG001 - a `Framing`
     """The text alone, where the server makes the frame."""
     return text
+
+
+@dataclass(frozen=True, slots=True)
+class Speech:
+    """One subprotocol: how objects become frames, or payloads where the server makes the frames, and the way back."""
+
+    framing: Framing
+    plain: Framing
+    parse: Parse
+    text: bool
+
+
+SPEECHES: Final[Mapping[str | None, Speech]] = {
+    None: Speech(text_frame, plain_text, parse, True),
+    SUBPROTOCOL: Speech(text_frame, plain_text, parse, True),
+    msgpack.SUBPROTOCOL: Speech(msgpack_frame, msgpack.pack, msgpack.parse, False),
+}
 
 
 class WebSocketBridge:
@@ -65,33 +100,38 @@ class WebSocketBridge:
                 member = read_member_query(query)
                 await send({"type": "websocket.accept", "subprotocol": subprotocol})
                 transport: Transport | None = scope.get("extensions", {}).get("tidegate")
+                speech, client = SPEECHES[subprotocol], _Client(grants, member, seat)
                 if transport is not None:
-                    await self._serve(transport, receive, grants, member, seat)
+                    await self._serve(transport, speech, receive, client)
                 else:
-                    await self._serve_buffered(receive, send, grants, member, seat)
+                    await self._serve_buffered(speech, receive, send, client)
         except TidegateError as error:
             await deny(scope, send, error)
 
-    async def _serve(self, transport: Transport, receive: Any, grants: Grants, member: str | None, seat: Seat) -> None:
-        sink = TransportSink(transport, text_frame)
-        session = self._namespace.open("websocket", sink, grants, member=member, seat=seat)
+    async def _serve(self, transport: Transport, speech: Speech, receive: Any, client: "_Client") -> None:
+        session = self._open(TransportSink(transport, speech.framing), client)
         transport.watch(self._namespace.limits.write_buffer_bytes, session)
-        await self._converse(session, receive)
+        await self._converse(session, speech, receive)
 
-    async def _serve_buffered(self, receive: Any, send: Any, grants: Grants, member: str | None, seat: Seat) -> None:
-        sink = BufferSink(plain_text, self._namespace.limits.write_buffer_bytes)
-        session = self._namespace.open("websocket", sink, grants, member=member, seat=seat)
+    async def _serve_buffered(self, speech: Speech, receive: Any, send: Any, client: "_Client") -> None:
+        sink = BufferSink(speech.plain, self._namespace.limits.write_buffer_bytes)
+        session = self._open(sink, client)
         sink.watch(session)
         try:
             async with asyncio.TaskGroup() as tasks:
-                sender = tasks.create_task(_send_from(sink, send))
-                await self._converse(session, receive)
+                sender = tasks.create_task(_send_from(sink, send, text=speech.text))
+                await self._converse(session, speech, receive)
                 sender.cancel()
         except* TimeoutError:
             pass  # it doesn't read; the server ends the connection as this returns
 
-    async def _converse(self, session: Session, receive: Any) -> None:
-        conversation = Conversation(session, self._namespace, self._counters, self._admission.authentication)
+    def _open(self, sink: Sink, client: "_Client") -> Session:
+        return self._namespace.open("websocket", sink, client.grants, member=client.member, seat=client.seat)
+
+    async def _converse(self, session: Session, speech: Speech, receive: Any) -> None:
+        conversation = Conversation(
+            session, self._namespace, self._counters, self._admission.authentication, speech.parse
+        )
         try:
             conversation.greet(self._heartbeat_seconds)
             while (event := await receive())["type"] != "websocket.disconnect":
@@ -105,17 +145,30 @@ class WebSocketBridge:
             session.end()
 
 
+@dataclass(frozen=True, slots=True)
+class _Client:
+    """Who has come, as far as the handshake says."""
+
+    grants: Grants
+    member: str | None
+    seat: Seat
+
+
 def _choose(offered: list[str]) -> str | None:
-    if offered and SUBPROTOCOL not in offered:
-        raise WrongSubprotocol(f"expected the subprotocol {SUBPROTOCOL}, or none")
-    return SUBPROTOCOL if offered else None
+    """The first subprotocol that is known; none if none is offered."""
+    for subprotocol in offered:
+        if subprotocol in SPEECHES:
+            return subprotocol
+    if offered:
+        raise WrongSubprotocol(f"expected the subprotocol {SUBPROTOCOL} or {msgpack.SUBPROTOCOL}, or none")
+    return None
 
 
-async def _send_from(sink: BufferSink, send: Any) -> None:
-    async def send_text(text: bytes) -> None:
-        await send({"type": "websocket.send", "text": text.decode()})
+async def _send_from(sink: BufferSink, send: Any, *, text: bool) -> None:
+    async def send_one(payload: bytes) -> None:
+        await send({"type": "websocket.send", **({"text": payload.decode()} if text else {"bytes": payload})})
 
-    code, reason = await sink.pump(send_text)
+    code, reason = await sink.pump(send_one)
     async with asyncio.timeout(CLOSE_GRACE_SECONDS):
         await send({"type": "websocket.close", "code": code, "reason": reason})
 

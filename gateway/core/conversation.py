@@ -5,13 +5,15 @@ answer; without, errors only. No frame that a client can send makes it raise.
 """
 
 import logging
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 from gateway.core import wire, wire_requests
 from gateway.core.access import Action
 from gateway.core.authentication import Authentication, KeyUnknown
 from gateway.core.bandwidth import bytes_per_second_out
 from gateway.core.counters import Counters
-from gateway.core.errors import BadMessage, InternalError, MessageTooLarge, TidegateError, Unauthenticated
+from gateway.core.errors import InternalError, MessageTooLarge, TidegateError, Unauthenticated
 from gateway.core.identity import ANONYMOUS
 from gateway.core.limit_errors import RateLimited, TooManySubscriptions
 from gateway.core.namespace import Namespace
@@ -21,7 +23,10 @@ from gateway.core.presence_wire import attendees_fields
 from gateway.core.publishing import Sending
 from gateway.core.session import Session
 
-__all__ = ["Conversation"]
+__all__ = ["Conversation", "Parse"]
+
+Parse: TypeAlias = Callable[[str | bytes], dict[str, Any]]
+"""Reads the object in a frame; raises `BadMessage` if there is none."""
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +34,7 @@ logger = logging.getLogger(__name__)
 class Conversation:
     """One session's talk with the gateway."""
 
-    __slots__ = ("_authentication", "_counters", "_heartbeat_seconds", "_namespace", "_session", "_waiting")
+    __slots__ = ("_authentication", "_counters", "_heartbeat_seconds", "_namespace", "_parse", "_session", "_waiting")
 
     def __init__(
         self,
@@ -37,7 +42,9 @@ class Conversation:
         namespace: Namespace,
         counters: Counters,
         authentication: Authentication | None = None,
+        parse: Parse = wire_requests.parse,
     ) -> None:
+        self._parse = parse
         self._authentication = authentication
         self._waiting: tuple[str | bytes, KeyUnknown] | None = None
         """A frame that isn't answered yet, and what it waits for."""
@@ -78,16 +85,14 @@ class Conversation:
         }
 
     def receive(self, frame: str | bytes, *, again: bool = False) -> None:
-        """Answer one frame: text, or bytes, which this protocol has no use for; `again` if it is one that `waits`."""
+        """Answer one frame, text or bytes, as the client's subprotocol has it; `again` if it is one that `waits`."""
         if self._session.ended:
             return
         identifier: wire_requests.RequestId = None
         try:
             if not again:
                 self._spend(frame)
-            if isinstance(frame, bytes):
-                raise BadMessage("expected a text frame, found a binary one")  # noqa: TRY301
-            value = wire_requests.parse(frame)
+            value = self._parse(frame)
             identifier = wire_requests.request_id(value)
             request = wire_requests.read(value)
             self._namespace.follow(self._session)

@@ -81,7 +81,7 @@ class BadMessage(TidegateError):
 
 
 class WrongSubprotocol(TidegateError):
-    """The WebSocket handshake offered subprotocols, but not `tidegate.v1.json`."""
+    """The WebSocket handshake offered subprotocols, but neither `tidegate.v1.json` nor `tidegate.v1.msgpack`."""
 
     code = "wrong_subprotocol"
     http_status = 400

@@ -105,7 +105,7 @@ def to_json(data: object) -> bytes:
     try:
         return orjson.dumps(data)
     except orjson.JSONEncodeError as error:
-        raise BadMessage(f"data: expected JSON of less depth ({error})") from None
+        raise BadMessage(f"data: expected what JSON can say, of less depth ({error})") from None
 
 
 def digest(data: object, *, binary: bool) -> bytes:

@@ -114,14 +114,16 @@ _FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 
 
-def parse(text: str | bytes) -> dict[str, Any]:
+def parse(frame: str | bytes) -> dict[str, Any]:
     """The JSON object in a client's frame.
 
     Raises:
-        BadMessage: it isn't JSON, or not an object.
+        BadMessage: it isn't text, not JSON, or not an object.
     """
+    if isinstance(frame, bytes):
+        raise BadMessage("expected a text frame, found a binary one")
     try:
-        value = orjson.loads(text)
+        value = orjson.loads(frame)
     except orjson.JSONDecodeError as error:
         raise BadMessage(f"expected a JSON object: {error}") from None
     if not isinstance(value, dict):

@@ -116,7 +116,7 @@ def test_objects_are_what_the_protocol_takes(snippet: Snippet) -> None:
         values = [json.loads(line) for line in snippet.text.splitlines()]
     for value in values:
         if value.get("type") in wire_requests._FIELDS:
-            wire_requests.read(wire_requests.parse(orjson.dumps(value)))
+            wire_requests.read(wire_requests.parse(orjson.dumps(value).decode()))
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-ALLOWED_IN_CORE = {"orjson"}
+ALLOWED_IN_CORE = {"orjson", "ormsgpack"}
 """What the core may import besides the standard library: how JSON is written is no framework."""
 NO_IO = {"socket", "ssl", "subprocess", "http", "urllib.request", "threading", "multiprocessing", "selectors"}
 

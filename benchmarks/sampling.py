@@ -15,6 +15,7 @@ from gateway.core.counters import Counters
 from gateway.core.hub import Hub
 from gateway.core.limits import Budget, Limits
 from gateway.core.message import Message
+from gateway.core.outbox import Outbox
 from gateway.core.sample import Keep, Sample
 from gateway.core.sampling import Sampling
 from gateway.core.session import Session
@@ -47,6 +48,7 @@ class CountingSink:
     """Takes bytes, and counts the calls."""
 
     paused = False
+    joins = True
     framing: Framing = staticmethod(text_frame)
 
     def __init__(self) -> None:
@@ -55,6 +57,11 @@ class CountingSink:
     def write(self, data: bytes) -> None:  # noqa: ARG002
         """Count."""
         self.written += 1
+
+    @property
+    def fan_out(self) -> Callable[[bytes], None]:
+        """As `write`."""
+        return self.write
 
     def close(self, code: int, reason: str) -> None:
         """Nothing is open."""
@@ -75,11 +82,14 @@ class NoKeeper:
     def throttled(self, session: Session, wait_seconds: float) -> None:
         """Never."""
 
+    def about_to_send(self) -> None:
+        """Nothing is held."""
+
 
 def fan_out(clock: Clock, subscribers: int, sample: Sample | None) -> tuple[Sampling, list[CountingSink]]:
     """Subscribers to everything, all with one sampling or none."""
     counters, keeper = Counters(), NoKeeper()
-    sampling = Sampling(Hub(counters), clock, counters)
+    sampling = Sampling(Hub(counters, Outbox()), clock, counters)
     sinks = [CountingSink() for _ in range(subscribers)]
     for number, sink in enumerate(sinks):
         session = Session(str(number), "websocket", sink, Budget(Limits(), clock), keeper)

@@ -150,6 +150,7 @@ class Gateway:
             self._clock,
             self._random,
             self._replies(options),
+            intake.burst,
         )
 
     def _replies(self, options: UpstreamOptions) -> Replies:

@@ -52,6 +52,10 @@ class _ResponseTransport:
             return
         cycle.transport.write(data)
 
+    @property
+    def fan_out(self) -> Callable[[bytes], None]:
+        return self._cycle.transport.write
+
     def close(self, code: int, reason: str) -> None:  # noqa: ARG002 - a stream has said both in its last event
         cycle = self._cycle
         if cycle.disconnected or cycle.response_complete or cycle.transport.is_closing():

@@ -27,7 +27,9 @@ class Pressure:
 
     def forget(self) -> None:
         """The connection is gone: nobody is told any more."""
-        self._flow = None
+        flow, self._flow = self._flow, None
+        if flow is not None:
+            flow.gone()
 
     def pause(self) -> None:
         self.paused = True

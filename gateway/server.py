@@ -18,7 +18,7 @@ import uvicorn
 from websockets.frames import Frame
 from websockets.http11 import Request
 
-from bridges.websocket import text_frame
+from bridges.websocket import SPEECHES
 from gateway.core.errors import MessageTooLarge, TidegateError
 from gateway.core.plain_http import Place
 from gateway.core.sink import CLOSE_GRACE_SECONDS, Flow
@@ -42,6 +42,7 @@ class WebSocketProtocol(PortionedWebSocketProtocol):
     """A WebSocket connection, which is its own `Transport`: `write` takes whole frames (RFC 6455 §5.2)."""
 
     pressure: Pressure
+    speech = SPEECHES[None]
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -62,6 +63,8 @@ class WebSocketProtocol(PortionedWebSocketProtocol):
         del self.scope["extensions"]  # it leads back to this connection, and circles wait for a search for garbage
 
     async def send(self, message: Any) -> None:
+        if message["type"] == "websocket.accept":
+            self.speech = SPEECHES[message.get("subprotocol")]
         await super().send(message)
         if self.initial_response is not None and self.close_sent:
             self.handshake_complete = True  # by a refusal; uvicorn would log each as an error of the application
@@ -71,12 +74,13 @@ class WebSocketProtocol(PortionedWebSocketProtocol):
         assert self.conn.close_sent is not None
         self.broken = True
         code, reason = self.conn.close_sent.code, self.conn.close_sent.reason
+        self.pressure.forget()  # nothing may be written behind the close
         event: Any = {"type": "websocket.disconnect", "code": code, "reason": reason, "tidegate.broken": True}
         self.queue.put_nowait(event)
         farewell = self.conn.data_to_send()
         if code == MessageTooLarge.close_code:
             error = MessageTooLarge(f"expected at most {self.config.ws_max_size} bytes in a message")
-            farewell.insert(0, text_frame("error", encode_error(None, error)))
+            farewell.insert(0, self.speech.framing("error", encode_error(None, error), None))
         self.transport.write(b"".join(farewell))
         self.close_sent = True
         self.stop_keepalive()
@@ -89,6 +93,10 @@ class WebSocketProtocol(PortionedWebSocketProtocol):
             self.handle_parser_exception()
             return
         super().send_receive_event_to_app()
+
+    def handle_close(self, event: Frame) -> None:
+        super().handle_close(event)
+        self.pressure.forget()  # nothing may be written behind the answer (RFC 6455 §5.5.1)
 
     def handle_ping(self) -> None:
         # The answer, which the library has written already, is a write like any other to a client that doesn't read.
@@ -117,6 +125,10 @@ class WebSocketProtocol(PortionedWebSocketProtocol):
         if self.pressure.paused and not self.pressure.allows(len(data)):
             return
         self.transport.write(data)
+
+    @property
+    def fan_out(self) -> Callable[[bytes], None]:
+        return self.transport.write
 
     def close(self, code: int, reason: str) -> None:
         if self.transport.is_closing() or self.close_sent:

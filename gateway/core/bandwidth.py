@@ -4,6 +4,7 @@ Everything written is sent, and what goes over is owed: the session then leaves 
 something again, and is told the newest of each topic. So nothing waits for it here.
 """
 
+from collections.abc import Callable
 from typing import Final
 
 from gateway.core.clock import Clock
@@ -22,13 +23,14 @@ REST_SECONDS: Final = 0.25
 class MeteredSink:
     """A sink, and how much is written to it."""
 
-    __slots__ = ("_session", "bucket", "bytes_per_second", "close", "framing", "sink")
+    __slots__ = ("_session", "bucket", "bytes_per_second", "close", "framing", "joins", "sink")
 
     def __init__(self, sink: Sink, session: Session, bytes_per_second: float, bucket: TokenBucket) -> None:
         self.sink = sink
         self.bytes_per_second = bytes_per_second
         self.bucket = bucket
         self.framing = sink.framing
+        self.joins = sink.joins
         self.close = sink.close
         self._session = session
 
@@ -36,6 +38,11 @@ class MeteredSink:
     def paused(self) -> bool:
         """Whether as much waits as may."""
         return self.sink.paused
+
+    @property
+    def fan_out(self) -> Callable[[bytes], None]:
+        """As `write`."""
+        return self.write
 
     def write(self, data: bytes) -> None:
         """Send framed bytes."""

@@ -6,11 +6,13 @@ concern, and what a client was sent is not known to have arrived.
 """
 
 from collections.abc import Callable, Collection
-from typing import Final, TypeAlias
+from dataclasses import dataclass
+from typing import Final
 
 from gateway.core import wire
 from gateway.core.counters import Counters
 from gateway.core.message import EVERYONE, Message
+from gateway.core.outbox import Outbox, Writes, write_each
 from gateway.core.session import Session
 from gateway.core.sink import Framing
 from gateway.core.topics import has_wildcard
@@ -24,22 +26,33 @@ REMEMBERED_ROOMS: Final = 65_536
 REMEMBERED_WRITES: Final = 1_000_000
 """How many ways to sessions all remembered audiences together may have, about."""
 
-Writes: TypeAlias = tuple[tuple[str, Framing, tuple[Callable[[bytes], None], ...]], ...]
-"""For each transport: its name, its framing, and how to write to each of its sessions."""
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Those of a room who get the same bytes."""
+
+    transport: str
+    framing: Framing
+    writes: Writes
+    deliver: Callable[[Writes, bytes], None]
+    """How to write to all of them: at once, or joined with others of a burst."""
 
 
 class Hub:
     """Who is subscribed to what."""
 
-    def __init__(self, counters: Counters) -> None:
+    def __init__(self, counters: Counters, outbox: Outbox) -> None:
         self._counters = counters
+        self.outbox = outbox
+        """By which all is written that it delivers."""
         self._rooms: dict[str, dict[Session, None]] = {}
         self._patterns: FilterTrie[Session] = FilterTrie()
-        self._audiences: dict[str, Writes] = {}
+        self._audiences: dict[str, tuple[_Group, ...]] = {}
         self._remembered = 0
 
     def subscribe(self, session: Session, room: str) -> None:
         """Deliver the messages of a room, or of all that a pattern matches, to `session` from now on."""
+        self.outbox.flush()
         if has_wildcard(room):
             self._patterns.add(room, session)
             self._audiences.clear()
@@ -49,6 +62,7 @@ class Hub:
 
     def unsubscribe(self, session: Session, room: str) -> None:
         """Take a subscription back; nothing happens if it isn't there."""
+        self.outbox.flush()
         if has_wildcard(room):
             self._patterns.remove(room, session)
             self._audiences.clear()
@@ -77,12 +91,12 @@ class Hub:
         if not audience:
             return
         text = wire.encode_message(message)
-        for transport, framing, writes in audience:
-            frame = framing("message", text, message.cursor)
-            for write in writes:
-                write(frame)
-            self._counters.deliveries[transport] += len(writes)
-            self._counters.delivered_bytes[transport] += len(writes) * len(frame)
+        for group in audience:
+            frame = group.framing("message", text, message.cursor)
+            group.deliver(group.writes, frame)
+            count = len(group.writes)
+            self._counters.deliveries[group.transport] += count
+            self._counters.delivered_bytes[group.transport] += count * len(frame)
 
     def tell(self, session: Session, message: Message, text: bytes | None = None) -> None:
         """Write a message, perhaps encoded already, to one session, if that belongs to its audience."""
@@ -102,12 +116,16 @@ class Hub:
         sessions.update(dict.fromkeys(self._patterns.match(room.split("/"))))
         return sessions
 
-    def _gather(self, room: str) -> Writes:
+    def _gather(self, room: str) -> tuple[_Group, ...]:
         sessions = self.sessions(room)
-        groups: dict[tuple[str, Framing], list[Callable[[bytes], None]]] = {}
+        groups: dict[tuple[str, Framing, bool], list[Callable[[bytes], None]]] = {}
         for session in sessions:
-            groups.setdefault((session.transport, session.sink.framing), []).append(session.sink.write)
-        audience = tuple((transport, framing, tuple(writes)) for (transport, framing), writes in groups.items())
+            sink = session.sink
+            groups.setdefault((session.transport, sink.framing, sink.joins), []).append(sink.fan_out)
+        audience = tuple(
+            _Group(transport, framing, tuple(writes), self.outbox.write if joins else write_each)
+            for (transport, framing, joins), writes in groups.items()
+        )
         self._remembered += len(sessions)
         if len(self._audiences) >= REMEMBERED_ROOMS or self._remembered > REMEMBERED_WRITES:
             self._audiences.clear()

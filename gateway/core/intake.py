@@ -8,6 +8,7 @@ namespace, a fault included, is nothing to the others.
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from operator import itemgetter
 
 from gateway.core.counters import Counters
@@ -49,10 +50,10 @@ class Intake:
             self.counters.drops["too_deep"] += 1
             stored()  # it would be dropped again
             return
-        shared = _Shared(len(self._namespaces), stored)
+        shared = _Shared(len(self._namespaces), stored) if len(self._namespaces) > 1 else None
         wanted = False
         for namespace in self._namespaces:
-            share = shared.share()
+            share = stored if shared is None else shared.share()
             try:
                 wanted |= namespace.receive(delivery, share)
             except Exception:
@@ -67,6 +68,11 @@ class Intake:
         """Tell all sessions that an upstream is up, or away."""
         for namespace in self._namespaces:
             namespace.upstream_states.changed(upstream, up)
+
+    @property
+    def burst(self) -> AbstractContextManager[None]:
+        """Around messages that came together: what sessions get of them is written together."""
+        return _Burst(self._namespaces)
 
     def acknowledged(self, upstream: str, packet_id: int) -> None:
         """The broker knows that the gateway has this packet."""
@@ -101,6 +107,23 @@ class Intake:
         """Fail the requests under way by an upstream whose connection is gone."""
         for namespace in self._namespaces:
             namespace.requests.lost(upstream)
+
+
+class _Burst:
+    """A context that may be entered again and again."""
+
+    __slots__ = ("_outboxes",)
+
+    def __init__(self, namespaces: Sequence[Namespace]) -> None:
+        self._outboxes = [namespace.outbox for namespace in namespaces]
+
+    def __enter__(self) -> None:
+        for outbox in self._outboxes:
+            outbox.begin()
+
+    def __exit__(self, *_: object) -> None:
+        for outbox in self._outboxes:
+            outbox.end()
 
 
 class _Shared:

@@ -24,6 +24,7 @@ from gateway.core.ingest import Ingest
 from gateway.core.limit_errors import RateLimited, TooManySubscriptions
 from gateway.core.limits import Budget
 from gateway.core.message import Message
+from gateway.core.outbox import Outbox
 from gateway.core.plain_rooms import RoomRates
 from gateway.core.presence_memory import Presence
 from gateway.core.proofs import Confirm, Proofs
@@ -79,7 +80,8 @@ class Namespace:
         rates = RoomRates(limits, clock)
         self.requests = Requests(routing, limits, rates, clock, random, counters)
         self._idle = IdleWatch(lambda session: self.requests.waits(session.id), clock)
-        self._hub = Hub(counters)
+        self.outbox = Outbox()
+        self._hub = Hub(counters, self.outbox)
         self.engine = engine
         self._fanout = Sampling(self._hub, clock, counters)
         self.recovery = Recovery(self._fanout, engine, limits, clock, counters)
@@ -176,6 +178,10 @@ class Namespace:
         """A session's client has taken what waited."""
         self.recovery.resume(session)
         self.attendance.resumed(session)
+
+    def about_to_send(self) -> None:
+        """A session is about to be sent something of its own: what was delivered before it comes before it."""
+        self.outbox.flush()
 
     def throttled(self, session: Session, wait_seconds: float) -> None:
         """A session has been sent all that it may be for so long."""

@@ -17,6 +17,7 @@ from gateway.core.clock import Clock, Timer
 from gateway.core.counters import Counters
 from gateway.core.hub import REMEMBERED_ROOMS, Hub
 from gateway.core.message import Message
+from gateway.core.outbox import Outbox
 from gateway.core.sample import Sample, Values
 from gateway.core.session import Session
 from gateway.core.topics import has_wildcard
@@ -77,7 +78,7 @@ class Sampling:
             return
         group = self._groups.get(sample)
         if group is None:
-            group = self._groups[sample] = _Group(sample, self._clock, self._counters)
+            group = self._groups[sample] = _Group(sample, self._clock, self._counters, self._hub.outbox)
         group.subscribe(session, room)
         self._forget(room)
 
@@ -129,8 +130,8 @@ class Sampling:
 class _Group(Hub):
     """The sessions with one sampling, and what waits for them."""
 
-    def __init__(self, sample: Sample, clock: Clock, counters: Counters) -> None:
-        super().__init__(counters)
+    def __init__(self, sample: Sample, clock: Clock, counters: Counters, outbox: Outbox) -> None:
+        super().__init__(counters, outbox)
         self._sample = sample
         self._clock = clock
         self._drops = counters.drops

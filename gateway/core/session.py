@@ -57,6 +57,10 @@ class Keeper(Protocol):
         """Its client has taken what waited."""
         ...
 
+    def about_to_send(self) -> None:
+        """Something that isn't for a room's audience is about to be written to it."""
+        ...
+
     def throttled(self, session: "Session", wait_seconds: float) -> None:
         """It has been sent all that it may be for now, and is to be sent nothing for a while."""
         ...
@@ -138,6 +142,7 @@ class Session:
 
     def send(self, kind: str, text: bytes, cursor: str | None = None) -> int:
         """Send one object of the wire protocol, already JSON; how many bytes that made."""
+        self._keeper.about_to_send()
         frame = self.sink.framing(kind, text, cursor)
         self.sink.write(frame)
         return len(frame)
@@ -174,6 +179,10 @@ class Session:
     def overflow(self) -> None:
         """End, because the client asks on and on without reading the answers."""
         self.end(SlowConsumer(f"the client of session {self.id} doesn't read what it asks for"))
+
+    def gone(self) -> None:
+        """The connection is lost: leave the fan-out at once, whoever still has to notice."""
+        self.end()
 
     def aside(self, size_bytes: int) -> None:
         """Account for what is no message, such as a ping; end if there are more than there may be messages."""

@@ -36,6 +36,10 @@ class Flow(Protocol):
         """As much again was written after `pause`."""
         ...
 
+    def gone(self) -> None:
+        """The connection is lost: nothing may be written to it any more."""
+        ...
+
     def aside(self, size_bytes: int) -> None:
         """The client sent something that is no message, such as a ping: it costs as much as one."""
         ...
@@ -58,6 +62,16 @@ class Sink(Protocol):
         """Send framed bytes. What is written after the end goes nowhere."""
         ...
 
+    @property
+    def joins(self) -> bool:
+        """Whether several frames may be written as one piece."""
+        ...
+
+    @property
+    def fan_out(self) -> Callable[[bytes], None]:
+        """As `write`, and cheaper, for as long as the client is there, isn't paused and isn't closed."""
+        ...
+
     def close(self, code: int, reason: str) -> None:
         """End the connection once all that was written is sent, or after a while if it can't be."""
         ...
@@ -68,6 +82,11 @@ class Transport(Protocol):
 
     def write(self, data: bytes) -> None:
         """Send bytes as they are, if the connection is still there."""
+        ...
+
+    @property
+    def fan_out(self) -> Callable[[bytes], None]:
+        """As `write`, without looking whether the connection is there: what writes says so to who watches."""
         ...
 
     def close(self, code: int, reason: str) -> None:
@@ -87,12 +106,14 @@ class Transport(Protocol):
 class TransportSink:
     """Writes to the transport itself: a frame that was built once costs one call for each session."""
 
-    __slots__ = ("_transport", "close", "framing", "write")
+    __slots__ = ("_transport", "close", "fan_out", "framing", "write")
+    joins = True
 
     def __init__(self, transport: Transport, framing: Framing) -> None:
         self._transport = transport
         self.framing = framing
         self.write = transport.write
+        self.fan_out = transport.fan_out
         self.close = transport.close
 
     @property
@@ -115,6 +136,8 @@ class BufferSink:
         "framing",
         "paused",
     )
+    joins = False
+    """The server frames each write."""
 
     def __init__(self, framing: Framing, limit_bytes: int) -> None:
         self.framing = framing
@@ -147,6 +170,11 @@ class BufferSink:
         elif waiting_bytes > self._limit_bytes:
             flow, self._flow = self._flow, None
             flow.overflow()
+
+    @property
+    def fan_out(self) -> Callable[[bytes], None]:
+        """As `write`."""
+        return self.write
 
     def _relieve(self) -> None:
         if self.paused and 8 * self._size_bytes <= self._limit_bytes and self._closing is None:

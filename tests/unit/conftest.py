@@ -87,10 +87,15 @@ class ListSink:
     """Who is told that it takes no more."""
 
     frame: Framing = plain
+    joins: bool = False
 
     @property
     def framing(self) -> Framing:
         return self.frame
+
+    @property
+    def fan_out(self) -> Callable[[bytes], None]:
+        return self.write
 
     def write(self, data: bytes) -> None:
         self.written.append(orjson.loads(data))

@@ -38,6 +38,9 @@ class Paces:
     def overflow(self) -> None:
         self.said.append("overflow")
 
+    def gone(self) -> None:
+        self.said.append("gone")
+
     def aside(self, size_bytes: int) -> None:
         self.said.append("aside")
 

@@ -313,16 +313,21 @@ def unpause(sink: ListSink, session: Session) -> None:
     session.resume()
 
 
+def line(kind: str, text: bytes, cursor: str | None) -> bytes:
+    return text + b"\n"
+
+
 class DatedSink(ListSink):
-    """Writes down with each object the place that the sequence had reached."""
+    """Takes objects joined as they come in bursts; writes down with each the place that the sequence had reached."""
 
     def __init__(self, world: World) -> None:
-        super().__init__()
+        super().__init__(frame=line, joins=True)
         self.world = world
 
     def write(self, data: bytes) -> None:
-        super().write(data)
-        self.written[-1]["at"] = self.world.namespace.engine.head
+        for text in data.splitlines():
+            super().write(text)
+            self.written[-1]["at"] = self.world.namespace.engine.head
 
 
 @dataclass
@@ -344,6 +349,7 @@ class Client:
     """Messages for which the gateway said that something is lacking."""
     published: list[tuple[int, str]] = field(default_factory=list)
     session: Session | None = None
+    in_burst: bool = False
     sink: ListSink = field(default_factory=ListSink)
 
     def connect(self) -> None:
@@ -364,6 +370,12 @@ class Client:
             self.session.end()
             self.take(self.sink.written[:delivered])
             self.session = None
+
+    def burst(self) -> None:
+        """A burst of messages begins, or is over; what happens meanwhile happens in the midst of it."""
+        self.in_burst = not self.in_burst
+        outbox = self.world.namespace.outbox
+        outbox.begin() if self.in_burst else outbox.end()
 
     def stall(self, count: int) -> None:
         self.sink.full_after = len(self.sink.written) + count
@@ -405,6 +417,7 @@ EVENT = st.one_of(
     st.tuples(st.just("disconnect"), st.just(""), st.integers(0, 30)),
     st.tuples(st.just("connect"), st.just(""), st.just(0)),
     st.tuples(st.just("turn"), st.just(""), st.just(0)),
+    st.tuples(st.just("burst"), st.just(""), st.just(0)),
 )
 SUBSCRIPTIONS = st.lists(
     st.sampled_from(["kept/a", "kept/+", "short/a", "none/a", "#", "+/a"]), min_size=1, max_size=3, unique=True
@@ -443,8 +456,11 @@ def play(events: list[tuple[str, str, int]], subscriptions: list[str]) -> Client
         "pause": lambda _, count: client.stall(count),
         "unpause": lambda *_: client.read_on(),
         "disconnect": lambda _, count: client.disconnect(count),
+        "burst": lambda *_: client.burst(),
     }
     for what, room, count in [*events, ("connect", "", 0), ("unpause", "", 0), ("turn", "", 0)]:
         do[what](room, count)
+    if client.in_burst:
+        client.burst()
     client.take(client.sink.take())
     return client

@@ -56,7 +56,8 @@ async def test_roles_have_rates_of_their_own_over_websocket_and_http(start_eithe
 async def test_a_role_with_less_bandwidth_is_told_the_newest(start_either: Start) -> None:
     generous = {"messages_burst": 1000, "bytes_per_second": "1 MB", "bytes_burst": "4 MB"}
     slow = {"user": {"bytes_per_second_out": 5000}}
-    gateway = start_either(config({"ann": "user", "bob": "boss"}, **generous, by_role=slow))
+    history = {"rooms": [{"room": "a", "history": {"messages": 100}}]}  # for who is slow by chance
+    gateway = start_either({**config({"ann": "user", "bob": "boss"}, **generous, by_role=slow), **history})
     async with (
         connect(gateway.ws_url, additional_headers=bearer("ann")) as slowly,
         connect(gateway.ws_url, additional_headers=bearer("bob")) as quickly,

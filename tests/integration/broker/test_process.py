@@ -17,7 +17,9 @@ from tests.integration.broker.conftest import Devices, Wires
 from tests.real import DEADLINE_SECONDS, free_port, listens, wait_until
 
 # In uvloop, as the program does: asyncio's own loop, left to itself, can miss a signal that comes as it falls asleep.
+# And a test run in the background may have been told to ignore this signal.
 GATEWAY = """
+import signal
 import uvloop
 from bridges.broker import BrokerOptions, EmbeddedBroker
 
@@ -30,6 +32,7 @@ async def main():
     finally:
         await broker.stop()
 
+signal.signal(signal.SIGINT, signal.default_int_handler)
 try:
     uvloop.run(main())
 except KeyboardInterrupt:

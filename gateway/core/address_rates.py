@@ -1,12 +1,11 @@
 """How often each address may do something: what is done most often needs a place for each one that does it."""
 
 from abc import ABC, abstractmethod
-from collections import OrderedDict
 
 from gateway.core.addresses import network_of
 from gateway.core.clock import Clock
 from gateway.core.errors import TidegateError
-from gateway.core.limits import TokenBucket, rounded_up
+from gateway.core.limits import TokenBuckets, rounded_up
 from gateway.core.offenders import REFUSED, Offenders
 
 __all__ = ["AddressRates"]
@@ -21,9 +20,7 @@ class AddressRates(ABC):
         self.rate_per_second = rate_per_second
         self.burst = burst
         self._offenders = offenders
-        self._clock = clock
-        self._capacity = capacity
-        self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
+        self._buckets = TokenBuckets(rate_per_second, burst, clock, capacity)
 
     @abstractmethod
     def _error(self, network: str, retry_after_seconds: float) -> TidegateError:
@@ -36,13 +33,7 @@ class AddressRates(ABC):
             TidegateError: they come too fast; it says when to try again.
         """
         network = network_of(address)
-        bucket = self._buckets.get(network)
-        if bucket is None:
-            bucket = self._buckets[network] = TokenBucket(self.rate_per_second, self.burst, self._clock)
-            if len(self._buckets) > self._capacity:
-                self._buckets.popitem(last=False)
-        self._buckets.move_to_end(network)
-        wait_seconds = bucket.take()
+        wait_seconds = self._buckets.take(network)
         if wait_seconds:
             self._offenders.offend(address, REFUSED)
             raise self._error(network, rounded_up(wait_seconds))

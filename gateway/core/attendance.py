@@ -17,7 +17,6 @@ from gateway.core.access import Action, Grants
 from gateway.core.counters import Counters
 from gateway.core.delivery import Delivery
 from gateway.core.errors import BadMessage, NoPresence, PresenceFull, SlowConsumer
-from gateway.core.limits import Limits
 from gateway.core.presence import Attendees, Change, Counted, Who
 from gateway.core.presence_memory import Presence
 from gateway.core.presence_wire import PresenceRequest, encode_change
@@ -45,7 +44,6 @@ class Attendance:
         rules: RoomRules,
         routing: RoutingTable,
         listeners: Callable[[str], Iterable[Session]],
-        limits: Limits,
         counters: Counters,
     ) -> None:
         self.presence = presence
@@ -57,7 +55,6 @@ class Attendance:
             if route.spec.presence:
                 self._routed.add(route.room.filter, route.index)
         self._listeners = listeners
-        self._limits = limits
         self._counters = counters
         self._entered: dict[Session, dict[str, Who]] = {}
         """The rooms that each session is in, each with who it is there."""

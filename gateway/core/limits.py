@@ -10,7 +10,7 @@ from gateway.core.clock import Clock
 from gateway.core.errors import MessageTooLarge
 from gateway.core.limit_errors import RateLimited
 
-__all__ = ["AddressBudgets", "Budget", "Limits", "TokenBucket", "rounded_up"]
+__all__ = ["AddressBudgets", "Budget", "Limits", "TokenBucket", "TokenBuckets", "rounded_up"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +110,31 @@ class TokenBucket:
         changed = TokenBucket(rate_per_second, burst, self._clock)
         changed._tokens = min(burst, self._tokens)
         return changed
+
+
+class TokenBuckets:
+    """A bucket for each key. The one that was used least recently is forgotten if there are too many."""
+
+    def __init__(self, rate_per_second: float, burst: float, clock: Clock, capacity: int) -> None:
+        self._rate_per_second = rate_per_second
+        self._burst = burst
+        self._clock = clock
+        self._capacity = capacity
+        self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
+
+    def take(self, key: str) -> float:
+        """Take one from a key's bucket and return 0, or take nothing and return the seconds until it would be there."""
+        bucket = self._buckets.get(key)
+        if bucket is None:
+            bucket = self._buckets[key] = TokenBucket(self._rate_per_second, self._burst, self._clock)
+            if len(self._buckets) > self._capacity:
+                self._buckets.popitem(last=False)
+        self._buckets.move_to_end(key)
+        return bucket.take()
+
+    def __len__(self) -> int:
+        """How many keys are remembered."""
+        return len(self._buckets)
 
 
 class Budget:

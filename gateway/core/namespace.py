@@ -86,7 +86,7 @@ class Namespace:
         self._fanout = Sampling(self._hub, clock, counters)
         self.recovery = Recovery(self._fanout, engine, limits, clock, counters)
         engine.attach(self._deliver)
-        self.attendance = Attendance(presence, rules, routing, self.recovery.listeners, limits, counters)
+        self.attendance = Attendance(presence, rules, routing, self.recovery.listeners, counters)
         self._ingest = Ingest(name, routing, rules, engine, clock, counters)
         self.paces = self._ingest.paces
         self._publishing = Publishing(routing, rules, engine, limits, rates, clock, counters)

@@ -11,7 +11,7 @@ from typing import Final
 
 from gateway.core.clock import Clock
 from gateway.core.limit_errors import RoomRateLimited, TooManyRooms
-from gateway.core.limits import Limits, TokenBucket, rounded_up
+from gateway.core.limits import Limits, TokenBuckets, rounded_up
 
 __all__ = ["MEMORY_SECONDS", "PlainRooms", "RoomRates"]
 
@@ -87,10 +87,7 @@ class RoomRates:
 
     def __init__(self, limits: Limits, clock: Clock, capacity: int = 10_000) -> None:
         self._rate_per_second = limits.publishes_per_room_per_second
-        self._burst = limits.publishes_per_room_burst
-        self._clock = clock
-        self._capacity = capacity
-        self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
+        self._buckets = TokenBuckets(self._rate_per_second, limits.publishes_per_room_burst, clock, capacity)
 
     def spend(self, room: str) -> None:
         """Account for one more message.
@@ -98,13 +95,7 @@ class RoomRates:
         Raises:
             RoomRateLimited: there are too many; it says when to try again.
         """
-        bucket = self._buckets.get(room)
-        if bucket is None:
-            bucket = self._buckets[room] = TokenBucket(self._rate_per_second, self._burst, self._clock)
-            if len(self._buckets) > self._capacity:
-                self._buckets.popitem(last=False)
-        self._buckets.move_to_end(room)
-        wait_seconds = bucket.take()
+        wait_seconds = self._buckets.take(room)
         if wait_seconds:
             raise RoomRateLimited(
                 f"too much is sent into {room[:200]!r}: expected at most {self._rate_per_second:g} messages a second",

@@ -126,6 +126,7 @@ class BufferSink:
     """Collects what is to be sent for a task that awaits the server's `send`."""
 
     __slots__ = (
+        "_blocked",
         "_closing",
         "_deadline",
         "_flow",
@@ -142,6 +143,7 @@ class BufferSink:
     def __init__(self, framing: Framing, limit_bytes: int) -> None:
         self.framing = framing
         self.paused = False
+        self._blocked = False
         self._limit_bytes = limit_bytes
         self._queue: deque[bytes] = deque()
         self._size_bytes = 0
@@ -167,14 +169,18 @@ class BufferSink:
         if not self.paused:
             self.paused = True
             self._flow.pause()
-        elif waiting_bytes > self._limit_bytes:
+        elif self._blocked and waiting_bytes > self._limit_bytes:
             flow, self._flow = self._flow, None
             flow.overflow()
 
-    @property
-    def fan_out(self) -> Callable[[bytes], None]:
-        """As `write`."""
-        return self.write
+    def fan_out(self, data: bytes) -> None:
+        """As `write`; but what comes in one burst, before any of it could be sent, is no sign of a slow client."""
+        if self._blocked or self._closing is not None:
+            self.write(data)
+            return
+        self._queue.append(data)
+        self._size_bytes += len(data)
+        self._wake.set()
 
     def _relieve(self) -> None:
         if self.paused and 8 * self._size_bytes <= self._limit_bytes and self._closing is None:
@@ -202,7 +208,9 @@ class BufferSink:
                 while self._queue:
                     data = self._queue.popleft()
                     self._size_bytes -= len(data)
+                    self._blocked = True  # for whoever has a turn while it isn't sent
                     await send(data)
+                    self._blocked = False
                     self._relieve()
                 if self._closing is not None:
                     return self._closing

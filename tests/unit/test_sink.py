@@ -68,9 +68,52 @@ async def test_a_buffer_is_full_by_what_waits_behind_the_first_write() -> None:
     assert (paces.said, sink.paused) == ([], False)
     sink.write(b"x")
     assert (paces.said, sink.paused) == (["pause"], True)
-    for _ in range(2):
+    for _ in range(3):
+        sink.write(b"x" * 50)
+    assert paces.said == ["pause"]  # nobody has tried to send it
+
+
+async def test_who_asks_on_while_nothing_can_be_sent_overflows() -> None:
+    sink, paces, free = BufferSink(plain, 100), Paces(), asyncio.Event()
+
+    async def send(data: bytes) -> None:
+        await free.wait()
+
+    sink.watch(paces)
+    pumping = asyncio.create_task(sink.pump(send))
+    sink.write(b"x")
+    await asyncio.sleep(0)
+    for _ in range(4):
         sink.write(b"x" * 50)
     assert paces.said == ["pause", "overflow"]
+    free.set()
+    sink.close(1000, "")
+    await pumping
+
+
+async def test_a_burst_is_no_sign_of_a_slow_client_until_sending_waits() -> None:
+    sink, paces, free = BufferSink(plain, 100), Paces(), asyncio.Event()
+    free.set()
+
+    async def send(data: bytes) -> None:
+        await free.wait()
+
+    sink.watch(paces)
+    pumping = asyncio.create_task(sink.pump(send))
+    for _ in range(3):
+        for _ in range(20):
+            sink.fan_out(b"x" * 50)
+        await asyncio.sleep(0)
+    assert paces.said == []
+    free.clear()
+    sink.fan_out(b"x")
+    await asyncio.sleep(0)
+    for _ in range(3):
+        sink.fan_out(b"x" * 50)
+    assert paces.said == ["pause"]
+    free.set()
+    sink.close(1000, "")
+    await pumping
 
 
 async def test_a_buffer_that_is_emptied_is_resumed() -> None:

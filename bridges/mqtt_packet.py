@@ -10,9 +10,10 @@ from paho.mqtt.exception import MalformedPacket
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-__all__ = ["Incoming", "read_publish"]
+__all__ = ["Incoming", "read_publish", "whole_packet"]
 
 HIGHEST_QOS: Final = 2
+LENGTH_BITS: Final = 4 * 7
 
 
 @dataclass(slots=True)
@@ -28,6 +29,23 @@ class Incoming:
     retain: bool
     properties: Properties | None
     """None if there are none."""
+
+
+def whole_packet(data: bytes, at: int) -> tuple[int, int, int] | None:
+    """The packet that begins at a place: its first byte, and where what follows its length begins and ends.
+
+    None if not all of it is there, or its length is none (MQTT 5 §1.5.5).
+    """
+    size_bytes, shift, start, available = 0, 0, at + 1, len(data)
+    while start < available and shift < LENGTH_BITS:
+        byte = data[start]
+        start += 1
+        size_bytes |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            end = start + size_bytes
+            return (data[at], start, end) if end <= available else None
+        shift += 7
+    return None
 
 
 def read_publish(header: int, packet: bytes | bytearray, *, v5: bool) -> Incoming:

@@ -5,6 +5,7 @@ message, keeps it in memory until PUBREL, and so loses it with the connection. H
 (MQTT 3.1.1 §4.3.3, method B), PUBREC is sent when it is stored, and PUBREL is always answered.
 """
 
+import contextlib
 import math
 import struct
 import time
@@ -14,12 +15,13 @@ from typing import Final
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import MQTTErrorCode, _ConnectionState
+from paho.mqtt.exception import MalformedPacket
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from bridges.mqtt_acknowledgements import Acknowledgements, TooManyUnacknowledged
-from bridges.mqtt_packet import Incoming, read_publish
+from bridges.mqtt_packet import Incoming, read_publish, whole_packet
 
 __all__ = ["PahoClient"]
 
@@ -59,11 +61,43 @@ class PahoClient(paho.Client):
         return MQTTErrorCode.MQTT_ERR_SUCCESS
 
     def _read_all(self) -> MQTTErrorCode:
+        self._read_some()
         while self._sock is not None:
-            result = self._packet_read()
+            result = self._take_messages() or self._packet_read()
             if result or self._unread_at >= len(self._unread):
                 return result
         return MQTTErrorCode.MQTT_ERR_NO_CONN
+
+    def _read_some(self) -> None:
+        """Read what has come. What goes wrong goes wrong again when paho reads, which knows what to make of it."""
+        if self._unread_at < len(self._unread):
+            return
+        with contextlib.suppress(OSError):
+            self._unread, self._unread_at = super()._sock_recv(READ_BYTES), 0
+        self._has_read = bool(self._unread)
+        self._last_bytes_received = time.monotonic()
+
+    def _take_messages(self) -> MQTTErrorCode:
+        """Take the whole PUBLISH packets that come next; paho goes through all others, and parts, byte by byte."""
+        if self._in_packet["command"]:
+            return MQTTErrorCode.MQTT_ERR_SUCCESS
+        data, v5 = self._unread, self._protocol == paho.MQTTv5
+        while (found := whole_packet(data, self._unread_at)) is not None:
+            header, start, end = found
+            if header & 0xF0 != paho.PUBLISH or self._sock is None:
+                break
+            self._unread_at = end
+            result = self._take(header, data[start:end], v5=v5)
+            if result:
+                return result
+        return MQTTErrorCode.MQTT_ERR_SUCCESS
+
+    def _take(self, header: int, packet: bytes | bytearray, *, v5: bool) -> MQTTErrorCode:
+        try:
+            self.take(read_publish(header, packet, v5=v5))
+        except (TooManyUnacknowledged, MalformedPacket):
+            return MQTTErrorCode.MQTT_ERR_PROTOCOL
+        return MQTTErrorCode.MQTT_ERR_SUCCESS
 
     def _sock_recv(self, bufsize: int) -> bytes:
         """What paho wants next of what has been read."""
@@ -98,11 +132,7 @@ class PahoClient(paho.Client):
 
     def _handle_publish(self) -> MQTTErrorCode:
         packet = self._in_packet
-        try:
-            self.take(read_publish(packet["command"], packet["packet"], v5=self._protocol == paho.MQTTv5))
-        except TooManyUnacknowledged:
-            return MQTTErrorCode.MQTT_ERR_PROTOCOL
-        return MQTTErrorCode.MQTT_ERR_SUCCESS
+        return self._take(packet["command"], packet["packet"], v5=self._protocol == paho.MQTTv5)
 
     def _handle_pubrel(self) -> MQTTErrorCode:
         packet_id = int.from_bytes(self._in_packet["packet"][:2], "big")

@@ -7,6 +7,7 @@ that the session ends. Heartbeats are the server's pings.
 import asyncio
 import struct
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import parse_qs
@@ -22,7 +23,7 @@ from gateway.core.namespace import Namespace
 from gateway.core.presence_wire import read_member_query
 from gateway.core.problem import problem
 from gateway.core.session import Session
-from gateway.core.sink import CLOSE_GRACE_SECONDS, BufferSink, Framing, Sink, Transport, TransportSink
+from gateway.core.sink import CLOSE_GRACE_SECONDS, BufferSink, Framing, Sink, TransportSink, WebSocketTransport
 from gateway.core.wire import SUBPROTOCOL
 from gateway.core.wire_requests import parse
 
@@ -87,11 +88,12 @@ class WebSocketBridge:
         self._heartbeat_seconds = heartbeat_seconds
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Serve one connection from handshake to close."""
+        """Serve one connection: from handshake to close, or until the server goes on by itself."""
         await receive()  # websocket.connect
         try:
-            caller = Caller.of(scope)
-            with self._admission.counted(), self._admission.connection(caller) as seat:
+            with self._admission.counted(), ExitStack() as held:
+                caller = Caller.of(scope)
+                seat = held.enter_context(self._admission.connection(caller))
                 identity = await self._admission.identify(caller)
                 seat.identify(identity)
                 grants = self._namespace.access.of(identity)
@@ -99,19 +101,25 @@ class WebSocketBridge:
                 query = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)
                 member = read_member_query(query)
                 await send({"type": "websocket.accept", "subprotocol": subprotocol})
-                transport: Transport | None = scope.get("extensions", {}).get("tidegate")
+                transport: WebSocketTransport | None = scope.get("extensions", {}).get("tidegate")
                 speech, client = SPEECHES[subprotocol], _Client(grants, member, seat)
                 if transport is not None:
-                    await self._serve(transport, speech, receive, client)
+                    self._hand_over(transport, speech, client)
+                    held.pop_all()
                 else:
                     await self._serve_buffered(speech, receive, send, client)
         except TidegateError as error:
             await deny(scope, send, error)
 
-    async def _serve(self, transport: Transport, speech: Speech, receive: Any, client: "_Client") -> None:
+    def _hand_over(self, transport: WebSocketTransport, speech: Speech, client: "_Client") -> None:
         session = self._open(TransportSink(transport, speech.framing), client)
-        transport.watch(self._namespace.limits.write_buffer_bytes, session)
-        await self._converse(session, speech, receive)
+        try:
+            transport.watch(self._namespace.limits.write_buffer_bytes, session)
+            conversation = self._greet(session, speech)
+            transport.hand_over(conversation)
+        except BaseException:
+            session.end()
+            raise
 
     async def _serve_buffered(self, speech: Speech, receive: Any, send: Any, client: "_Client") -> None:
         sink = BufferSink(speech.plain, self._namespace.limits.write_buffer_bytes)
@@ -128,19 +136,21 @@ class WebSocketBridge:
     def _open(self, sink: Sink, client: "_Client") -> Session:
         return self._namespace.open("websocket", sink, client.grants, member=client.member, seat=client.seat)
 
-    async def _converse(self, session: Session, speech: Speech, receive: Any) -> None:
+    def _greet(self, session: Session, speech: Speech) -> Conversation:
         conversation = Conversation(
             session, self._namespace, self._counters, self._admission.authentication, speech.parse
         )
+        conversation.greet(self._heartbeat_seconds)
+        return conversation
+
+    async def _converse(self, session: Session, speech: Speech, receive: Any) -> None:
         try:
-            conversation.greet(self._heartbeat_seconds)
+            conversation = self._greet(session, speech)
             while (event := await receive())["type"] != "websocket.disconnect":
                 text = event.get("text")
                 conversation.receive(event["bytes"] if text is None else text)
                 if conversation.waits:
                     await conversation.settle()
-            if event.get("tidegate.broken") and session.seat is not None:  # by the gateway's own server, as it judges
-                session.seat.offend()
         finally:
             session.end()
 

@@ -35,6 +35,7 @@ from gateway.engines import make_engine
 from gateway.entrance import Entrance, HeadBounds
 from gateway.forwarded import Forwarded
 from gateway.health import Health
+from gateway.heartbeats import Heartbeats
 from gateway.hosts import HostCheck
 from gateway.metrics import Metrics
 from gateway.pages import no_such_endpoint, page_routes
@@ -81,11 +82,12 @@ class Gateway:
             self.intake, self.namespaces, self.upstreams, self.supervisor, self.reloads, clock, offenders
         )
         self.origins = _origins(settings)
-        heartbeat_seconds = settings.heartbeat.interval_seconds
+        beat = settings.heartbeat
+        self.heartbeats = Heartbeats(beat.interval_seconds, beat.timeout_seconds, clock, random)
         logins = make_logins(settings, clock, random, self.namespaces.values())
         self._authentication = make_authentication(settings.identity, clock, random, self.keys, logins)
         self.endpoints = {
-            name: Endpoints(namespace, self.origins, clock, heartbeat_seconds, self._authentication, offenders)
+            name: Endpoints(namespace, self.origins, clock, beat.interval_seconds, self._authentication, offenders)
             for name, namespace in self.namespaces.items()
         }
 

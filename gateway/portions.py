@@ -65,10 +65,14 @@ class PortionedWebSocketProtocol(WebSocketsSansIOProtocol):
             self.read_paused = False
             self.transport.resume_reading()
 
-    def _take_soon(self) -> None:
+    def pause_reading(self) -> None:
+        """Read nothing more until `go_on`."""
         if not self.read_paused:
             self.read_paused = True
             self.transport.pause_reading()
+
+    def _take_soon(self) -> None:
+        self.pause_reading()
         if not self._due:
             self._due = True
             self.loop.call_soon(self._take)

@@ -133,8 +133,7 @@ def _server(gateway: Gateway, app: Starlette, certificates: Certificates | None)
     return Server(
         app,
         message_bytes=gateway.largest_message_bytes,
-        heartbeat_seconds=settings.heartbeat.interval_seconds,
-        heartbeat_timeout_seconds=settings.heartbeat.timeout_seconds,
+        heartbeats=gateway.heartbeats,
         head=gateway.head,
         drain_seconds=settings.drain_seconds,
         admit=gateway.doorkeeper.admit,

@@ -15,16 +15,19 @@ from functools import partial
 from typing import Any, Final
 
 import uvicorn
+from uvicorn.protocols.utils import ClientDisconnected
 from websockets.frames import Frame
 from websockets.http11 import Request
 
 from bridges.websocket import SPEECHES
-from gateway.core.errors import MessageTooLarge, TidegateError
+from gateway.core.errors import InternalError, MessageTooLarge, TidegateError
 from gateway.core.plain_http import Place
-from gateway.core.sink import CLOSE_GRACE_SECONDS, Flow
+from gateway.core.sink import CLOSE_GRACE_SECONDS, Flow, Receiver
 from gateway.core.wire import encode_error
 from gateway.entrance import HeadBounds
 from gateway.gate import Gate, Keeper
+from gateway.handed import Handed
+from gateway.heartbeats import Heartbeats
 from gateway.http_connection import HttpProtocol
 from gateway.portions import PortionedWebSocketProtocol
 from gateway.pressure import Pressure
@@ -43,6 +46,11 @@ class WebSocketProtocol(PortionedWebSocketProtocol):
 
     pressure: Pressure
     speech = SPEECHES[None]
+    receiver: Handed | None = None
+
+    def __init__(self, *args: Any, heartbeats: Heartbeats, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._heartbeats = heartbeats
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -58,9 +66,56 @@ class WebSocketProtocol(PortionedWebSocketProtocol):
         super().connection_lost(exc)
         self.pressure.forget()
 
+    def hand_over(self, receiver: Receiver) -> None:
+        events, self.receiver = self.queue, Handed(receiver)
+        self.queue = self.receiver  # type: ignore[assignment] # what would be put there is taken
+        while not events.empty():
+            event: Any = events.get_nowait()
+            if event["type"] == "websocket.receive":
+                self._receive(event["text"] if "text" in event else event["bytes"])
+            else:
+                self.receiver.put_nowait(event)
+        self.go_on()
+
+    def _receive(self, message: str | bytes) -> None:
+        assert self.receiver is not None
+        if self.receiver.receive(message):
+            self.pause_reading()
+            task = self.loop.create_task(self._settle(self.receiver))
+            task.add_done_callback(self.tasks.discard)
+            self.tasks.add(task)
+
+    async def _settle(self, receiver: Handed) -> None:
+        try:
+            await receiver.settle()
+        except Exception:
+            self.logger.exception("what a client sent was lost to a fault")
+            self.close(InternalError.close_code, InternalError.code)
+        self.go_on()
+
+    async def run_asgi(self) -> None:
+        """As uvicorn does it, but that the connection may go on without the application."""
+        try:
+            await self.app(self.scope, self.receive, self.send)
+        except ClientDisconnected:
+            pass
+        except BaseException:
+            self.logger.exception("Exception in ASGI application\n")
+            self.send_500_response()
+        else:
+            if not self.handshake_complete:
+                self.logger.error("ASGI callable returned without completing handshake.")
+                self.send_500_response()
+            elif self.receiver is not None:
+                return
+        if self.close_timer is None:
+            self.transport.close()
+
     def on_task_complete(self, task: asyncio.Task[None]) -> None:
         super().on_task_complete(task)
-        del self.scope["extensions"]  # it leads back to this connection, and circles wait for a search for garbage
+        self.request.headers.clear()  # the parser keeps the request for as long as the connection lasts
+        # The scope leads back to this connection, and circles wait for a search for garbage.
+        del self.scope, self.request, self.response
 
     async def send(self, message: Any) -> None:
         if message["type"] == "websocket.accept":
@@ -87,12 +142,22 @@ class WebSocketProtocol(PortionedWebSocketProtocol):
         self.close_timer = self.loop.call_later(CLOSE_GRACE_SECONDS, self.transport.abort)
 
     def send_receive_event_to_app(self) -> None:
-        if self.curr_msg_data_type == "text" and not self.close_sent and not _is_utf8(b"".join(self.frames)):
-            self.frames = []  # uvicorn would log a traceback, and so each client could fill the log
+        frames, self.frames = self.frames, []
+        if self.close_sent:
+            return
+        data = frames[0] if len(frames) == 1 else b"".join(frames)
+        try:
+            message = data.decode() if self.curr_msg_data_type == "text" else data
+        except UnicodeDecodeError:  # uvicorn would log a traceback, and so each client could fill the log
             self.conn.send_close(1007)
             self.handle_parser_exception()
             return
-        super().send_receive_event_to_app()
+        if self.receiver is not None:
+            self._receive(message)
+            return
+        event: Any = {"type": "websocket.receive", self.curr_msg_data_type: message}
+        self.queue.put_nowait(event)
+        self.pause_reading()
 
     def handle_close(self, event: Frame) -> None:
         super().handle_close(event)
@@ -106,7 +171,9 @@ class WebSocketProtocol(PortionedWebSocketProtocol):
     def handle_pong(self, event: Frame) -> None:
         if self.pending_ping_payload is None or bytes(event.data) != self.pending_ping_payload:
             self._spend(len(event.data))
-        super().handle_pong(event)
+            return
+        self.pending_ping_payload = None
+        self._heartbeats.answered(self)
 
     def handle_cont(self, event: Frame) -> None:
         if len(event.data) < SMALL_FRAGMENT_BYTES and not event.fin:
@@ -156,18 +223,22 @@ class WebSocketProtocol(PortionedWebSocketProtocol):
         super().resume_writing()
         self.pressure.resume()
 
-    def keepalive_timeout(self) -> None:
+    def start_keepalive(self) -> None:
+        self._heartbeats.begin(self)
+
+    def stop_keepalive(self) -> None:
+        self._heartbeats.end(self)
+
+    def ping(self, payload: bytes) -> None:
+        if not (self.close_sent or self.transport.is_closing()):
+            self.pending_ping_payload = payload
+            self.conn.send_ping(payload)
+            self.transport.write(b"".join(self.conn.data_to_send()))
+
+    def silent(self) -> None:
         super().keepalive_timeout()
         # Closing waits for what is unsent, and a peer that is gone takes nothing.
         self.loop.call_later(CLOSE_GRACE_SECONDS, self.transport.abort)
-
-
-def _is_utf8(data: bytes) -> bool:
-    try:
-        data.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 class Server(uvicorn.Server):
@@ -178,8 +249,7 @@ class Server(uvicorn.Server):
         app: Any,
         *,
         message_bytes: int,
-        heartbeat_seconds: float,
-        heartbeat_timeout_seconds: float,
+        heartbeats: Heartbeats,
         head: HeadBounds,
         drain_seconds: float,
         admit: Callable[[str], Place],
@@ -191,10 +261,8 @@ class Server(uvicorn.Server):
             uvicorn.Config(
                 app,
                 http=partial(HttpProtocol, head=head, refused=refused),  # type: ignore[arg-type]
-                ws=WebSocketProtocol,
+                ws=partial(WebSocketProtocol, heartbeats=heartbeats),  # type: ignore[arg-type]
                 ws_max_size=message_bytes,
-                ws_ping_interval=heartbeat_seconds,
-                ws_ping_timeout=heartbeat_timeout_seconds,
                 ws_per_message_deflate=False,
                 timeout_graceful_shutdown=max(1, round(drain_seconds)),
                 lifespan="off",

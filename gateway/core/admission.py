@@ -165,20 +165,15 @@ class Admission:
             raise Unauthenticated("expected `Authorization: Bearer` with a token, `?ticket=` with a ticket, or a login")
         return identity
 
-    @contextmanager
-    def connection(self, caller: Caller) -> Iterator[Seat]:
-        """Hold one connection for as long as the context lasts. Whose it is, is told to the seat.
+    def connection(self, caller: Caller) -> Seat:
+        """A seat for one connection; whoever has it frees it. Whose it is, is told to the seat.
 
         Raises:
-            OriginRefused, TooManyHandshakes, TooManyConnections, TooManyConnectionsFromAddress: on entry.
+            OriginRefused, TooManyHandshakes, TooManyConnections, TooManyConnectionsFromAddress: there is none.
         """
         self.check_origin(caller)
         self._handshakes.check(caller.address)
-        seat = self._connections.acquire(caller.network, partial(self._offenders.offend, caller.address))
-        try:
-            yield seat
-        finally:
-            seat.free()
+        return self._connections.acquire(caller.network, partial(self._offenders.offend, caller.address))
 
     @property
     def patience_seconds(self) -> float:

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Self
 
 from gateway.core.identity import Identity
 from gateway.core.limit_errors import TooManyConnections, TooManyConnectionsFromAddress, TooManyConnectionsOfUser
@@ -41,6 +41,12 @@ class Seat:
         """
         if self._limiter is not None:
             self._limiter.identify(self, identity)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.free()
 
     def free(self) -> None:
         """Give all of it back. Only the first call counts."""

@@ -127,6 +127,15 @@ class Conversation:
             self._waiting = None
             self.receive(frame, again=True)
 
+    def closed(self, *, offended: bool) -> None:
+        """The client is gone, or broke the rules of its protocol: its session is over, and its seat free."""
+        seat = self._session.seat
+        if offended and seat is not None:
+            seat.offend()
+        self._session.end()
+        if seat is not None:
+            seat.free()
+
     def refuse(self, identifier: wire_requests.RequestId, error: TidegateError) -> None:
         """Tell the client of an error; close the connection if it keeps going over a limit."""
         self._counters.refuse(error)

@@ -13,7 +13,7 @@ MAXIMUM_PACKET_ID: Final = 65_535
 DIGEST_BYTES: Final = 16
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Receipt:
     """By what a redelivery of a QoS 1 or 2 message is known."""
 
@@ -32,7 +32,7 @@ class Receipt:
         return cls(packet_id, duplicate, digest.digest())
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Delivery:
     """One message of a device."""
 

@@ -40,7 +40,7 @@ Published: TypeAlias = Callable[[TidegateError | None], None]
 """Called once: with None when all is stored, or with the reason why nothing is."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Publication:
     """What is to become a message."""
 

@@ -93,15 +93,18 @@ class Intake:
 
         Of several namespaces that wait for answers on one topic, the one whose request was sent first.
         """
-        asked = [(each.requests.asked_at(upstream, topic, correlation), each) for each in self._namespaces]
-        waiting = [(at, each) for at, each in asked if at is not None]
-        offered = [min(waiting, key=itemgetter(0))[1]] if waiting else self._namespaces
+        offered = self._namespaces if len(self._namespaces) == 1 else self._asked(upstream, topic, correlation)
         taken = [each.requests.receive(upstream, topic, raw, correlation) for each in offered]
         if not any(taken) or any(each.routing.rooms_for(upstream, topic) for each in self._namespaces):
             return False
         self.counters.device_messages[upstream] += 1
         self.counters.device_bytes += len(raw)
         return True
+
+    def _asked(self, upstream: str, topic: str, correlation: bytes | None) -> Sequence[Namespace]:
+        asked = [(each.requests.asked_at(upstream, topic, correlation), each) for each in self._namespaces]
+        waiting = [(at, each) for at, each in asked if at is not None]
+        return [min(waiting, key=itemgetter(0))[1]] if waiting else self._namespaces
 
     def lost(self, upstream: str) -> None:
         """Fail the requests under way by an upstream whose connection is gone."""

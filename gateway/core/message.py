@@ -52,7 +52,7 @@ class Audience:
 EVERYONE: Final = Audience()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: it is made for each message, and that would take thrice as long
 class Message:
     """One message of a room."""
 

@@ -22,7 +22,7 @@ class PayloadError(ValueError):
     """A device's payload that isn't what its route says; the text says what was expected."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Payload:
     """A payload as browsers get it: JSON text without line breaks; if `binary`, a string of base64 (RFC 4648 §4)."""
 

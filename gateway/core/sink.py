@@ -9,7 +9,17 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Final, Protocol
 
-__all__ = ["CLOSE_GRACE_SECONDS", "BufferSink", "Flow", "Framing", "Sink", "Transport", "TransportSink"]
+__all__ = [
+    "CLOSE_GRACE_SECONDS",
+    "BufferSink",
+    "Flow",
+    "Framing",
+    "Receiver",
+    "Sink",
+    "Transport",
+    "TransportSink",
+    "WebSocketTransport",
+]
 
 CLOSE_GRACE_SECONDS: Final = 2.0
 """How long a client has to take what was sent before a close; then the connection is cut."""
@@ -100,6 +110,35 @@ class Transport(Protocol):
 
     def watch(self, limit_bytes: int, flow: Flow) -> None:
         """Tell `flow` of the client's pace; at most so many bytes may wait, besides the one write that goes over."""
+        ...
+
+
+class Receiver(Protocol):
+    """Who takes what a client sends, one frame after the other."""
+
+    def receive(self, frame: str | bytes) -> None:
+        """Take a frame."""
+        ...
+
+    @property
+    def waits(self) -> bool:
+        """Whether the last frame isn't dealt with yet: `settle` is to be awaited before the next."""
+        ...
+
+    async def settle(self) -> None:
+        """Deal with the last frame."""
+        ...
+
+    def closed(self, *, offended: bool) -> None:
+        """Nothing comes any more; whether that is because the client broke the rules of its protocol."""
+        ...
+
+
+class WebSocketTransport(Transport, Protocol):
+    """A WebSocket connection, which goes on without its application once it has a receiver."""
+
+    def hand_over(self, receiver: Receiver) -> None:
+        """Give a receiver what comes from now on. The application may return: that closes nothing then."""
         ...
 
 

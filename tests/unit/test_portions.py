@@ -5,6 +5,8 @@ import gc
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from random import Random
 from typing import Any, cast
 
 import pytest
@@ -12,9 +14,11 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from gateway.core.addresses import TrustedProxies
+from gateway.core.clock import SystemClock
 from gateway.core.limits import Limits
 from gateway.core.plain_http import HttpConnections
 from gateway.entrance import HeadBounds
+from gateway.heartbeats import Heartbeats
 from gateway.http_connection import HttpProtocol
 from gateway.portions import BYTES_AFTER_CLOSE, FRAMES_PER_TURN, MAXIMUM_IGNORED_BYTES, PORTION_BYTES
 from gateway.server import WebSocketProtocol
@@ -100,7 +104,8 @@ class Connection:
         )
         config.load()
         state = ServerState()
-        self.protocol = WebSocketProtocol(config=config, server_state=state, app_state={})
+        heartbeats = Heartbeats(25, 20, SystemClock(), Random(1))
+        self.protocol = WebSocketProtocol(config=config, server_state=state, app_state={}, heartbeats=heartbeats)
         self._tasks = state.tasks
         self.protocol.connection_made(cast(asyncio.Transport, self.transport))
         self.protocol.data_received(HANDSHAKE)
@@ -205,7 +210,7 @@ def http_connection(app: Any, state: ServerState) -> tuple[HttpProtocol, FakeTra
     config = uvicorn.Config(
         app,
         interface="asgi3",
-        ws=WebSocketProtocol,
+        ws=partial(WebSocketProtocol, heartbeats=Heartbeats(25, 20, SystemClock(), Random(1))),  # type: ignore[arg-type]
         ws_per_message_deflate=False,
         proxy_headers=False,
         log_config=None,

@@ -4,6 +4,7 @@ import asyncio
 import socket
 import ssl
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any, Final, Literal, Protocol
@@ -15,6 +16,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
+from bridges.mqtt_pace import Pace
 from bridges.mqtt_packet import Incoming
 from bridges.mqtt_paho import PahoClient
 
@@ -74,6 +76,8 @@ class UpstreamOptions:
     """Where `online` and, as the last will, `offline` are retained."""
     connect_timeout_seconds: float = 10
     acknowledge_timeout_seconds: float = 8
+    gather_seconds: float = 0.005
+    """How long a message may wait for others, when they come fast; 0 for not at all."""
     maximum_packet_bytes: int = 16 * 1024 * 1024
     """The largest packet that is taken or sent."""
     reconnect_min_seconds: float = 0.5
@@ -102,7 +106,7 @@ class Client(aiomqtt.Client):
     Its own queue costs two tasks for each message.
     """
 
-    def __init__(self, *args: Any, events: ClientEvents, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, events: ClientEvents, gather_seconds: float, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         # aiomqtt makes its client itself and lets nobody choose the class; a subclass adds methods, no state.
         self._client.__class__ = PahoClient
@@ -110,6 +114,7 @@ class Client(aiomqtt.Client):
         # The connection may be lost while something else is awaited, which then fails with the reason.
         self._disconnected.add_done_callback(lambda lost: lost.cancelled() or lost.exception())
         self._events = events
+        self._pace = Pace(gather_seconds)
         self.maximum_packet_bytes: int | None = None
         """The largest packet that the broker takes, if it has said so (MQTT 5 §3.2.2.3.6)."""
         self.maximum_qos = 2
@@ -126,6 +131,37 @@ class Client(aiomqtt.Client):
     def _on_publish(self, client: Any, userdata: Any, mid: int, reason_code: Any, properties: Any) -> None:
         super()._on_publish(client, userdata, mid, reason_code, properties)
         self._events.published(mid, reason_code)
+
+    def _on_socket_open(self, client: Any, userdata: Any, sock: Any) -> None:
+        super()._on_socket_open(client, userdata, sock)
+        self._loop.call_soon_threadsafe(self._listen, sock)  # in place of aiomqtt, which has said so just before
+
+    def _listen(self, sock: Any) -> None:
+        """Read as soon as something comes."""
+        if sock.fileno() > -1:
+            self._loop.add_reader(sock.fileno(), self._read, sock)
+
+    def _read(self, sock: Any, *, paused: bool = False) -> None:
+        """Read what has come, and go on at once, or after a pause."""
+        if sock.fileno() < 0:
+            return
+        before = self.paho.taken
+        try:
+            self.paho.loop_read()
+            while getattr(sock, "pending", int)() > 0 and sock.fileno() > -1:  # what TLS has read already
+                self.paho.loop_read()
+        except Exception as error:  # as aiomqtt does
+            if not self._disconnected.done():
+                self._disconnected.set_exception(error)
+        pause_seconds = self._pace.pause_seconds(self.paho.taken - before, self._loop.time())
+        if sock.fileno() < 0:
+            return
+        if pause_seconds:
+            if not paused:
+                self._loop.remove_reader(sock.fileno())
+            self._loop.call_later(pause_seconds, partial(self._read, sock, paused=True))
+        elif paused:
+            self._listen(sock)
 
     @property
     def paho(self) -> PahoClient:
@@ -162,6 +198,7 @@ def make_client(options: UpstreamOptions, random: Random, events: ClientEvents, 
         options.host,
         options.port,
         events=events,
+        gather_seconds=options.gather_seconds,
         identifier=options.client_id or f"tidegate-{random.getrandbits(48):012x}",
         username=options.username,
         password=options.password,

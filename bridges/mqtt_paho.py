@@ -40,6 +40,8 @@ class PahoClient(paho.Client):
     """Is given each message as it is read."""
     burst: AbstractContextManager[None]
     """Around all that one read brings."""
+    taken = 0
+    """Messages that have come."""
     _unread = b""
     _unread_at = 0
     _has_read = False
@@ -93,6 +95,7 @@ class PahoClient(paho.Client):
         return MQTTErrorCode.MQTT_ERR_SUCCESS
 
     def _take(self, header: int, packet: bytes | bytearray, *, v5: bool) -> MQTTErrorCode:
+        self.taken += 1
         try:
             self.take(read_publish(header, packet, v5=v5))
         except (TooManyUnacknowledged, MalformedPacket):

@@ -30,6 +30,7 @@ def upstream_options(name: str, upstream: UpstreamSettings) -> UpstreamOptions:
         status_topic=upstream.status_topic,
         connect_timeout_seconds=upstream.connect_timeout_seconds,
         acknowledge_timeout_seconds=upstream.acknowledge_timeout_seconds,
+        gather_seconds=upstream.gather_seconds,
         maximum_packet_bytes=upstream.maximum_packet_bytes,
         reconnect_min_seconds=upstream.reconnect_min_seconds,
         reconnect_max_seconds=upstream.reconnect_max_seconds,

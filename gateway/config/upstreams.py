@@ -46,6 +46,8 @@ class UpstreamSettings(Section):
     """How long the broker may take to accept the connection."""
     acknowledge_timeout_seconds: values.Seconds = 8
     """How long the broker may take to acknowledge a message before who sent it is told `upstream_timeout`."""
+    gather_seconds: values.GatherSeconds = 0.005
+    """How long a message may wait for others when they come fast, to be delivered with them; 0 for not at all."""
     maximum_packet_bytes: values.PacketBytes = 16 * 1024 * 1024
     """The largest MQTT packet, in both directions; the broker is asked not to send larger ones (MQTT 5)."""
     reconnect_min_seconds: values.Seconds = 0.5

@@ -152,6 +152,7 @@ SampleSeconds: TypeAlias = Annotated[
 SampleKeep: TypeAlias = Annotated[Keep, Expected("last, mean, min or max")]
 HistoryMessages: TypeAlias = Annotated[int, Field(ge=0, le=10**6), Expected("a whole number from 0 to 1000000")]
 DrainSeconds: TypeAlias = Annotated[float, Field(ge=0, le=3600), Expected("a number of seconds from 0 to 3600")]
+GatherSeconds: TypeAlias = Annotated[float, Field(ge=0, le=1), Expected("a number of seconds from 0 to 1")]
 GraceSeconds: TypeAlias = DrainSeconds
 HstsSeconds: TypeAlias = Annotated[
     int, Field(ge=0, le=10**9), Expected("a whole number of seconds from 0 to 1000000000")

@@ -7,11 +7,10 @@ bounds in time and size what comes before a request is understood, where no limi
 import asyncio
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Final
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
-from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from gateway.core.errors import HandshakeTimeout, HeadersTooLarge, MessageTooLarge, SlowConsumer, TidegateError
 from gateway.core.plain_http import Place
@@ -23,6 +22,9 @@ from gateway.pressure import Pressure
 from gateway.reading_watch import ReadingWatch
 
 __all__ = ["HttpProtocol", "response"]
+
+HANDSHAKE_FIELDS: Final = 128
+HANDSHAKE_LINE_BYTES: Final = 8 * 1024
 
 
 def response(error: TidegateError) -> bytes:
@@ -213,16 +215,19 @@ class HttpProtocol(HttpToolsProtocol):
             super().send_400_response(msg)
 
     def handle_websocket_upgrade(self) -> None:
-        super().handle_websocket_upgrade()
-        protocol = self.transport.get_protocol()
-        if isinstance(protocol, WebSocketsSansIOProtocol) and not protocol.handshake_initiated:
-            self.connections.discard(protocol)  # the library has stopped to read, without a word
-            self.connections.add(self)
-            self.transport.set_protocol(self)
+        headers = list(self.scope["headers"])
+        if len(headers) > HANDSHAKE_FIELDS or any(len(n) + len(v) > HANDSHAKE_LINE_BYTES for n, v in headers):
             self._refuse(HeadersTooLarge("expected a WebSocket handshake with lines of at most 8 KiB, and at most 128"))
-        else:
-            self._place.free()  # the limits of its namespace hold for it
-            self.parser = None  # type: ignore[assignment] # it leads back to here
+            return
+        self.connections.discard(self)
+        protocol: Any = self.ws_protocol_class(  # type: ignore[call-arg, misc]
+            config=self.config, server_state=self.server_state, app_state=self.app_state
+        )
+        protocol.connection_made(self.transport)
+        protocol.begin(self.url, headers)
+        self.transport.set_protocol(protocol)
+        self._place.free()  # the limits of its namespace hold for it
+        self.parser = None  # type: ignore[assignment] # it leads back to here
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._place.free()

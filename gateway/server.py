@@ -12,12 +12,16 @@ import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from http import HTTPStatus
 from typing import Any, Final
+from urllib.parse import unquote
 
 import uvicorn
 from uvicorn.protocols.utils import ClientDisconnected
+from websockets.datastructures import Headers
 from websockets.frames import Frame
 from websockets.http11 import Request
+from websockets.protocol import Protocol as FrameParser
 
 from bridges.websocket import SPEECHES
 from gateway.core.errors import InternalError, MessageTooLarge, TidegateError
@@ -47,6 +51,8 @@ class WebSocketProtocol(PortionedWebSocketProtocol):
     pressure: Pressure
     speech = SPEECHES[None]
     receiver: Handed | None = None
+    _head = b""
+    """The answer to the handshake, until it is sent."""
 
     def __init__(self, *args: Any, heartbeats: Heartbeats, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -56,11 +62,47 @@ class WebSocketProtocol(PortionedWebSocketProtocol):
         super().connection_made(transport)
         self.pressure = Pressure(self.transport)
 
-    def handle_connect(self, event: Request) -> None:
-        super().handle_connect(event)
-        if not self.close_sent:
-            extensions: dict[str, Any] = {**(self.scope["extensions"] or {}), "tidegate": self}
-            self.scope["extensions"] = extensions
+    def begin(self, target: bytes, headers: list[tuple[bytes, bytes]]) -> None:
+        """Take a handshake that has been read; to read it once more would take longer than all else of it."""
+        self.conn.parser.close()
+        self.conn.parser = FrameParser.parse(self.conn)  # what follows the request
+        next(self.conn.parser)
+        self.handshake_initiated = True
+        fields = Headers()
+        for name, value in headers:
+            fields[name.decode("latin-1")] = value.decode("latin-1")
+        self.response = self.conn.accept(Request(target.decode("latin-1"), fields))
+        if self.response.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
+            self.handshake_complete = self.close_sent = True
+            self.conn.send_response(self.response)
+            self.transport.write(b"".join(self.conn.data_to_send()))
+            self.transport.close()
+            return
+        self.scope = self._scope_of(target, headers, fields)
+        self.queue.put_nowait({"type": "websocket.connect"})
+        task = self.loop.create_task(self.run_asgi())
+        task.add_done_callback(self.on_task_complete)
+        self.tasks.add(task)
+
+    def _scope_of(self, target: bytes, headers: list[tuple[bytes, bytes]], fields: Headers) -> Any:
+        raw_path, _, query = target.partition(b"?")
+        offered = ",".join(fields.get_all("Sec-WebSocket-Protocol"))
+        return {
+            "type": "websocket",
+            "asgi": {"version": self.asgi_version, "spec_version": "2.4"},
+            "http_version": "1.1",
+            "scheme": self.scheme,
+            "server": self.server,
+            "client": self.client,
+            "root_path": self.root_path,
+            "path": self.root_path + unquote(raw_path.decode("latin-1")),
+            "raw_path": self.root_path.encode() + raw_path,
+            "query_string": query,
+            "headers": headers,
+            "subprotocols": [name.strip() for name in offered.split(",")] if offered else [],
+            "state": self.app_state.copy(),
+            "extensions": {"websocket.http.response": {}, "tidegate": self},
+        }
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
@@ -75,6 +117,7 @@ class WebSocketProtocol(PortionedWebSocketProtocol):
                 self._receive(event["text"] if "text" in event else event["bytes"])
             else:
                 self.receiver.put_nowait(event)
+        self._flush()
         self.go_on()
 
     def _receive(self, message: str | bytes) -> None:
@@ -113,16 +156,41 @@ class WebSocketProtocol(PortionedWebSocketProtocol):
 
     def on_task_complete(self, task: asyncio.Task[None]) -> None:
         super().on_task_complete(task)
-        self.request.headers.clear()  # the parser keeps the request for as long as the connection lasts
         # The scope leads back to this connection, and circles wait for a search for garbage.
-        del self.scope, self.request, self.response
+        del self.scope, self.response
 
     async def send(self, message: Any) -> None:
-        if message["type"] == "websocket.accept":
-            self.speech = SPEECHES[message.get("subprotocol")]
+        self._flush()
+        if message["type"] == "websocket.accept" and not self.handshake_complete:
+            self._accept(message)
+            return
         await super().send(message)
         if self.initial_response is not None and self.close_sent:
             self.handshake_complete = True  # by a refusal; uvicorn would log each as an error of the application
+
+    async def receive(self) -> Any:
+        self._flush()
+        return await super().receive()
+
+    def _accept(self, message: Any) -> None:
+        if self.disconnected or self.transport.is_closing():
+            raise ClientDisconnected
+        subprotocol = message.get("subprotocol")
+        self.speech = SPEECHES.get(subprotocol, self.speech)
+        if subprotocol is not None:
+            self.response.headers["Sec-WebSocket-Protocol"] = subprotocol
+        for name, value in message.get("headers", ()):
+            self.response.headers[name.decode("latin-1")] = value.decode("latin-1")
+        self.handshake_complete = True
+        self.conn.send_response(self.response)
+        self._head = b"".join(self.conn.data_to_send())
+        self.start_keepalive()
+
+    def _flush(self) -> None:
+        """Send the answer to the handshake, if nothing has come that it can be sent together with."""
+        head, self._head = self._head, b""
+        if head:
+            self.transport.write(head)
 
     def handle_parser_exception(self) -> None:
         """Say why, close, and let the client read that: cutting off while it still sends would reset the connection."""
@@ -191,6 +259,8 @@ class WebSocketProtocol(PortionedWebSocketProtocol):
             return
         if self.pressure.paused and not self.pressure.allows(len(data)):
             return
+        if self._head:
+            data, self._head = self._head + data, b""
         self.transport.write(data)
 
     @property
@@ -200,6 +270,7 @@ class WebSocketProtocol(PortionedWebSocketProtocol):
     def close(self, code: int, reason: str) -> None:
         if self.transport.is_closing() or self.close_sent:
             return
+        self._flush()
         self.queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": reason})
         self.conn.send_close(code, reason)
         self.transport.write(b"".join(self.conn.data_to_send()))

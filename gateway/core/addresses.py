@@ -1,6 +1,7 @@
 """Clients' addresses: how they are written, whom they count for, and what proxies that are trusted say of them."""
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Final
 
@@ -22,6 +23,7 @@ def parse_address(text: str) -> str | None:
     return str(mapped or address)
 
 
+@lru_cache(4096)
 def network_of(address: str) -> str:
     """What limits per address count: an IPv4 address, or the /64 of an IPv6 address."""
     parsed = parse_address(address)

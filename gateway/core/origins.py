@@ -8,6 +8,7 @@ bounded, and on the loopback they always are. An address is nobody's to be led e
 
 import re
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import Final
 from urllib.parse import urlsplit
@@ -96,6 +97,7 @@ class Origins:
         return name in self._allowed_names
 
 
+@lru_cache(4096)
 def is_loopback(host: str) -> bool:
     """Whether a name or address always stands for the machine itself (RFC 6761 §6.3)."""
     try:

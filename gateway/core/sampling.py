@@ -118,6 +118,8 @@ class Sampling:
             self._interested.clear()
 
     def _groups_of(self, session: Session) -> list["_Group"]:
+        if not session.samples:
+            return []
         return [self._groups[sample] for sample in {*session.samples.values()} if sample in self._groups]
 
     def _forget(self, room: str) -> None:

@@ -21,7 +21,7 @@ from gateway.entrance import HeadBounds
 from gateway.heartbeats import Heartbeats
 from gateway.http_connection import HttpProtocol
 from gateway.portions import BYTES_AFTER_CLOSE, FRAMES_PER_TURN, MAXIMUM_IGNORED_BYTES, PORTION_BYTES
-from gateway.server import WebSocketProtocol
+from gateway.websocket_connection import WebSocketProtocol
 
 HANDSHAKE = (
     b"GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"

@@ -23,7 +23,7 @@ import paho.mqtt.client as paho
 import uvloop
 from paho.mqtt.enums import CallbackAPIVersion
 
-from bridges.websocket import text_frame
+from bridges.websocket_frames import text_frame
 from tests.real import GatewayProcess, Running, configuration, mosquitto, wait_until
 
 ROOM = "sites/bench/device/value"
@@ -192,7 +192,7 @@ async def bare(port: int, broker_port: int) -> None:
     class Connection(asyncio.Protocol):
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
             transport = cast(asyncio.Transport, transport)  # uvloop's own class
-            transport.write(b"HTTP/1.1 101 Switching Protocols\r\n\r\n" + text_frame("", SUBSCRIBED))
+            transport.write(b"HTTP/1.1 101 Switching Protocols\r\n\r\n" + text_frame(SUBSCRIBED))
             transports.append(transport)
             self._transport = transport
 
@@ -201,7 +201,7 @@ async def bare(port: int, broker_port: int) -> None:
 
     def write(payload: bytes) -> None:
         envelope = b'{"type":"message","room":"%s","topic":"%s","data":' % (ROOM.encode(), TOPIC.encode())
-        frame = text_frame("", envelope + payload + b',"cursor":"0000000000-1","time":1764000000.123}')
+        frame = text_frame(envelope + payload + b',"cursor":"0000000000-1","time":1764000000.123}')
         for transport in transports:
             transport.write(frame)
 

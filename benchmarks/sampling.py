@@ -9,7 +9,7 @@ import argparse
 import time
 from collections.abc import Callable
 
-from bridges.websocket import text_frame
+from bridges.websocket import SPEECHES
 from gateway.core.clock import Clock, Timer
 from gateway.core.counters import Counters
 from gateway.core.hub import Hub
@@ -49,7 +49,7 @@ class CountingSink:
 
     paused = False
     joins = True
-    framing: Framing = staticmethod(text_frame)
+    framing: Framing = staticmethod(SPEECHES[None].framing)
 
     def __init__(self) -> None:
         self.written = 0

@@ -5,13 +5,13 @@ that the session ends. Heartbeats are the server's pings.
 """
 
 import asyncio
-import struct
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import parse_qs
 
+from bridges.websocket_frames import binary_frame, compressed, text_frame
 from gateway.core import wire_msgpack as msgpack
 from gateway.core.access import Grants
 from gateway.core.admission import Admission, Caller
@@ -27,31 +27,17 @@ from gateway.core.sink import CLOSE_GRACE_SECONDS, BufferSink, Framing, Sink, Tr
 from gateway.core.wire import SUBPROTOCOL
 from gateway.core.wire_requests import parse
 
-__all__ = ["SPEECHES", "WebSocketBridge", "deny", "text_frame"]
+__all__ = ["SPEECHES", "WebSocketBridge", "deny"]
 
 
-TEXT: Final = 0x81
-BINARY: Final = 0x82
-
-
-def _frame(head: int, payload: bytes) -> bytes:
-    """A server's frame: final, unmasked (RFC 6455 §5.2), so that all clients can share its bytes."""
-    size = len(payload)
-    if size < 126:
-        return bytes((head, size)) + payload
-    if size < 65_536:
-        return struct.pack("!BBH", head, 126, size) + payload
-    return struct.pack("!BBQ", head, 127, size) + payload
-
-
-def text_frame(kind: str, text: bytes, cursor: str | None = None) -> bytes:  # noqa: ARG001 - a `Framing`
+def json_frame(kind: str, text: bytes, cursor: str | None = None) -> bytes:  # noqa: ARG001 - a `Framing`
     """An object of the protocol in a text frame."""
-    return _frame(TEXT, text)
+    return text_frame(text)
 
 
 def msgpack_frame(kind: str, text: bytes, cursor: str | None = None) -> bytes:
     """An object of the protocol, packed, in a binary frame."""
-    return _frame(BINARY, msgpack.pack(kind, text, cursor))
+    return binary_frame(msgpack.pack(kind, text, cursor))
 
 
 def plain_text(kind: str, text: bytes, cursor: str | None = None) -> bytes:  # noqa: ARG001 - a `Framing`
@@ -68,10 +54,21 @@ class Speech:
     parse: Parse
     text: bool
 
+    def compressing(self, from_bytes: int) -> Framing:
+        """A framing that compresses what has so many bytes: once, for all who have it."""
+
+        def frame(kind: str, text: bytes, cursor: str | None = None) -> bytes:
+            payload = self.plain(kind, text, cursor)
+            if len(payload) < from_bytes:
+                return text_frame(payload) if self.text else binary_frame(payload)
+            return compressed(payload, text=self.text)
+
+        return frame
+
 
 SPEECHES: Final[Mapping[str | None, Speech]] = {
-    None: Speech(text_frame, plain_text, parse, True),
-    SUBPROTOCOL: Speech(text_frame, plain_text, parse, True),
+    None: Speech(json_frame, plain_text, parse, True),
+    SUBPROTOCOL: Speech(json_frame, plain_text, parse, True),
     msgpack.SUBPROTOCOL: Speech(msgpack_frame, msgpack.pack, msgpack.parse, False),
 }
 
@@ -80,12 +77,23 @@ class WebSocketBridge:
     """The ASGI application behind `/ws`."""
 
     def __init__(
-        self, namespace: Namespace, admission: Admission, counters: Counters, heartbeat_seconds: float
+        self,
+        namespace: Namespace,
+        admission: Admission,
+        counters: Counters,
+        heartbeat_seconds: float,
+        compress_from_bytes: int | None,
     ) -> None:
         self._namespace = namespace
         self._admission = admission
         self._counters = counters
         self._heartbeat_seconds = heartbeat_seconds
+        self._compressing = (
+            {}
+            if compress_from_bytes is None
+            else {name: speech.compressing(compress_from_bytes) for name, speech in SPEECHES.items()}
+        )
+        """How to frame for clients that have agreed to compression, by the subprotocol: one for all of them."""
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve one connection: from handshake to close, or until the server goes on by itself."""
@@ -102,7 +110,7 @@ class WebSocketBridge:
                 member = read_member_query(query)
                 await send({"type": "websocket.accept", "subprotocol": subprotocol})
                 transport: WebSocketTransport | None = scope.get("extensions", {}).get("tidegate")
-                speech, client = SPEECHES[subprotocol], _Client(grants, member, seat)
+                speech, client = SPEECHES[subprotocol], _Client(grants, member, seat, subprotocol)
                 if transport is not None:
                     self._hand_over(transport, speech, client)
                     held.pop_all()
@@ -112,7 +120,8 @@ class WebSocketBridge:
             await deny(scope, send, error)
 
     def _hand_over(self, transport: WebSocketTransport, speech: Speech, client: "_Client") -> None:
-        session = self._open(TransportSink(transport, speech.framing), client)
+        framing = self._compressing[client.subprotocol] if transport.inflates else speech.framing
+        session = self._open(TransportSink(transport, framing), client)
         try:
             transport.watch(self._namespace.limits.write_buffer_bytes, session)
             conversation = self._greet(session, speech)
@@ -162,6 +171,7 @@ class _Client:
     grants: Grants
     member: str | None
     seat: Seat
+    subprotocol: str | None
 
 
 def _choose(offered: list[str]) -> str | None:

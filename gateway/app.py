@@ -87,7 +87,15 @@ class Gateway:
         logins = make_logins(settings, clock, random, self.namespaces.values())
         self._authentication = make_authentication(settings.identity, clock, random, self.keys, logins)
         self.endpoints = {
-            name: Endpoints(namespace, self.origins, clock, beat.interval_seconds, self._authentication, offenders)
+            name: Endpoints(
+                namespace,
+                self.origins,
+                clock,
+                beat.interval_seconds,
+                self._authentication,
+                offenders,
+                settings.listen.compress_from_bytes,
+            )
             for name, namespace in self.namespaces.items()
         }
 

@@ -40,10 +40,11 @@ class Endpoints:
         heartbeat_seconds: float,
         authentication: Authentication,
         offenders: Offenders,
+        compress_from_bytes: int | None,
     ) -> None:
         counters = namespace.counters
         admission = Admission(origins, namespace.role_limits, clock, counters, authentication, offenders)
-        self.websocket = WebSocketBridge(namespace, admission, counters, heartbeat_seconds)
+        self.websocket = WebSocketBridge(namespace, admission, counters, heartbeat_seconds, compress_from_bytes)
         self.sse = SseBridge(namespace, admission, counters, heartbeat_seconds)
         self.http = HttpBridge(namespace, admission, counters)
         self._login = LoginBridge(admission, counters, clock)

@@ -133,6 +133,7 @@ def _server(gateway: Gateway, app: Starlette, certificates: Certificates | None)
     return Server(
         app,
         message_bytes=gateway.largest_message_bytes,
+        inflate=settings.listen.compress_from_bytes is not None,
         heartbeats=gateway.heartbeats,
         head=gateway.head,
         drain_seconds=settings.drain_seconds,

@@ -38,6 +38,7 @@ class Server(uvicorn.Server):
         app: Any,
         *,
         message_bytes: int,
+        inflate: bool,
         heartbeats: Heartbeats,
         head: HeadBounds,
         drain_seconds: float,
@@ -52,7 +53,7 @@ class Server(uvicorn.Server):
                 http=partial(HttpProtocol, head=head, refused=refused),  # type: ignore[arg-type]
                 ws=partial(WebSocketProtocol, heartbeats=heartbeats),  # type: ignore[arg-type]
                 ws_max_size=message_bytes,
-                ws_per_message_deflate=False,
+                ws_per_message_deflate=inflate,
                 timeout_graceful_shutdown=max(1, round(drain_seconds)),
                 lifespan="off",
                 log_config=None,

@@ -6,18 +6,25 @@ answer before anybody can add to it.
 
 import asyncio
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Final
 from urllib.parse import unquote
 
 from uvicorn.protocols.utils import ClientDisconnected
 from websockets.datastructures import Headers
+from websockets.extensions.permessage_deflate import PerMessageDeflate, ServerPerMessageDeflateFactory
 from websockets.http11 import Request
 from websockets.protocol import Protocol as FrameParser
 
+from bridges.websocket_frames import WINDOW_BITS
 from gateway.handed import Handed
 from gateway.portions import PortionedWebSocketProtocol
 
 __all__ = ["HandshakeProtocol"]
+
+COMPRESSION: Final = ServerPerMessageDeflateFactory(
+    server_no_context_takeover=True, client_no_context_takeover=True, client_max_window_bits=WINDOW_BITS
+)
+"""Each message by itself, so that one is compressed once for all clients, and nothing of it kept (RFC 7692 §7.1.1)."""
 
 
 class HandshakeProtocol(PortionedWebSocketProtocol):
@@ -34,6 +41,8 @@ class HandshakeProtocol(PortionedWebSocketProtocol):
         self.conn.parser = FrameParser.parse(self.conn)  # what follows the request
         next(self.conn.parser)
         self.handshake_initiated = True
+        if self.config.ws_per_message_deflate:
+            self.conn.available_extensions = [COMPRESSION]
         fields = Headers()
         for name, value in headers:
             fields[name.decode("latin-1")] = value.decode("latin-1")
@@ -49,6 +58,14 @@ class HandshakeProtocol(PortionedWebSocketProtocol):
         task = self.loop.create_task(self.run_asgi())
         task.add_done_callback(self.on_task_complete)
         self.tasks.add(task)
+
+    @property
+    def inflates(self) -> bool:
+        """Whether the client takes what is compressed with a window of `WINDOW_BITS`."""
+        return any(
+            isinstance(extension, PerMessageDeflate) and extension.local_max_window_bits >= WINDOW_BITS
+            for extension in self.conn.extensions
+        )
 
     def _scope_of(self, target: bytes, headers: list[tuple[bytes, bytes]], fields: Headers) -> Any:
         raw_path, _, query = target.partition(b"?")

@@ -28,6 +28,8 @@ class ListenSettings(Section):
     """Addresses and networks, such as `10.0.0.0/8`, of proxies that are believed where requests come from."""
     proxy_header: values.ProxyHeader = "x-forwarded"
     """What they write: `x-forwarded` for `X-Forwarded-For` and `X-Forwarded-Proto`, or `forwarded` (RFC 7239)."""
+    compress_from_bytes: values.Bytes | None = 1024
+    """From which size on messages are compressed for WebSocket clients that offer it; `null` for never."""
 
     @field_validator("tls_certificate_file")
     @classmethod

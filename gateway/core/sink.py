@@ -137,6 +137,11 @@ class Receiver(Protocol):
 class WebSocketTransport(Transport, Protocol):
     """A WebSocket connection, which goes on without its application once it has a receiver."""
 
+    @property
+    def inflates(self) -> bool:
+        """Whether the client takes messages that are compressed, each by itself (RFC 7692)."""
+        ...
+
     def hand_over(self, receiver: Receiver) -> None:
         """Give a receiver what comes from now on. The application may return: that closes nothing then."""
         ...

@@ -1,5 +1,6 @@
 """Bytes within an open WebSocket that no browser would send (RFC 6455 §5), and messages in odd pieces."""
 
+import zlib
 from typing import Final
 
 from tests.security.case import Case
@@ -20,6 +21,19 @@ def _reserved(bits: int, name: str) -> Case:
     return _frames(name, frame(1, PING, reserved=bits))
 
 
+def _compressed(name: str, *parts: bytes, outcome: str = BROKEN) -> Case:
+    """After an offer of compression, which is taken."""
+    return Case(name, CATEGORY, ("ws frames",), outcome, headers=DEFLATE, raw=b"".join(parts))
+
+
+def _deflated(data: bytes) -> bytes:
+    compressor = zlib.compressobj(wbits=-9)
+    return compressor.compress(data) + compressor.flush(zlib.Z_SYNC_FLUSH).removesuffix(b"\0\0\xff\xff")
+
+
+BOMB: Final = _deflated(bytes(50_000_000))
+"""50 MB in 50 KB."""
+
 CASES: Final = (
     _reserved(4, "a compressed message, though compression isn't spoken"),
     _reserved(2, "the second reserved bit"),
@@ -27,14 +41,22 @@ CASES: Final = (
     _frames(
         "a bomb of deflate, though compression isn't spoken", frame(1, b"\xec\xc1\x01" + b"\0" * 60_000, reserved=4)
     ),
-    Case(
+    _compressed(
         "a compressed message after an offer of compression",
-        CATEGORY,
-        ("ws frames",),
-        BROKEN,
-        headers=DEFLATE,
-        raw=frame(1, b"\xca\x48\xcd\xc9\xc9\x07\0", reserved=4),
+        frame(1, b"\xca\x48\xcd\xc9\xc9\x07\0", reserved=4),
+        outcome="bad_message",
     ),
+    _compressed("a bomb of deflate", frame(1, BOMB, reserved=4), outcome="message_too_large, close 1009"),
+    _compressed(
+        "a bomb of deflate in fragments",
+        frame(1, BOMB[:20_000], final=False, reserved=4),
+        frame(0, BOMB[20_000:]),
+        outcome="message_too_large, close 1009",
+    ),
+    _compressed("a compressed message that can't be inflated", frame(1, b"\xff" * 100, reserved=4)),
+    _compressed("a compressed message of no UTF-8", frame(1, _deflated(b"\xff"), reserved=4), outcome="close 1007"),
+    _compressed("a compressed ping after an offer", frame(9, b"a", reserved=4)),
+    _compressed("a continuation that says it is compressed", frame(1, b"{", final=False), frame(0, b"a", reserved=4)),
     Case("an offer of compression with a window of nothing", CATEGORY, ("ws frames",), "ok", headers=WINDOW),
     _frames("a compressed ping", frame(9, b"a", reserved=4)),
     _frames("a frame without a mask", frame(1, PING, masked=False)),

@@ -38,7 +38,7 @@ class Doors(Bench):
             Offenders(OffenceBounds(), self.clock),
         )
         self.sse = SseBridge(namespace, admission, namespace.counters, 25)
-        self.websocket = WebSocketBridge(namespace, admission, namespace.counters, 25)
+        self.websocket = WebSocketBridge(namespace, admission, namespace.counters, 25, None)
         self.http = HttpBridge(namespace, admission, namespace.counters)
 
     async def ask(

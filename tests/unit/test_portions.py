@@ -46,14 +46,18 @@ class FakeTransport:
 
     def __init__(self) -> None:
         self.reading = True
-        self.written = b""
+        self.writes: list[bytes] = []
         self.closing = False
 
     def get_extra_info(self, name: str) -> Any:
         return None
 
+    @property
+    def written(self) -> bytes:
+        return b"".join(self.writes)
+
     def write(self, data: bytes) -> None:
-        self.written += data
+        self.writes.append(data)
 
     def is_closing(self) -> bool:
         return self.closing
@@ -147,7 +151,7 @@ async def test_of_many_frames_at_once_only_some_are_taken_in_one_turn(connection
 
 async def test_pings_wait_for_their_turn_too(connection: Connection) -> None:
     ping = b"\x89\x80\0\0\0\0"
-    connection.transport.written = b""
+    connection.transport.writes.clear()
     await connection.send(ping * 10_000)
     assert len(connection.transport.written) < 1000
     assert not connection.transport.reading
@@ -262,3 +266,75 @@ async def test_nor_does_one_that_became_a_websocket() -> None:
         del protocol
         assert ended() is None
     await asyncio.gather(*state.tasks)
+
+
+class Taking:
+    """Takes what comes on a connection that was handed over."""
+
+    waits = False
+
+    def __init__(self, transport: Any) -> None:
+        self.transport = transport  # as a session has it
+        self.taken: list[str | bytes] = []
+        self.ended = 0
+
+    def receive(self, frame: str | bytes) -> None:
+        self.taken.append(frame)
+
+    async def settle(self) -> None:
+        raise AssertionError("nothing waits")
+
+    def closed(self, *, offended: bool) -> None:
+        assert not offended
+        self.ended += 1
+
+
+async def handed_over(receivers: list[Taking]) -> tuple[WebSocketProtocol, FakeTransport]:
+    """A connection whose application has greeted its client, handed it over, and returned."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        connection = scope["extensions"]["tidegate"]
+        connection.write(b"hello")
+        receivers.append(Taking(connection))
+        connection.hand_over(receivers[-1])
+
+    state = ServerState()
+    protocol, transport = http_connection(app, state)
+    protocol.data_received(HANDSHAKE)
+    await asyncio.gather(*state.tasks)
+    await asyncio.sleep(0)
+    assert isinstance(transport.protocol, WebSocketProtocol)
+    return transport.protocol, transport
+
+
+async def test_a_greeting_leaves_together_with_the_answer_to_the_handshake() -> None:
+    _, transport = await handed_over([])
+    assert len(transport.writes) == 1
+    assert transport.written.startswith(b"HTTP/1.1 101 ")
+    assert transport.written.endswith(b"\r\n\r\nhello")
+
+
+async def test_one_that_was_handed_over_goes_on_without_its_application_and_leaves_no_garbage() -> None:
+    receivers: list[Taking] = []
+    protocol, transport = await handed_over(receivers)
+    (receiver,) = receivers
+    protocol.data_received(b"\x81\x81\0\0\0\0a" + b"\x82\x81\0\0\0\0b")
+    assert (receiver.taken, receiver.ended, transport.closing) == (["a", b"b"], 0, False)
+    protocol.connection_lost(None)
+    assert receiver.ended == 1
+    ended = weakref.ref(protocol)
+    receiver.transport = transport.protocol = None
+    with no_search_for_garbage():
+        del protocol
+        assert ended() is None
+
+
+async def test_one_that_was_handed_over_is_told_of_a_close_once() -> None:
+    receivers: list[Taking] = []
+    protocol, _ = await handed_over(receivers)
+    protocol.close(1000, "done")
+    protocol.data_received(b"\x88\x80\0\0\0\0")
+    protocol.connection_lost(None)
+    assert receivers[0].ended == 1

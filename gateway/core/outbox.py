@@ -16,6 +16,9 @@ logger = logging.getLogger(__name__)
 MAXIMUM_HELD_BYTES: Final = 32 * 1024
 """After so many bytes of frames what is held is written: it is what one session gets at most as one write."""
 
+FAULT: Final = "a session could not be written to"
+"""What is logged; the others are written to all the same."""
+
 Writes: TypeAlias = tuple[Callable[[bytes], None], ...]
 """How to write to each of some sessions."""
 
@@ -76,7 +79,10 @@ class Outbox:
                 else:
                     pieces.append(piece)
         for write, pieces in due.items():
-            write_each((write,), pieces[0] if len(pieces) == 1 else b"".join(pieces))
+            try:
+                write(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+            except Exception:
+                logger.exception(FAULT)
 
 
 def write_each(writes: Writes, data: bytes) -> None:
@@ -87,6 +93,6 @@ def write_each(writes: Writes, data: bytes) -> None:
             for write in remaining:
                 write(data)
         except Exception:
-            logger.exception("a session could not be written to")  # and the others are
+            logger.exception(FAULT)
         else:
             return

@@ -141,6 +141,7 @@ class Browser:
 async def browser(gateway: GatewayProcess, **options: Any) -> AsyncIterator[Browser]:
     """A connected client that has been welcomed."""
     options.setdefault("subprotocols", [Subprotocol("tidegate.v1.json")])
+    options.setdefault("compression", None)  # so that what is written has the size that a test gives it
     if isinstance(gateway.trust, ssl.SSLContext):
         options.setdefault("ssl", gateway.trust)
     async with connect(gateway.ws_url, **options) as connection:

@@ -37,7 +37,7 @@ def problems(text: str) -> list[str]:
         ("listn: {}", "1:1: listn: unknown key `listn`: did you mean `listen`?"),
         ("listen:\n  PORT: 1", "2:3: listen.PORT: unknown key `PORT`: did you mean `port`?"),
         ("listen: {colour: 1}", "1:10: listen.colour: unknown key `colour`: expected one of host, port, "
-             "tls_certificate_file, tls_key_file, hsts_seconds, trusted_proxies, proxy_header"),
+             "tls_certificate_file, tls_key_file, hsts_seconds, trusted_proxies, proxy_header, compress_from_bytes"),
         ("_env_file: x\n", "1:1: _env_file: unknown key `_env_file`: expected one of listen, broker, upstreams, "
          "engine, origins, hosts, identity, access, limits, offenders, heartbeat, presence, logging, "
          "drain_seconds, rooms, routes, namespaces"),

@@ -63,7 +63,8 @@ class PahoClient(paho.Client):
         return MQTTErrorCode.MQTT_ERR_SUCCESS
 
     def _read_all(self) -> MQTTErrorCode:
-        self._read_some()
+        if self._unread_at >= len(self._unread):
+            self._read_some()
         while self._sock is not None:
             result = self._take_messages() or self._packet_read()
             if result or self._unread_at >= len(self._unread):
@@ -72,12 +73,11 @@ class PahoClient(paho.Client):
 
     def _read_some(self) -> None:
         """Read what has come. What goes wrong goes wrong again when paho reads, which knows what to make of it."""
-        if self._unread_at < len(self._unread):
-            return
         with contextlib.suppress(OSError):
-            self._unread, self._unread_at = super()._sock_recv(READ_BYTES), 0
-        self._has_read = bool(self._unread)
-        self._last_bytes_received = time.monotonic()
+            data = super()._sock_recv(READ_BYTES)
+            if data:
+                self._unread, self._unread_at, self._has_read = data, 0, True
+                self._last_bytes_received = time.monotonic()
 
     def _take_messages(self) -> MQTTErrorCode:
         """Take the whole PUBLISH packets that come next; paho goes through all others, and parts, byte by byte."""
@@ -108,8 +108,7 @@ class PahoClient(paho.Client):
         if start >= len(self._unread):
             if self._has_read:  # others have their turn before the rest
                 raise BlockingIOError
-            self._has_read = True
-            self._unread, start = super()._sock_recv(READ_BYTES), 0
+            return super()._sock_recv(bufsize)
         data = self._unread[start : start + bufsize]
         self._unread_at = start + len(data)
         return data

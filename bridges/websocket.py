@@ -66,9 +66,10 @@ class Speech:
         return frame
 
 
+JSON: Final = Speech(json_frame, plain_text, parse, True)
 SPEECHES: Final[Mapping[str | None, Speech]] = {
-    None: Speech(json_frame, plain_text, parse, True),
-    SUBPROTOCOL: Speech(json_frame, plain_text, parse, True),
+    None: JSON,
+    SUBPROTOCOL: JSON,
     msgpack.SUBPROTOCOL: Speech(msgpack_frame, msgpack.pack, msgpack.parse, False),
 }
 
@@ -91,9 +92,9 @@ class WebSocketBridge:
         self._compressing = (
             {}
             if compress_from_bytes is None
-            else {name: speech.compressing(compress_from_bytes) for name, speech in SPEECHES.items()}
+            else {speech: speech.compressing(compress_from_bytes) for speech in {*SPEECHES.values()}}
         )
-        """How to frame for clients that have agreed to compression, by the subprotocol: one for all of them."""
+        """How to frame for clients that have agreed to compression: one framing for all who speak the same."""
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve one connection: from handshake to close, or until the server goes on by itself."""
@@ -110,7 +111,7 @@ class WebSocketBridge:
                 member = read_member_query(query)
                 await send({"type": "websocket.accept", "subprotocol": subprotocol})
                 transport: WebSocketTransport | None = scope.get("extensions", {}).get("tidegate")
-                speech, client = SPEECHES[subprotocol], _Client(grants, member, seat, subprotocol)
+                speech, client = SPEECHES[subprotocol], _Client(grants, member, seat)
                 if transport is not None:
                     self._hand_over(transport, speech, client)
                     held.pop_all()
@@ -120,7 +121,7 @@ class WebSocketBridge:
             await deny(scope, send, error)
 
     def _hand_over(self, transport: WebSocketTransport, speech: Speech, client: "_Client") -> None:
-        framing = self._compressing[client.subprotocol] if transport.inflates else speech.framing
+        framing = self._compressing[speech] if transport.inflates else speech.framing
         session = self._open(TransportSink(transport, framing), client)
         try:
             transport.watch(self._namespace.limits.write_buffer_bytes, session)
@@ -171,7 +172,6 @@ class _Client:
     grants: Grants
     member: str | None
     seat: Seat
-    subprotocol: str | None
 
 
 def _choose(offered: list[str]) -> str | None:

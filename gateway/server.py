@@ -51,9 +51,9 @@ class Server(uvicorn.Server):
             uvicorn.Config(
                 app,
                 http=partial(HttpProtocol, head=head, refused=refused),  # type: ignore[arg-type]
-                ws=partial(WebSocketProtocol, heartbeats=heartbeats),  # type: ignore[arg-type]
+                ws=partial(WebSocketProtocol, heartbeats=heartbeats, inflate=inflate),  # type: ignore[arg-type]
                 ws_max_size=message_bytes,
-                ws_per_message_deflate=inflate,
+                ws_per_message_deflate=False,
                 timeout_graceful_shutdown=max(1, round(drain_seconds)),
                 lifespan="off",
                 log_config=None,

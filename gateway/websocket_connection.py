@@ -13,7 +13,7 @@ from gateway.core.wire import encode_error
 from gateway.handed import Handed
 from gateway.heartbeats import Heartbeats
 from gateway.pressure import Pressure
-from gateway.websocket_handshake import HandshakeProtocol
+from gateway.websocket_handshake import COMPRESSION, HandshakeProtocol
 
 __all__ = ["WebSocketProtocol"]
 
@@ -27,8 +27,10 @@ class WebSocketProtocol(HandshakeProtocol):
     pressure: Pressure
     speech = SPEECHES[None]
 
-    def __init__(self, *args: Any, heartbeats: Heartbeats, **options: Any) -> None:
+    def __init__(self, *args: Any, heartbeats: Heartbeats, inflate: bool = False, **options: Any) -> None:
         super().__init__(*args, **options)
+        if inflate:
+            self.conn.available_extensions = [COMPRESSION]
         self._heartbeats = heartbeats
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

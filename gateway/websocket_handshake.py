@@ -19,7 +19,7 @@ from bridges.websocket_frames import WINDOW_BITS
 from gateway.handed import Handed
 from gateway.portions import PortionedWebSocketProtocol
 
-__all__ = ["HandshakeProtocol"]
+__all__ = ["COMPRESSION", "HandshakeProtocol"]
 
 COMPRESSION: Final = ServerPerMessageDeflateFactory(
     server_no_context_takeover=True, client_no_context_takeover=True, client_max_window_bits=WINDOW_BITS
@@ -41,8 +41,6 @@ class HandshakeProtocol(PortionedWebSocketProtocol):
         self.conn.parser = FrameParser.parse(self.conn)  # what follows the request
         next(self.conn.parser)
         self.handshake_initiated = True
-        if self.config.ws_per_message_deflate:
-            self.conn.available_extensions = [COMPRESSION]
         fields = Headers()
         for name, value in headers:
             fields[name.decode("latin-1")] = value.decode("latin-1")

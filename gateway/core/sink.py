@@ -204,9 +204,7 @@ class BufferSink:
         """Queue framed bytes."""
         if self._closing is not None:
             return
-        self._queue.append(data)
-        self._size_bytes += len(data)
-        self._wake.set()
+        self._enqueue(data)
         waiting_bytes = self._size_bytes - len(self._queue[0])  # one large write is no sign of a slow client
         if self._flow is None or 2 * waiting_bytes <= self._limit_bytes:
             return
@@ -221,7 +219,10 @@ class BufferSink:
         """As `write`; but what comes in one burst, before any of it could be sent, is no sign of a slow client."""
         if self._blocked or self._closing is not None:
             self.write(data)
-            return
+        else:
+            self._enqueue(data)
+
+    def _enqueue(self, data: bytes) -> None:
         self._queue.append(data)
         self._size_bytes += len(data)
         self._wake.set()

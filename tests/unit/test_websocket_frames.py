@@ -60,3 +60,7 @@ def test_only_what_is_large_enough_is_compressed() -> None:
         assert read(framing("ping", payload, None)).rsv1
         small = b'{"type":"ping"}'
         assert framing("ping", small, None) == speech.framing("ping", small, None)
+
+
+def test_who_names_no_subprotocol_shares_the_bytes_of_who_names_the_usual_one() -> None:
+    assert SPEECHES[None] is SPEECHES["tidegate.v1.json"]

@@ -9,8 +9,6 @@ from benchmarks.bench import TOPIC, Bench, Result, Stage
 
 __all__ = ["WORKLOADS", "Workload"]
 
-SLOWEST_P99_MS: Final = 50.0
-"""What a rate must keep to count as sustained."""
 FASTEST_RATE: Final = 2500.0
 """Messages a second to 1,000 subscribers at which the search for the highest rate ends."""
 GROWTH: Final = (10, 100, 1000, 10_000)
@@ -50,12 +48,11 @@ def fan_out(stage: Stage, count: int, rate: float, burst: int = 1) -> Result:
 def highest_rate(stage: Stage, count: int) -> Result:
     """W1's second half: one rate after the other until deliveries are late or lost, twice."""
     rate, reached = 100.0, {"sustained_deliveries_per_second": 0.0}
-    seconds = stage.size.seconds / 2
     with stage.bench() as bench:
         bench.subscribe(count, [TOPIC])
         bench.publish(1.0)
         while rate < FASTEST_RATE:
-            found = _sustained(bench, count, seconds, rate) or _sustained(bench, count, seconds, rate)
+            found = _sustained(bench, stage, count, rate) or _sustained(bench, stage, count, rate)
             if found is None:
                 break
             reached = {"sustained_deliveries_per_second": found["deliveries_per_second"], **found}
@@ -63,9 +60,9 @@ def highest_rate(stage: Stage, count: int) -> Result:
     return reached
 
 
-def _sustained(bench: Bench, count: int, seconds: float, rate: float) -> Result | None:
-    found = bench.measure(count, seconds=seconds, pace=rate)
-    return found if found["p99_ms"] < SLOWEST_P99_MS and found["lost_share"] <= 0 else None
+def _sustained(bench: Bench, stage: Stage, count: int, rate: float) -> Result | None:
+    found = bench.measure(count, seconds=stage.size.seconds / 2, pace=rate)
+    return found if found["p99_ms"] < stage.size.slowest_p99_ms and found["lost_share"] <= 0 else None
 
 
 def dashboard(stage: Stage, count: int) -> Result:

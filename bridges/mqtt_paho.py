@@ -138,10 +138,9 @@ class PahoClient(paho.Client):
 
     def _handle_pubrel(self) -> MQTTErrorCode:
         packet_id = int.from_bytes(self._in_packet["packet"][:2], "big")
-        result = super()._handle_pubrel()  # reads it; knows of no such message, and answers nothing
+        result = super()._handle_pubrel()  # knows of no such message, and completes it nevertheless
         if result == MQTTErrorCode.MQTT_ERR_SUCCESS:
             self.acknowledgements.released(packet_id)
-            result = self._send_pubcomp(packet_id)
         return result
 
     def _handle_pubrec(self) -> MQTTErrorCode:

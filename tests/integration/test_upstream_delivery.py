@@ -16,7 +16,7 @@ from gateway.core.delivery import Delivery
 from gateway.core.errors import TidegateError, UpstreamTimeout
 from gateway.core.receipts import Receipts
 from tests.integration.conftest import Device, browser
-from tests.proxy import PINGRESP, PUBACK, PUBLISH, PUBREC, PUBREL, Proxy, proxy, swallowing
+from tests.proxy import PINGRESP, PUBACK, PUBCOMP, PUBLISH, PUBREC, PUBREL, Proxy, proxy, swallowing
 from tests.real import GatewayProcess, Mosquitto, configuration, mosquitto, wait_until
 
 Start = Callable[..., GatewayProcess]
@@ -48,6 +48,20 @@ async def test_what_was_stored_though_its_acknowledgement_never_left_comes_once(
         for number in range(3, 6):
             device.publish(f"q{qos}/x", str(number), qos)
         assert [message["data"] for message in await client.messages(3)] == [3, 4, 5]
+
+
+async def test_each_exchange_is_completed_once(between: Proxy, device: Device, start_gateway: Start) -> None:
+    """With a second PUBCOMP, mosquitto's window grows by one, and what it has queued is overtaken."""
+    gateway = start_gateway(configuration(between.port, routes=ROUTES, upstream=PERSISTENT))
+    async with browser(gateway) as client:
+        await client.ask(type="subscribe", room="#")
+        for number in range(3):
+            device.publish("q2/x", str(number), 2)
+        await client.messages(3)
+        await asyncio.to_thread(wait_until, lambda: between.seen.count(("down", PUBREL)) == 3, "all are released")
+        device.publish("q1/x", "3", 1)
+        await asyncio.to_thread(wait_until, lambda: ("up", PUBACK) in between.seen, "what came later is answered too")
+        assert between.seen.count(("up", PUBCOMP)) == 3
 
 
 @pytest.mark.parametrize("protocol", ["3.1.1", "5"])

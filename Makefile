@@ -9,7 +9,7 @@ WORKERS ?= 4
 # How often `make bench` measures each server under each workload; one round takes some 45 minutes.
 ROUNDS ?= 5
 
-.PHONY: run test check bench install clean
+.PHONY: run test check bench install clients clean
 
 # On a terminal the gateway gets a job of its own, so that Ctrl-C ends it and not make: exit code 0.
 run: $(VENV)/.run
@@ -17,6 +17,7 @@ run: $(VENV)/.run
 
 test: $(VENV)/.test
 	@scripts/system-packages
+	@$(MAKE) --no-print-directory clients
 	@$(MAKE) --no-print-directory check
 	$(BIN)/pytest --numprocesses $(WORKERS) --dist worksteal $(TESTS)
 	node --test clients/js/tests/*.test.js
@@ -39,6 +40,13 @@ bench: $(VENV)/.test
 
 install: $(VENV)/.run
 
+clients: tests/clients/node_modules/.installed
+
+tests/clients/node_modules/.installed: tests/clients/package.json
+	@echo "installing clients from npm into tests/clients"
+	@cd tests/clients && npm install --silent --no-audit --no-fund --no-package-lock
+	@touch $@
+
 $(BIN)/python:
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || scripts/system-packages python3-venv
 	$(PYTHON) -m venv $(VENV)
@@ -55,4 +63,4 @@ $(VENV)/.test: pyproject.toml $(VENV)/.run
 	@touch $@
 
 clean:
-	rm -rf $(VENV) artifacts dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) tests/clients/node_modules artifacts dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis

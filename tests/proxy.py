@@ -5,7 +5,20 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-__all__ = ["PINGRESP", "PUBACK", "PUBCOMP", "PUBLISH", "PUBREC", "PUBREL", "SUBACK", "Proxy", "proxy", "swallowing"]
+__all__ = [
+    "PINGRESP",
+    "PUBACK",
+    "PUBCOMP",
+    "PUBLISH",
+    "PUBREC",
+    "PUBREL",
+    "SUBACK",
+    "Proxy",
+    "Relay",
+    "proxy",
+    "relay",
+    "swallowing",
+]
 
 PUBLISH, PUBACK, PUBREC, PUBREL, PUBCOMP, SUBACK, PINGRESP = 3, 4, 5, 6, 7, 9, 13
 
@@ -135,6 +148,27 @@ def _close(*sockets: socket.socket) -> None:
 def proxy(target_port: int) -> Iterator[Proxy]:
     """A running proxy on a port of its own."""
     running = Proxy(target_port)
+    try:
+        yield running
+    finally:
+        running.stop()
+
+
+class Relay(Proxy):
+    """The same for any protocol: bytes go on as they come, whole packets or not."""
+
+    def _pump(self, source: socket.socket, target: socket.socket, direction: str) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                self._flow.wait()
+                target.sendall(data)
+        _close(source, target)
+
+
+@contextmanager
+def relay(target_port: int) -> Iterator[Relay]:
+    """A running relay on a port of its own."""
+    running = Relay(target_port)
     try:
         yield running
     finally:

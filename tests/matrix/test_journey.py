@@ -1,0 +1,45 @@
+"""One user goes from client to client with nothing but a cursor."""
+
+from random import Random
+
+from playwright.sync_api import Browser
+
+from tests.matrix.bench import TOKENS, Bench
+from tests.matrix.cells import CLIENTS
+from tests.matrix.programs import Program, messages_of
+from tests.matrix.programs import running as run
+
+LEGS = (
+    "websockets (Python)",
+    "EventSource (Chromium)",
+    "fetch, polling",
+    "fetch, long polling",
+    "socket.io-client, WebSocket",
+    "socket.io-client, polling",
+    "mqtt.js",
+    "curl",
+)
+"""All whose users name a cursor themselves."""
+TOLD = 20
+
+
+def cursor_of(program: Program) -> str:
+    cursor: str = [event["cursor"] for event in program.events if event["event"] == "message"][-1]
+    return cursor
+
+
+def test_one_user_moves_through_all_transports_and_loses_nothing(running: Bench, chromium: Browser) -> None:
+    device, since, told = running.name(), None, 0
+    legs = [*LEGS, *LEGS]
+    Random(7).shuffle(legs)
+    for leg in legs:
+        client = CLIENTS[leg]
+        place = f"sensors/{device}/t" if client.topics else f"sites/{device}/t"
+        with run(lambda client=client: client.start(chromium, running.gateway.url)) as program:  # type: ignore[misc]
+            program.do("connect", url=running.gateway.url, token=TOKENS["operator"])
+            program.do("subscribe", room=place, **({} if since is None else {"since": since}))
+            running.measure(device, *range(told + (TOLD if since else 0), told + 2 * TOLD))
+            expected = list(range(told, told + 2 * TOLD))
+            assert messages_of(program, place, len(expected)) == expected, leg
+            since, told = cursor_of(program), told + len(expected)
+        running.measure(device, *range(told, told + TOLD))

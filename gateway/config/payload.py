@@ -8,7 +8,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeAlias
 
-from pydantic import PlainValidator, model_validator
+from pydantic import Field, PlainValidator, model_validator
 
 from gateway.config import values
 from gateway.config.files import path_of, read_bounded
@@ -54,9 +54,9 @@ DescriptorFromFile: TypeAlias = Annotated[DescriptorFile, PlainValidator(_read_d
 class ProtobufSettings(Section):
     """Payloads of Protocol Buffers."""
 
-    descriptor_file: DescriptorFromFile
+    descriptor_file: DescriptorFromFile = Field(examples=["plant.desc"])
     """What `protoc --descriptor_set_out --include_imports` wrote."""
-    message: values.Text
+    message: values.Text = Field(examples=["plant.Reading"])
     """The type of all payloads, with its package, such as `plant.Reading`."""
     preserving_proto_field_name: values.Flag = False
     """Whether fields are called as in the `.proto` file, and not in lowerCamelCase."""

@@ -153,7 +153,7 @@ class SparkplugListener:
         self._forget_device(node, place.device)
         names = _Names()
         for metric in payload.metrics:
-            if not metric.name:
+            if not metric.name or not isinstance(metric.name, str):
                 continue
             names.types[metric.name] = metric.datatype
             names.size_bytes += METRIC_BYTES + len(metric.name)
@@ -199,14 +199,10 @@ class SparkplugListener:
         topic = _topic(place.key, place.device, "DDATA" if place.device else "NDATA")
         try:
             metrics = self._metrics(payload, names)
+            parts = tuple(Part(name, json_text(said), "historical" in said) for name, said in metrics)
+            return Told(_whole(place, payload, metrics), parts, topic, here, gone)
         except PayloadError as error:
             return Told(here=here, gone=gone, error=error)
-        parts = tuple(Part(name, json_text(said), "historical" in said) for name, said in metrics)
-        whole: dict[str, Any] = {"type": place.type}
-        for key in ("timestamp", "seq"):
-            if payload.HasField(key):
-                whole[key] = getattr(payload, key)
-        return Told(json_text({**whole, "metrics": dict(metrics)}), parts, topic, here, gone)
 
     def _metrics(self, payload: Any, names: _Names) -> list[tuple[str, dict[str, Any]]]:
         values, metrics = Values(MAXIMUM_VALUES), []
@@ -215,8 +211,18 @@ class SparkplugListener:
             if not name:
                 self._counters.drops["sparkplug_unknown_alias"] += 1
                 continue
+            if not isinstance(name, str):  # the library gives bytes where there is no UTF-8
+                raise PayloadError("expected UTF-8 in the names of metrics")
             metrics.append((name, _described(metric, metric.datatype or names.types.get(name, 0), values)))
         return metrics
+
+
+def _whole(place: _Place, payload: Any, metrics: list[tuple[str, dict[str, Any]]]) -> bytes:
+    said: dict[str, Any] = {"type": place.type}
+    for key in ("timestamp", "seq"):
+        if payload.HasField(key):
+            said[key] = getattr(payload, key)
+    return json_text({**said, "metrics": dict(metrics)})
 
 
 def _described(metric: Any, datatype: int, values: Values) -> dict[str, Any]:

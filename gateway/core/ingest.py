@@ -5,13 +5,13 @@ already, or not wanted. Only then may the broker forget it.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Final
 
 from gateway.core.bad_payloads import BadPayloads
 from gateway.core.clock import Clock
-from gateway.core.codec import PART, Decode, Part, name_of
+from gateway.core.codec import PART, Decode, Part, Told, name_of
 from gateway.core.counters import Counters
 from gateway.core.delivery import Delivery
 from gateway.core.dialects import NOTHING, Dialects, Heard
@@ -123,9 +123,21 @@ class Ingest:
         if not route.splits:
             found = [] if told.whole is None else [self._telling(route, room, told.whole, delivery, delivery.topic)]
         else:
-            base, topic = room.removesuffix(PART), told.topic or delivery.topic
-            found = [self._part(route, base, part, delivery, topic) for part in told.parts if self._fits(base, part)]
+            found = list(self._parts(route, room.removesuffix(PART), told, delivery))
         return [publication for publication in found if self.paces.admits(route, publication)]
+
+    def _parts(self, route: Route, base: str, told: Told, delivery: Delivery) -> Iterator[Publication]:
+        for part in told.parts:
+            if not self._fits(base, part):
+                continue
+            try:
+                publication = self._telling(route, base + part.name, part.data, delivery, told.topic or delivery.topic)
+            except PayloadError as error:  # of this part alone
+                self._complain(route, delivery, error)
+                continue
+            if part.past:
+                publication.retention = replace(publication.retention, last=False)
+            yield publication
 
     def _fits(self, base: str, part: Part) -> bool:
         """Whether a part's name makes a room: it is a device's word."""
@@ -135,12 +147,6 @@ class Ingest:
             self._counters.drops["bad_metric_name"] += 1
             return False
         return True
-
-    def _part(self, route: Route, base: str, part: Part, delivery: Delivery, topic: str) -> Publication:
-        publication = self._telling(route, base + part.name, part.data, delivery, topic)
-        if part.past:
-            publication.retention = replace(publication.retention, last=False)
-        return publication
 
     def _telling(self, route: Route, room: str, data: bytes, delivery: Delivery, topic: str) -> Publication:
         if route.spec.transform is not None:

@@ -1,4 +1,4 @@
-"""Devices that speak CBOR, MessagePack, Protocol Buffers and Sparkplug B, and a browser that gets JSON of all of them."""
+"""Devices that speak CBOR, MessagePack, Protocol Buffers and Sparkplug B; a browser gets JSON of all of them."""
 
 from collections.abc import Iterator
 from pathlib import Path

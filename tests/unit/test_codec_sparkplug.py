@@ -199,6 +199,12 @@ def test_an_array_that_is_none_is_refused_but_a_birth_is_one_all_the_same(
     assert (told.whole, told.parts) == (None, ())
 
 
+def test_names_that_are_no_utf8_are_refused_but_a_birth_is_one_all_the_same(heard: Heard) -> None:
+    told = heard(BIRTH, b"\x12\x04\x0a\x02\xff\xfe")
+    assert "UTF-8" in str(told.error)
+    assert told.here == (BIRTH,)
+
+
 def test_data_sets_templates_and_properties_are_objects(heard: Heard) -> None:
     made = make_payload_class()()
     table = made.metrics.add(name="table", datatype=16).dataset_value

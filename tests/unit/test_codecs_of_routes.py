@@ -167,6 +167,15 @@ def test_rooms_of_metrics_can_be_picked_from_and_sampled() -> None:
     assert data(world, "plants/g/n/d/t") == [5]
 
 
+def test_a_metric_that_cant_be_transformed_is_dropped_alone() -> None:
+    spec = RouteSpec(METRICS.topic, METRICS.room, payload=SPARKPLUG, transform=compile_transform("abs(value)"))
+    world = make_world(routes=[spec])
+    raw = payload(("name", "String", "x"), ("t", "Double", -1.0)).SerializeToString()
+    world.device("spBv1.0/g/DDATA/n/d", raw)
+    assert data(world, "plants/#") == [1]
+    assert world.counters.bad_payloads == {"sparkplug": 1}
+
+
 def test_what_was_earlier_is_no_last_value() -> None:
     world = make_world(routes=[METRICS])
     made = payload(("t", "Double", 1.0), ("t", "Double", 2.0))

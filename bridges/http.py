@@ -204,6 +204,15 @@ class HttpBridge:
 
         return await self._read_only(request, answer)
 
+    async def problems(self, request: Request) -> Response:
+        """The newest payloads of devices that didn't decode, for who may read all rooms."""
+
+        async def answer(grants: Grants) -> Response:
+            grants.check(Action.HISTORY, "#")
+            return json_answer(orjson.dumps({"bad_payloads": self._namespace.bad_payloads.newest()}))
+
+        return await self._read_only(request, answer)
+
     async def _read_only(self, request: Request, answer: Callable[[Grants], Awaitable[Response]]) -> Response:
         async def admitted() -> Response:
             caller = Caller.of(request.scope)

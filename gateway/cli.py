@@ -22,6 +22,7 @@ from gateway.cli_common import fail as _fail
 from gateway.cli_common import load as _load
 from gateway.config import Settings, load_settings
 from gateway.config.show import show
+from gateway.core.codec import name_of
 from gateway.core.identity import Identity
 from gateway.core.namespace import DEFAULT_NAMESPACE
 from gateway.core.routing import Explanation, RoutingTable
@@ -155,7 +156,9 @@ def explain_rules(
 def _describe(explanation: Explanation, where: str) -> str:
     route, spec = explanation.route, explanation.route.spec
     way = "room → topic" if explanation.to_device else "topic → room"
-    details = f"{spec.direction.value}, payload {spec.payload.value}, qos {spec.qos}, upstream {explanation.upstream}"
+    details = (
+        f"{spec.direction.value}, payload {name_of(spec.payload)}, qos {spec.qos}, upstream {explanation.upstream}"
+    )
     if explanation.to_device and spec.reply is not None:
         details += f", answers on {spec.reply}"
     return f"{way}  {explanation.output}\n    {where}routes[{route.index}]: {spec.topic} | {spec.room} ({details})"

@@ -61,6 +61,7 @@ class Endpoints:
             Route("/last", self.http.last, middleware=self._renewal),
             Route("/history", self.http.history, middleware=self._renewal),
             Route("/presence", self.http.presence, middleware=self._renewal),
+            Route("/problems", self.http.problems, middleware=self._renewal),
         ]
 
     def login_routes(self) -> list[BaseRoute]:

@@ -9,6 +9,7 @@ from gateway.config.identity import (
 )
 from gateway.config.limits import OffendersSettings, RoleLimitsSettings
 from gateway.config.load import load_settings
+from gateway.config.payload import ProtobufSettings, RoutePayloadSettings
 from gateway.config.problems import ConfigurationError, Problem
 from gateway.config.settings import (
     HistorySettings,
@@ -37,8 +38,10 @@ __all__ = [
     "OffendersSettings",
     "PresenceSettings",
     "Problem",
+    "ProtobufSettings",
     "RoleLimitsSettings",
     "RoomSettings",
+    "RoutePayloadSettings",
     "RoutePresenceSettings",
     "RouteSettings",
     "SampleSettings",

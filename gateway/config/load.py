@@ -169,7 +169,7 @@ def _specs(routes: list[Node], wrong: list[Keys]) -> dict[int, RouteSpec]:
     for index, route in enumerate(routes):
         left_out = set(wrong_keys.get(index, ()))
         if not left_out & {None, "topic", "room", "direction", "upstream"}:
-            left_out.add("schema")  # it is no matter of the table, and not to be compiled again
+            left_out |= {"schema", "transform", "transform_to_device"}  # no matter of the table: not compiled again
             data = {key: value for key, value in route.plain().items() if key not in left_out}
             specs[index] = RouteSettings.model_validate(data).spec()
     return specs

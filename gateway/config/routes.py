@@ -1,15 +1,17 @@
 """Rooms and routes as they are configured: the rules of `rooms` and `routes`."""
 
 import math
+from typing import Any
 
 from pydantic import Field, ValidationInfo, field_validator
 
 from gateway.config import values
+from gateway.config.payload import Expression, RoutePayloadSettings, TransformExpression
 from gateway.config.presence import RoutePresenceSettings
 from gateway.config.schema_file import SchemaFile, SchemaFromFile
 from gateway.config.section import Section
 from gateway.core.retention import Retention
-from gateway.core.routes import Direction, PayloadKind, RouteSpec
+from gateway.core.routes import Direction, RouteSpec
 from gateway.core.sample import Keep, Sample
 
 __all__ = ["HistorySettings", "RoomSettings", "RouteSettings", "SampleSettings"]
@@ -63,8 +65,8 @@ class RouteSettings(Section):
     """The room pattern, with captures of the same names."""
     direction: values.RouteDirection = Direction.TO_BROWSER
     """`to_browser`, `to_device` or `both`."""
-    payload: values.RoutePayload = PayloadKind.AUTO
-    """How payloads are understood: `json`, `text`, `bytes` (base64 for browsers) or `auto` (the first that fits)."""
+    payload: RoutePayloadSettings = RoutePayloadSettings()
+    """How payloads are understood: `auto`, `json`, `text`, `bytes`, `cbor`, `msgpack`, `sparkplug`, or a section."""
     qos: values.QualityOfService = 0
     """The quality of service: of the subscription, and of what is published to devices."""
     retain: values.Flag = False
@@ -83,14 +85,28 @@ class RouteSettings(Section):
     """How few of a topic's messages are let through, for all clients."""
     accepts: SchemaFromFile | None = Field(None, alias="schema")
     """A file with a JSON Schema of what browsers may send to the device."""
+    transform: TransformExpression | None = None
+    """A JMESPath expression that makes other data of what comes from devices, such as `{temperature: t}`."""
+    transform_to_device: TransformExpression | None = None
+    """One that makes other data of what browsers send to the device."""
 
     @field_validator("accepts")
     @classmethod
     def _check_schema(cls, value: SchemaFile | None, info: ValidationInfo) -> SchemaFile | None:
         if value is not None and info.data.get("direction") is Direction.TO_BROWSER:
             raise ValueError("found in a route to browsers: expected it beside `direction: to_device` or `both`")
-        if value is not None and info.data.get("payload") is PayloadKind.BYTES:
+        if value is not None and _is_bytes(info):
             raise ValueError("expected another payload than `bytes` beside it: bytes have no schema")
+        return value
+
+    @field_validator("transform", "transform_to_device")
+    @classmethod
+    def _check_transform(cls, value: Expression | None, info: ValidationInfo) -> Expression | None:
+        if value is not None and _is_bytes(info):
+            raise ValueError("expected another payload than `bytes` beside it: there is nothing to pick from bytes")
+        back = info.field_name == "transform_to_device"
+        if value is not None and back and info.data.get("direction") is Direction.TO_BROWSER:
+            raise ValueError("found in a route to browsers: expected it beside `direction: to_device` or `both`")
         return value
 
     def spec(self) -> RouteSpec:
@@ -98,5 +114,14 @@ class RouteSettings(Section):
         history = self.history.retention(last=self.last) if self.history.messages else None
         sample, presence = self.sample.sample(), self.presence.spec()
         accepts = None if self.accepts is None else self.accepts.accepts
-        own = {"history": history, "presence": presence, "sample": sample, "accepts": accepts}
+        own: dict[str, Any] = {"history": history, "presence": presence, "sample": sample, "accepts": accepts}
+        own["payload"] = self.payload.rule()
+        for name in ("transform", "transform_to_device"):
+            expression = getattr(self, name)
+            own[name] = None if expression is None else expression.transform
         return RouteSpec(**{**dict(self), **own})
+
+
+def _is_bytes(info: ValidationInfo) -> bool:
+    payload = info.data.get("payload")
+    return payload is not None and payload.is_bytes

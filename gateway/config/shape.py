@@ -13,7 +13,12 @@ Model = type[BaseModel]
 
 
 def fields_of(kind: Any) -> Mapping[str, FieldInfo]:
-    """The keys that are known in a value of this type; none for a mapping with names of the user's choice."""
+    """The keys that are known in a value of this type; none for a mapping with names of the user's choice.
+
+    Of what may be null, those of what it is otherwise.
+    """
+    if is_optional(kind):
+        kind = next(each for each in get_args(kind) if each is not type(None))
     if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
         return {}
     return {field.alias or name: field for name, field in kind.model_fields.items()}

@@ -16,6 +16,7 @@ from pydantic import BaseModel, SecretBytes, SecretStr
 
 from gateway.config.addresses import BrokerUrl
 from gateway.config.limits import RoleLimitsSettings
+from gateway.config.payload import DescriptorFile, Expression, RoutePayloadSettings
 from gateway.config.presence import RoutePresenceSettings
 from gateway.config.problems import without_user_info
 from gateway.config.schema_file import SchemaFile
@@ -44,6 +45,8 @@ def _shown(key: str, value: Any) -> Any:
             return MASK
         case RoutePresenceSettings() if value.member is None:
             return value.spec()
+        case RoutePayloadSettings():
+            return value.kind if value.protobuf is None else {"protobuf": _shown("protobuf", value.protobuf)}
         case RoleLimitsSettings():  # what it leaves out changes nothing, and null would
             return {key: _shown(key, inner) for key, inner in value.changes().items()}
         case BaseModel():
@@ -67,8 +70,10 @@ def _plain(value: Any) -> Any:
             return value
         case IPv4Network() | IPv6Network():
             return str(value)
-        case PasswordFile() | SchemaFile() | UsersFile():
+        case DescriptorFile() | PasswordFile() | SchemaFile() | UsersFile():
             return str(value.path)
+        case Expression():
+            return value.text
         case Path() | BrokerUrl():
             return str(value)
     return f"({type(value).__name__})"  # better too little than a secret

@@ -17,7 +17,7 @@ from gateway.config.addresses import parse_jwks_url
 from gateway.config.files import UnreadableFile, check_readable, path_of, read_bounded
 from gateway.core.access import check_rule_filter
 from gateway.core.namespace import DEFAULT_NAMESPACE
-from gateway.core.routes import Direction, PayloadKind
+from gateway.core.routes import Direction
 from gateway.core.sample import MAXIMUM_SECONDS, MINIMUM_SECONDS, Keep
 from gateway.core.topics import check_filter, check_name
 
@@ -230,5 +230,4 @@ SessionKind: TypeAlias = Annotated[Literal["clean", "persistent"], Expected("cle
 LogLevel: TypeAlias = Annotated[Literal["debug", "info", "warning", "error"], Expected("debug, info, warning or error")]
 LogFormat: TypeAlias = Annotated[Literal["auto", "console", "json"], Expected("auto, console or json")]
 RouteDirection: TypeAlias = Annotated[Direction, Expected("to_browser, to_device or both")]
-RoutePayload: TypeAlias = Annotated[PayloadKind, Expected("auto, json, text or bytes")]
 QualityOfService: TypeAlias = Annotated[int, Field(ge=0, le=2), Expected("0, 1 or 2")]

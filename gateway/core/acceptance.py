@@ -1,7 +1,7 @@
 """What a route lets through to devices: data is checked, then encoded, the same way for `publish` and `request`."""
 
 from gateway.core.errors import BadMessage
-from gateway.core.payload import encode
+from gateway.core.payload import PayloadError, encode
 from gateway.core.routes import RouteSpec
 
 __all__ = ["encode_accepted"]
@@ -19,4 +19,11 @@ def encode_accepted(spec: RouteSpec, data: object, *, binary: bool) -> bytes:
         problem = spec.accepts(data)
         if problem is not None:
             raise BadMessage(problem)
+    if spec.transform_to_device is not None:
+        if binary:
+            raise BadMessage("binary: expected data that is no base64, since the route transforms it")
+        try:
+            data = spec.transform_to_device(data)
+        except PayloadError as error:
+            raise BadMessage(f"data: {error}") from None
     return encode(spec.payload, data, binary=binary)

@@ -14,8 +14,10 @@ import orjson
 
 from gateway.core import wire
 from gateway.core.access import Action, Grants
+from gateway.core.codec import PART, name_of
 from gateway.core.counters import Counters
 from gateway.core.delivery import Delivery
+from gateway.core.dialects import Heard
 from gateway.core.errors import BadMessage, NoPresence, PresenceFull, SlowConsumer
 from gateway.core.presence import Attendees, Change, Counted, Who
 from gateway.core.presence_memory import Presence
@@ -125,7 +127,27 @@ class Attendance:
         if name is None or online is None:
             self._counters.drops["bad_status"] += 1
             return
-        who, source = Who("device", name), f"{upstream} {topic}"
+        self._set(room, name, f"{upstream} {topic}", online)
+
+    def overhear(self, upstream: str, heard: Heard) -> None:
+        """Take from a message of a dialect which devices are there, and which aren't any more."""
+        for name, told in heard.items():
+            for topic in told.gone:
+                self._appear(upstream, topic, name, online=False)
+            for topic in told.here:
+                self._appear(upstream, topic, name, online=True)
+
+    def _appear(self, upstream: str, topic: str, dialect: str, *, online: bool) -> None:
+        for route, room in self._routing.rooms_for(upstream, topic):
+            if route.to_member is None or name_of(route.spec.payload) != dialect:
+                continue
+            name = route.to_member.render(topic.split("/"), capturable=False)
+            if name is not None:
+                self._set(room.removesuffix("/" + PART) if route.splits else room, name, f"{upstream} {topic}", online)
+
+    def _set(self, room: str, name: str, source: str, online: bool) -> None:
+        """A device is in a room, or isn't, as its own word has it."""
+        who = Who("device", name)
         if not online:
             self.presence.leave(room, who, source, at_once=True)
             return

@@ -25,6 +25,8 @@ class Counters:
     """Bytes of those, framing included, by transport."""
     drops: Counter[str] = field(default_factory=Counter)
     """Messages not delivered, by cause."""
+    bad_payloads: Counter[str] = field(default_factory=Counter)
+    """Those of them that weren't what their route says, by what it says."""
     refusals: Counter[str] = field(default_factory=Counter)
     """Requests, messages and connections refused, by error code."""
     logins: Counter[str] = field(default_factory=Counter)

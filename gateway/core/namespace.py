@@ -87,7 +87,8 @@ class Namespace:
         self.recovery = Recovery(self._fanout, engine, limits, clock, counters)
         engine.attach(self._deliver)
         self.attendance = Attendance(presence, rules, routing, self.recovery.listeners, counters)
-        self._ingest = Ingest(name, routing, rules, engine, clock, counters)
+        self._ingest = Ingest(name, routing, rules, engine, clock, counters, self.attendance.overhear)
+        self.bad_payloads = self._ingest.bad_payloads
         self.paces = self._ingest.paces
         self._publishing = Publishing(routing, rules, engine, limits, rates, clock, counters)
         self.plain_rooms = self._publishing.plain_rooms

@@ -1,33 +1,25 @@
 """Payloads: device bytes to JSON text that is spliced into messages as it is, and a browser's data to device bytes.
 
-A payload is decoded once for each kind that routes ask for, however many browsers get it.
+A payload is decoded once for each kind that routes ask for, however many browsers get it. What isn't JSON, text or
+bytes is decoded by a `Codec` that the route brings with it.
 """
 
 from base64 import b64decode, b64encode
 from binascii import Error as Base64Error
+from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
+from types import MappingProxyType
+from typing import Final
 
 import orjson
 
+from gateway.core.codec import Codec, Decode, Dialect, Payload, PayloadError, PayloadKind, PayloadRule, Transform
 from gateway.core.errors import BadMessage
-from gateway.core.routes import PayloadKind
 
-__all__ = ["Payload", "PayloadError", "decode", "digest", "encode", "to_json"]
+__all__ = ["Payload", "PayloadError", "decode", "decoder", "digest", "encode", "reshape", "to_json"]
 
 _SPACES = bytes.maketrans(b"\r\n", b"  ")
-
-
-class PayloadError(ValueError):
-    """A device's payload that isn't what its route says; the text says what was expected."""
-
-
-@dataclass(slots=True)
-class Payload:
-    """A payload as browsers get it: JSON text without line breaks; if `binary`, a string of base64 (RFC 4648 §4)."""
-
-    data: bytes
-    binary: bool = False
 
 
 def decode(kind: PayloadKind, raw: bytes) -> Payload:
@@ -39,20 +31,76 @@ def decode(kind: PayloadKind, raw: bytes) -> Payload:
     Raises:
         PayloadError: `json` that isn't valid (RFC 8259), or `text` that isn't UTF-8.
     """
-    match kind:
-        case PayloadKind.JSON:
-            return Payload(_json(raw))
-        case PayloadKind.TEXT:
-            return Payload(_text(raw))
-        case PayloadKind.BYTES:
-            return Payload(b'"' + b64encode(raw) + b'"', binary=True)
-        case PayloadKind.AUTO:
-            for attempt in (_json, _text):
-                try:
-                    return Payload(attempt(raw))
-                except PayloadError:
-                    continue
-            return decode(PayloadKind.BYTES, raw)
+    return _DECODERS[kind](raw)
+
+
+def decoder(rule: PayloadRule, transform: Transform | None = None) -> Decode | None:
+    """What decodes a route's payloads: equal for all routes that say the same of them. None for those of a dialect."""
+    match rule:
+        case PayloadKind():
+            found = _DECODERS[rule]
+        case Codec():
+            found = rule.decode
+        case Dialect():
+            return None
+    return found if transform is None else _Reshaped(found, transform)
+
+
+@dataclass(frozen=True, slots=True)
+class _Reshaped:
+    """Decodes, then makes other data of it."""
+
+    decode: Decode
+    transform: Transform
+
+    def __call__(self, raw: bytes) -> Payload:
+        payload = self.decode(raw)
+        if payload.binary:
+            raise PayloadError("expected JSON or text to transform, found bytes")
+        return Payload(reshape(payload.data, self.transform))
+
+
+def reshape(data: bytes, transform: Transform) -> bytes:
+    """Other JSON text made of JSON text.
+
+    Raises:
+        PayloadError: it can't be.
+    """
+    try:
+        return orjson.dumps(transform(orjson.loads(data)))
+    except (orjson.JSONEncodeError, orjson.JSONDecodeError) as error:
+        raise PayloadError(f"the transformed data is no JSON: {error}") from None
+
+
+def _decode_json(raw: bytes) -> Payload:
+    return Payload(_json(raw))
+
+
+def _decode_text(raw: bytes) -> Payload:
+    return Payload(_text(raw))
+
+
+def _decode_bytes(raw: bytes) -> Payload:
+    return Payload(b'"' + b64encode(raw) + b'"', binary=True)
+
+
+def _decode_auto(raw: bytes) -> Payload:
+    for attempt in (_json, _text):
+        try:
+            return Payload(attempt(raw))
+        except PayloadError:
+            continue
+    return _decode_bytes(raw)
+
+
+_DECODERS: Final[Mapping[PayloadKind, Decode]] = MappingProxyType(
+    {
+        PayloadKind.JSON: _decode_json,
+        PayloadKind.TEXT: _decode_text,
+        PayloadKind.BYTES: _decode_bytes,
+        PayloadKind.AUTO: _decode_auto,
+    }
+)
 
 
 def _json(raw: bytes) -> bytes:
@@ -73,7 +121,7 @@ def _text(raw: bytes) -> bytes:
         raise PayloadError(f"expected UTF-8 text: byte {error.start} is {raw[error.start]:#04x}") from None
 
 
-def encode(kind: PayloadKind, data: object, *, binary: bool) -> bytes:
+def encode(kind: PayloadRule, data: object, *, binary: bool) -> bytes:
     """The bytes that a device is given for a browser's data.
 
     With `binary`, data is a string of base64, whatever the kind. `auto` gives a string as it is, all else as JSON.
@@ -93,7 +141,7 @@ def encode(kind: PayloadKind, data: object, *, binary: bool) -> bytes:
     if kind is PayloadKind.TEXT or (kind is PayloadKind.AUTO and isinstance(data, str)):
         assert isinstance(data, str)
         return data.encode()
-    return to_json(data)
+    return kind.encode(data) if isinstance(kind, Codec) else to_json(data)
 
 
 def to_json(data: object) -> bytes:

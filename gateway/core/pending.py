@@ -12,10 +12,9 @@ from random import Random
 from typing import Final, TypeAlias
 
 from gateway.core.clock import Clock, Timer
+from gateway.core.codec import Decode, Payload
 from gateway.core.errors import ReplyAmbiguous, RequestTimeout, TidegateError
 from gateway.core.limit_errors import TooManyRequests
-from gateway.core.payload import Payload
-from gateway.core.routes import PayloadKind
 
 __all__ = ["MAXIMUM_PENDING", "Answered", "Pending", "Place"]
 
@@ -38,7 +37,7 @@ class Place:
     upstream: str
     topic: str
     """Where the answer is expected."""
-    kind: PayloadKind
+    decode: Decode
     """How the answer is to be understood."""
     owner: str
     timeout_seconds: float
@@ -102,7 +101,7 @@ class Pending:
         owner: str,
         upstream: str,
         topic: str,
-        kind: PayloadKind,
+        decode: Decode,
         timeout_seconds: float,
         answered: Answered,
         *,
@@ -113,7 +112,7 @@ class Pending:
         now = self._clock.monotonic()
         due = now + timeout_seconds
         timer = self._clock.call_later(timeout_seconds, lambda: self._time_out(place))
-        place = Place(correlation, upstream, topic, kind, owner, timeout_seconds, answered, now, due, timer)
+        place = Place(correlation, upstream, topic, decode, owner, timeout_seconds, answered, now, due, timer)
         self._places[correlation] = place
         self._by_owner.setdefault(owner, {})[correlation] = place
         if in_line:

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from gateway.core.acceptance import encode_accepted
 from gateway.core.clock import Clock
+from gateway.core.codec import Decode
 from gateway.core.counters import Counters
 from gateway.core.errors import (
     BadMessage,
@@ -21,7 +22,7 @@ from gateway.core.errors import (
     UpstreamUnavailable,
 )
 from gateway.core.limits import Limits
-from gateway.core.payload import Payload, PayloadError, decode
+from gateway.core.payload import Payload, PayloadError, decoder
 from gateway.core.pending import Answered, Pending, Place
 from gateway.core.plain_rooms import RoomRates
 from gateway.core.room_names import check_room
@@ -97,7 +98,7 @@ class Requests:
             owner,
             route.upstreams[0],
             reply_topic,
-            route.spec.payload,
+            _decode(route),
             timeout_seconds,
             answered,
             in_line=route.to_reply is not None,
@@ -185,8 +186,14 @@ def _reply_topic(route: Route, room: str, upstream: Upstream) -> str:
     return topic
 
 
+def _decode(route: Route) -> Decode:
+    found = decoder(route.spec.payload, route.spec.transform)
+    assert found is not None  # no dialect leads to a device
+    return found
+
+
 def _answer(place: Place, raw: bytes) -> Payload | TidegateError:
     try:
-        return decode(place.kind, raw)
+        return place.decode(raw)
     except PayloadError as error:
         return BadReply(f"the device's answer: {error}")

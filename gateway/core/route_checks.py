@@ -7,6 +7,7 @@ topic and room are two names of one thing, and what comes back from the broker i
 
 from collections.abc import Iterator, Sequence
 
+from gateway.core.codec import PART, PART_NAME, Dialect
 from gateway.core.device_status import DeviceStatus, check_status
 from gateway.core.reply_checks import check_reply, find_forgeable
 from gateway.core.routes import RESERVED_TOPICS, Direction, Route, RouteProblem, RouteSpec, is_reserved
@@ -25,6 +26,7 @@ def check_routes(specs: Sequence[RouteSpec], upstreams: Sequence[str]) -> tuple[
         patterns = _parse_patterns(index, spec, found)
         if patterns is not None:
             found += _check_captures(index, spec, *patterns)
+            found += _check_dialect(index, spec, *patterns)
             found += _check_dollar(index, *patterns)
             found += _check_presence(index, spec, patterns[0])
         reply = check_reply(index, spec, None if patterns is None else patterns[1], found)
@@ -62,6 +64,8 @@ def _check_upstream(index: int, spec: RouteSpec, upstreams: Sequence[str]) -> It
 
 def _check_captures(index: int, spec: RouteSpec, topic: Pattern, room: Pattern) -> Iterator[RouteProblem]:
     in_topic, in_room = set(topic.captures), set(room.captures)
+    if isinstance(spec.payload, Dialect) and room.has_rest:
+        in_room.discard(PART_NAME)
     if spec.direction is not Direction.TO_DEVICE:
         for name in sorted(in_room - in_topic):
             yield RouteProblem(index, "room", _lacking(name, "topic", topic))
@@ -82,6 +86,20 @@ def _check_captures(index: int, spec: RouteSpec, topic: Pattern, room: Pattern) 
 def _lacking(name: str, side: str, pattern: Pattern) -> str:
     known = ", ".join(f"{{{capture}}}" for capture in pattern.captures) or "none"
     return f"{{{name}}} is not in the {side} {pattern.text!r}: expected only captures that it has ({known})"
+
+
+def _check_dialect(index: int, spec: RouteSpec, topic: Pattern, room: Pattern) -> Iterator[RouteProblem]:
+    dialect = spec.payload
+    if not isinstance(dialect, Dialect):
+        return
+    if spec.direction is not Direction.TO_BROWSER:
+        message = f"nothing goes to devices as {dialect.name}: expected `direction: to_browser`, and another route back"
+        yield RouteProblem(index, "direction", message)
+    misfit = dialect.misfit(topic)
+    if misfit is not None:
+        yield RouteProblem(index, "topic", misfit)
+    if room.text == PART:
+        yield RouteProblem(index, "room", f"expected levels before {PART}")
 
 
 def _check_dollar(index: int, topic: Pattern, room: Pattern) -> Iterator[RouteProblem]:
@@ -156,7 +174,7 @@ def _comes_back(out: Route, back: Route) -> bool:
             literal = [part for part in given if isinstance(part, str)]
             value[level.name] = "/".join(literal) if literal and len(literal) == len(given) else ""
     rendered = "/".join(
-        (value[level.name] or ("#" if level.rest else "+")) if isinstance(level, Capture) else level
+        (value.get(level.name) or ("#" if level.rest else "+")) if isinstance(level, Capture) else level
         for level in back.room.levels
     )
     rooms: FilterTrie[str] = FilterTrie()

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final, TypeAlias
 
+from gateway.core.codec import PART, PART_NAME, Dialect, PayloadKind, PayloadRule, Transform
 from gateway.core.device_status import DeviceStatus
 from gateway.core.retention import Retention
 from gateway.core.sample import Sample
@@ -46,15 +47,6 @@ class Direction(StrEnum):
     BOTH = "both"
 
 
-class PayloadKind(StrEnum):
-    """How a route's payloads are to be understood; see `payload`."""
-
-    JSON = "json"
-    TEXT = "text"
-    BYTES = "bytes"
-    AUTO = "auto"
-
-
 @dataclass(frozen=True, slots=True)
 class RouteSpec:
     """What a configuration says of one route, unchecked."""
@@ -62,7 +54,7 @@ class RouteSpec:
     topic: str
     room: str
     direction: Direction = Direction.TO_BROWSER
-    payload: PayloadKind = PayloadKind.AUTO
+    payload: PayloadRule = PayloadKind.AUTO
     qos: int = 0
     """The quality of service of the subscription, and of what is published to devices: 0, 1 or 2."""
     retain: bool = False
@@ -81,6 +73,10 @@ class RouteSpec:
     """How few of a topic's messages are let through, for everybody."""
     accepts: Accepts | None = None
     """What browsers may send to the device; None for anything."""
+    transform: Transform | None = None
+    """What is made of the data that comes from devices, their answers included."""
+    transform_to_device: Transform | None = None
+    """What is made of the data that browsers send, once it was accepted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +106,7 @@ class Route:
         "reply",
         "room",
         "spec",
+        "splits",
         "status",
         "to_member",
         "to_reply",
@@ -136,12 +133,24 @@ class Route:
         """The names of the upstreams it holds for."""
         to_browser = spec.direction is not Direction.TO_DEVICE
         to_device = spec.direction is not Direction.TO_BROWSER
-        self.to_room = Translation(topic, room) if to_browser else None
+        dialect = isinstance(spec.payload, Dialect)
+        self.splits = dialect and room.has_rest and PART_NAME in room.captures
+        """Whether each part of a payload goes to a room of its own; then `to_room` gives names that end in `PART`."""
+        target = Pattern(room.text, (*room.levels[:-1], PART)) if self.splits else room
+        self.to_room = Translation(topic, target) if to_browser else None
         self.to_topic = Translation(room, topic) if to_device else None
         self.reply = reply
         self.to_reply = None if reply is None else Translation(room, reply)
-        self.status = spec.presence if isinstance(spec.presence, DeviceStatus) else None
-        self.to_member = None if self.status is None else Translation(topic, Pattern.parse(self.status.member))
+        status = spec.presence if isinstance(spec.presence, DeviceStatus) else None
+        self.to_member = None if status is None else Translation(topic, Pattern.parse(status.member))
+        self.status = None if dialect else status
+        """How payloads are read to know whether a device is there; a dialect knows by itself."""
+
+    @property
+    def filters(self) -> tuple[str, ...]:
+        """The MQTT filters of what it needs to hear."""
+        payload = self.spec.payload
+        return (self.topic.filter, *(payload.also(self.topic) if isinstance(payload, Dialect) else ()))
 
     def __repr__(self) -> str:
         arrow = {Direction.TO_BROWSER: "→", Direction.TO_DEVICE: "←", Direction.BOTH: "↔"}[self.spec.direction]

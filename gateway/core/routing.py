@@ -121,9 +121,10 @@ class RoutingTable:
         """The MQTT filters of what devices of the upstream send, each with its quality of service."""
         wanted: dict[str, int] = {}
         for route in self.routes:
-            for pattern in (None if route.to_room is None else route.topic, route.reply):
-                if pattern is not None and upstream in route.upstreams:
-                    wanted[pattern.filter] = max(wanted.get(pattern.filter, 0), route.spec.qos)
+            filters = () if route.to_room is None else route.filters
+            for topic_filter in (*filters, *(() if route.reply is None else (route.reply.filter,))):
+                if upstream in route.upstreams:
+                    wanted[topic_filter] = max(wanted.get(topic_filter, 0), route.spec.qos)
         return wanted
 
     def explain(self, name: str) -> list[Explanation]:

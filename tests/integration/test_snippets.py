@@ -16,6 +16,7 @@ import yaml
 from gateway.config import ConfigurationError, load_settings
 from gateway.core import wire_requests
 from tests.certificates import Authority
+from tests.descriptors import descriptors
 from tests.nginx import nginx
 from tests.real import TIDEGATE, GatewayProcess, Mosquitto, free_port
 
@@ -55,10 +56,11 @@ def snippets(*languages: str) -> list[Snippet]:
 
 
 def documented_config() -> dict[str, Any]:
-    """The repository's configuration, with the namespaces and the presence that the documents show."""
+    """The repository's configuration, with the namespaces, the presence and the payloads that the documents show."""
     config: dict[str, Any] = yaml.safe_load((ROOT / "config.yaml").read_text())
-    namespaces, presence = (yaml.safe_load(shown(document)) for document in ("namespaces.md", "presence.md"))
-    routes = [*config["routes"], *presence["routes"]]
+    documents = ("namespaces.md", "presence.md", "payloads.md")
+    namespaces, presence, payloads = (yaml.safe_load(shown(document)) for document in documents)
+    routes = [*config["routes"], *presence["routes"], *payloads["routes"]]
     return {**config, "routes": routes, "rooms": presence["rooms"], "namespaces": namespaces["namespaces"]}
 
 
@@ -88,6 +90,8 @@ def test_configurations_load(snippet: Snippet, tmp_path: Path) -> None:
     for name in re.findall(r"_file: (\S+?)[,}\s]", snippet.text):
         target = tmp_path / Path(name).name
         target.write_text("" if name == "users.yaml" else "secret" * 11)
+        if name.endswith(".desc"):
+            target.write_bytes(descriptors())
         if name.endswith("privkey.pem"):  # the last of the two
             issued = Authority().issue(tmp_path)
             (tmp_path / "fullchain.pem").write_bytes(Path(issued["tls_certificate_file"]).read_bytes())
@@ -125,7 +129,10 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[GatewayProc
     broker_port = free_port()
     documented = documented_config()
     config = {"broker": {"port": broker_port}, **{key: documented[key] for key in ("routes", "rooms", "namespaces")}}
-    with GatewayProcess(tmp_path_factory.mktemp("demo") / "gateway", config, "--demo") as running:
+    folder = tmp_path_factory.mktemp("demo")
+    (folder / "gateway").mkdir()
+    (folder / "gateway" / "plant.desc").write_bytes(descriptors())
+    with GatewayProcess(folder / "gateway", config, "--demo") as running:
         running.wait_until_ready()
         yield running, broker_port
 
@@ -140,6 +147,7 @@ def test_commands_run(place: str, command: str, demo: tuple[GatewayProcess, int]
         return
     gateway, broker_port = demo
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(documented_config()))
+    (tmp_path / "plant.desc").write_bytes(descriptors())
     command = command.replace("localhost:8080", f"localhost:{gateway.port}").replace("-p 1883", f"-p {broker_port}")
     command = re.sub(r"(\.venv/bin/)?tidegate (sub|pub)", rf"{TIDEGATE} \2 --url {gateway.url}", command)
     command = re.sub(r"(^|\| )tidegate", rf"\1{TIDEGATE}", command)

@@ -155,7 +155,8 @@ def problems(text: str) -> list[str]:
         ("routes:\n  - topic: a\n    room: b\n    direction: up",
          "4:5: routes[0].direction: expected to_browser, to_device or both, found 'up'"),
         ("routes:\n  - topic: a\n    room: b\n    payload: xml",
-         "4:5: routes[0].payload: expected auto, json, text or bytes, found 'xml'"),
+         "4:5: routes[0].payload: expected auto, json, text, bytes, cbor, msgpack, sparkplug, or "
+         "`protobuf: {descriptor_file: plant.desc, message: plant.Reading}`, found 'xml'"),
         ("routes:\n  - {topic: a, room: b, presence: maybe}",
          "2:25: routes[0].presence: expected true, false, or a mapping such as "
          "{member: '{device}', online: [online], offline: [offline]}, found 'maybe'"),
@@ -296,5 +297,5 @@ def test_a_route_is_checked_even_if_other_keys_of_it_are_wrong() -> None:
         "config.yaml:2:22: routes[0].room: {d} is not in the topic 'a/{b}': expected only captures that it has ({b})",
         "config.yaml:2:37: routes[0].qos: expected 0, 1 or 2, found 3",
         "config.yaml:2:45: routes[0].colour: unknown key `colour`: expected one of topic, room, direction, payload, "
-        "qos, retain, last, history, upstream, reply, presence, sample, schema",
+        "qos, retain, last, history, upstream, reply, presence, sample, schema, transform, transform_to_device",
     ]

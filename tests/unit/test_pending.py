@@ -14,7 +14,6 @@ from gateway.core.errors import ReplyAmbiguous, RequestTimeout, TidegateError, U
 from gateway.core.limit_errors import TooManyRequests
 from gateway.core.payload import Payload
 from gateway.core.pending import Pending, Place
-from gateway.core.routes import PayloadKind
 from tests.unit.conftest import HandClock
 
 ANSWER = Payload(b"1")
@@ -34,7 +33,7 @@ class Table:
     def ask(self, owner: str = "me", topic: str = "r", *, in_line: bool = True, seconds: float = 10) -> Place:
         self.pending.check(owner, "up", topic, self.by_owner)
         told: list[Payload | TidegateError] = []
-        place = self.pending.add(owner, "up", topic, PayloadKind.JSON, seconds, told.append, in_line=in_line)
+        place = self.pending.add(owner, "up", topic, Payload, seconds, told.append, in_line=in_line)
         self.told[place.correlation] = told
         self.asked.append(place)
         if in_line:

@@ -3,19 +3,21 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from itertools import chain
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import orjson
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from gateway.core import wire
+from gateway.core import wire, wire_requests
 from gateway.core.admission import Admission, Caller
 from gateway.core.errors import HandshakeTimeout, MessageTooLarge, MethodNotAllowed, TidegateError
 from gateway.core.message import Message
 from gateway.core.problem import problem
 
-__all__ = ["check_post", "json_answer", "messages_answer", "read_body", "refusal"]
+__all__ = ["check_post", "json_answer", "key_of", "messages_answer", "read_body", "refusal", "resolve"]
+
+T = TypeVar("T")
 
 PART_BYTES: Final = 64 * 1024
 """What is made of a long answer before the client has to take it; others have their turn meanwhile."""
@@ -55,6 +57,25 @@ async def read_body(request: Request, limit_bytes: int, admission: Admission, ca
         admission.blame(caller)
         raise HandshakeTimeout(f"the body came too slowly: expected {PORTION_BYTES} bytes in {seconds:g} s") from None
     return bytes(body)
+
+
+def key_of(request: Request) -> str | None:
+    """The key of a request that may come again, with or without the quotes of a structured field (RFC 9651 §3.3.3).
+
+    Raises:
+        BadMessage: it isn't one.
+    """
+    key = request.headers.get("idempotency-key")
+    if key is None:
+        return None
+    quoted = len(key) > 1 and key[0] == key[-1] == '"'
+    return wire_requests.read_key(key[1:-1] if quoted else key)
+
+
+def resolve(future: asyncio.Future[T], outcome: T) -> None:
+    """Answer a request that may have been given up."""
+    if not future.done():
+        future.set_result(outcome)
 
 
 def json_answer(body: bytes) -> Response:

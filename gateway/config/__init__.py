@@ -21,6 +21,7 @@ from gateway.config.settings import (
     SampleSettings,
     Settings,
     UpstreamSettings,
+    WebhookSettings,
 )
 from gateway.config.users import UserSettings
 
@@ -45,5 +46,6 @@ __all__ = [
     "Settings",
     "UpstreamSettings",
     "UserSettings",
+    "WebhookSettings",
     "load_settings",
 ]

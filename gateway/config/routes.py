@@ -81,6 +81,8 @@ class RouteSettings(Section):
     """Whether it is known who is in its rooms: `true`, or a section that says how devices tell that they are there."""
     sample: SampleSettings = SampleSettings()
     """How few of a topic's messages are let through, for all clients."""
+    webhook: values.WebhookReference | None = None
+    """The name of a webhook that is told what happens in its rooms."""
     accepts: SchemaFromFile | None = Field(None, alias="schema")
     """A file with a JSON Schema of what browsers may send to the device."""
 
@@ -99,4 +101,5 @@ class RouteSettings(Section):
         sample, presence = self.sample.sample(), self.presence.spec()
         accepts = None if self.accepts is None else self.accepts.accepts
         own = {"history": history, "presence": presence, "sample": sample, "accepts": accepts}
-        return RouteSpec(**{**dict(self), **own})
+        known = {key: value for key, value in self if key != "webhook"}  # which is no matter of the table
+        return RouteSpec(**{**known, **own})

@@ -1,8 +1,8 @@
 """Webhooks over HTTP: one call after the other for each, signed as the Standard Webhooks have it.
 
 What is told and when it is tried again is in `gateway.core.webhooks`; here it is posted, and the answer read. No
-redirect is followed, no proxy of the environment used, no cookie kept: a call goes to the address that the configuration
-names, which TLS proves, and nowhere else.
+redirect is followed, no proxy of the environment used, no cookie kept: a call goes to the address that the
+configuration names, which TLS proves, and nowhere else.
 """
 
 import asyncio

@@ -123,7 +123,7 @@ def _handler(receiver: Receiver) -> type[BaseHTTPRequestHandler]:
             if status != 204:
                 self.wfile.write(b"no\n")
 
-        def log_message(self, format: str, *args: Any) -> None:
+        def log_message(self, *_: Any) -> None:
             """Nothing is printed."""
 
     return Handler

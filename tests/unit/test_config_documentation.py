@@ -26,6 +26,7 @@ from gateway.config import (
     Settings,
     UpstreamSettings,
     UserSettings,
+    WebhookSettings,
     load_settings,
 )
 from gateway.config.shape import fields_of
@@ -46,6 +47,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "history": HistorySettings,
     "routes[].presence": RoutePresenceSettings,
     "sample": SampleSettings,
+    "webhooks": WebhookSettings,
     "namespaces": NamespaceSettings,
 }
 

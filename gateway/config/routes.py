@@ -101,5 +101,4 @@ class RouteSettings(Section):
         sample, presence = self.sample.sample(), self.presence.spec()
         accepts = None if self.accepts is None else self.accepts.accepts
         own = {"history": history, "presence": presence, "sample": sample, "accepts": accepts}
-        known = {key: value for key, value in self if key != "webhook"}  # which is no matter of the table
-        return RouteSpec(**{**known, **own})
+        return RouteSpec(**{**dict(self), **own})

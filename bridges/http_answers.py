@@ -36,8 +36,17 @@ def check_post(request: Request) -> None:
         raise MethodNotAllowed(f"{request.method} is not served here: expected POST", allowed=["POST"])
 
 
-async def read_body(request: Request, limit_bytes: int, admission: Admission, caller: Caller) -> bytes:
+async def read_body(
+    request: Request, limit_bytes: int, admission: Admission, caller: Caller, limit: str | None = None
+) -> bytes:
     """All of a request's body. Each `PORTION_BYTES` of it, and the rest, has as much time as a request's head.
+
+    Args:
+        request: The request.
+        limit_bytes: The largest body.
+        admission: Says how long that time is.
+        caller: Who is to blame.
+        limit: The limit's key, if it isn't that of a single message.
 
     Raises:
         MessageTooLarge: it is larger.
@@ -49,7 +58,8 @@ async def read_body(request: Request, limit_bytes: int, admission: Admission, ca
             async for part in request.stream():
                 body += part
                 if len(body) > limit_bytes:
-                    raise MessageTooLarge(f"the body is too large: expected at most {limit_bytes} bytes")
+                    found = f"the body is too large: expected at most {limit_bytes} bytes"
+                    raise MessageTooLarge(found, limit=limit)
                 if len(body) >= due_bytes:
                     due_bytes = len(body) + PORTION_BYTES
                     patience.reschedule(asyncio.get_running_loop().time() + seconds)

@@ -25,7 +25,7 @@ from gateway.core.limit_errors import RateLimited
 from gateway.core.namespace import Namespace
 from gateway.core.publishing import Sending
 
-__all__ = ["HttpBatch", "is_batch"]
+__all__ = ["HttpBatch", "is_batch", "lines_of"]
 
 MEDIA_TYPES: Final = ("application/x-ndjson", "application/ndjson", "application/jsonl")
 
@@ -81,27 +81,15 @@ class HttpBatch:
             self._admission.check_origin(caller)
             grants = self._namespace.access.of(await self._admission.require(caller))
             key, room = key_of(request), _default_room(request)
-            body = await read_body(request, self._namespace.limits.batch_bytes, self._admission, caller)
-            lines = self._lines(body)
+            limits = self._namespace.limits
+            body = await read_body(request, limits.batch_bytes, self._admission, caller, "batch_bytes")
+            lines = [_Line(number, text) for number, text in lines_of(body, limits.batch_messages)]
         self._counters.received_bytes["http"] += len(body)
         await self._publish_all(lines, _Sender(caller, grants, key, room))
         errors = [await line.outcome for line in lines]
         published = errors.count(None)
         counts = {"published": published, "refused": len(lines) - published}
         return json_answer(orjson.dumps({**counts, "results": [orjson.Fragment(line.result()) for line in lines]}))
-
-    def _lines(self, body: bytes) -> list[_Line]:
-        most = self._namespace.limits.batch_messages
-        texts = enumerate(body.split(b"\n"), 1)
-        lines = [_Line(number, text.removesuffix(b"\r")) for number, text in texts if text.strip()]
-        if len(lines) > most:
-            raise MessageTooLarge(
-                f"{len(lines)} lines: expected at most {most} in one batch; nothing of it was published",
-                limit="batch_messages",
-            )
-        if not lines:
-            raise BadMessage('body: expected lines such as {"room": "sites/oslo", "data": 1}, found none')
-        return lines
 
     async def _publish_all(self, lines: Sequence[_Line], sender: "_Sender") -> None:
         over: RateLimited | None = None
@@ -175,6 +163,23 @@ class _Sender:
     key: str | None
     room: str | None
     """Where lines go that name no room."""
+
+
+def lines_of(body: bytes, most: int) -> list[tuple[int, bytes]]:
+    """The lines that aren't empty, with their numbers.
+
+    Raises:
+        MessageTooLarge: there are more.
+        BadMessage: there are none.
+    """
+    numbered = enumerate(body.split(b"\n"), 1)
+    lines = [(number, text.removesuffix(b"\r")) for number, text in numbered if text.strip()]
+    if len(lines) > most:
+        found = f"{len(lines)} lines: expected at most {most} in one batch; nothing of it was published"
+        raise MessageTooLarge(found, limit="batch_messages")
+    if not lines:
+        raise BadMessage('body: expected lines such as {"room": "sites/oslo", "data": 1}, found none')
+    return lines
 
 
 def _default_room(request: Request) -> str | None:

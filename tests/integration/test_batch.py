@@ -183,6 +183,14 @@ def test_a_batch_that_is_refused_as_a_whole_publishes_nothing(
     assert history(gateway, "chat/no") == []
 
 
+def test_which_limit_of_batches_was_gone_over_is_counted(gateway: GatewayProcess) -> None:
+    before = [metric(gateway, f'tidegate_limited_total{{limit="batch_{what}"}}') for what in ("bytes", "messages")]
+    post(gateway, b"x" * 65_537)
+    post(gateway, b"1\n" * 301)
+    after = [metric(gateway, f'tidegate_limited_total{{limit="batch_{what}"}}') for what in ("bytes", "messages")]
+    assert after == [before[0] + 1, before[1] + 1]
+
+
 def test_lines_for_a_device_are_answered_once_the_broker_has_them(running: tuple[GatewayProcess, int]) -> None:
     gateway, broker_port = running
     device = Device(broker_port)

@@ -92,11 +92,10 @@ class HttpBatch:
         return json_answer(orjson.dumps({**counts, "results": [orjson.Fragment(line.result()) for line in lines]}))
 
     async def _publish_all(self, lines: Sequence[_Line], sender: "_Sender") -> None:
-        over: RateLimited | None = None
         for start in range(0, len(lines), LINES_A_TURN):
             with self._burst():
                 for line in lines[start : start + LINES_A_TURN]:
-                    over = self._try(line, sender, over)
+                    self._try(line, sender)
             await asyncio.sleep(0)
 
     @contextmanager
@@ -108,20 +107,28 @@ class HttpBatch:
         finally:
             self._namespace.outbox.end()
 
-    def _try(self, line: _Line, sender: "_Sender", over: RateLimited | None) -> RateLimited | None:
-        """Publish a line, if the budget wasn't used up before; what it was that used it up."""
+    def _try(self, line: _Line, sender: "_Sender") -> None:
+        """Publish a line, if the budget isn't used up."""
+        if sender.over is not None:
+            self._refuse(line, sender.over)
+            return
         try:
-            if over is not None:
-                raise over
-            try:
-                self._admission.spend(sender.caller, sender.grants.identity, len(line.text))
-            except RateLimited as error:
-                over = error
-                raise
+            self._spend(line, sender)
             self._send(line, sender)
         except TidegateError as error:
             self._refuse(line, error)
-        return over
+
+    def _spend(self, line: _Line, sender: "_Sender") -> None:
+        identity = sender.grants.identity
+        try:
+            try:
+                self._admission.spend(sender.caller, identity, len(line.text))
+            except MessageTooLarge:
+                self._admission.spend(sender.caller, identity)  # for having been read
+                raise
+        except RateLimited as error:
+            sender.over = error
+            raise
 
     def _send(self, line: _Line, sender: "_Sender") -> None:
         grants = self._namespace.current(sender.grants)
@@ -154,7 +161,7 @@ class HttpBatch:
         resolve(line.outcome, error)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Sender:
     """Who sends a batch, and what holds of all its lines."""
 
@@ -163,6 +170,8 @@ class _Sender:
     key: str | None
     room: str | None
     """Where lines go that name no room."""
+    over: RateLimited | None = None
+    """What it went over, once its budget is used up."""
 
 
 def lines_of(body: bytes, most: int) -> list[tuple[int, bytes]]:

@@ -26,6 +26,8 @@ from gateway.supervisor import Supervisor
 __all__ = ["Metrics"]
 
 LAG_SAMPLE_SECONDS = 0.25
+GONE: Final = "gone"
+"""The state of a webhook whose endpoint wants nothing more; its breaker doesn't matter then."""
 OF_NO_NAMESPACE: Final = ""
 """The label of what no namespace wanted: to Prometheus, an empty label is none."""
 
@@ -182,8 +184,9 @@ def _webhook_metrics(webhooks: Sequence[Webhook]) -> Iterator[Metric]:
             events.add_metric([outcome, *of_it], count)
         failures.add_metric(of_it, webhook.failures)
         pending.add_metric(of_it, len(webhook))
-        for state in BreakerState:
-            breaker.add_metric([state.value, *of_it], int(webhook.breaker is state))
+        now = GONE if webhook.gone else webhook.breaker.value
+        for state in (*(each.value for each in BreakerState), GONE):
+            breaker.add_metric([state, *of_it], int(state == now))
     yield from (events, failures, pending, breaker)
 
 

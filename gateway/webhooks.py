@@ -34,6 +34,7 @@ class Webhooks:
 
     def __init__(self, settings: Settings, namespaces: Mapping[str, Namespace], clock: Clock, random: Random) -> None:
         self._hooks: list[_Hook] = []
+        self._started = False
         for name, namespace in namespaces.items():
             for configured, options in settings.webhooks_of(name).values():
                 from bridges.webhooks import Endpoint, WebhookBridge  # httpx is slow to import, and seldom needed
@@ -52,12 +53,15 @@ class Webhooks:
 
     def start(self, supervisor: Supervisor) -> None:
         """Tell what happens from now on."""
+        self._started = True
         for hook in self._hooks:
             hook.tap.open()
             supervisor.start(f"webhook {hook.webhook.namespace}/{hook.webhook.options.name}", hook.bridge.run)
 
     async def finish(self) -> None:
         """Tell what waits, for a bounded time, and nothing any more; before the supervisor stops."""
+        if not self._started:
+            return
         for hook in self._hooks:
             hook.tap.close()
         await asyncio.gather(*(hook.bridge.finish(FINISH_SECONDS) for hook in self._hooks))

@@ -72,7 +72,11 @@ class Feed:
         if kind == "message":
             self.cursor = cursor or self.cursor
             return text
-        return text if kind == "subscribed" and not orjson.loads(text)["recovered"] else b""
+        if kind != "subscribed":
+            return b""
+        said = orjson.loads(text)
+        self.cursor = said.get("cursor", self.cursor)
+        return b"" if said["recovered"] else text
 
     def take(self, event: bytes) -> None:
         """Let an event wait; when enough do, those that follow are to wait in the log."""

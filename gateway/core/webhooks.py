@@ -170,25 +170,28 @@ class Webhook:
     def delivered(self) -> None:
         """The endpoint has taken the call."""
         call = self._settle()
-        self._retries.succeeded()
-        self.outcomes["delivered"] += call.events
-        self.settled()
+        if call is not None:
+            self._retries.succeeded()
+            self.outcomes["delivered"] += call.events
+            self.settled()
 
     def refused(self, reason: str) -> None:
         """The endpoint doesn't want the call, and wouldn't however often it is made."""
         call = self._settle()
+        if call is None:
+            return
         self._retries.succeeded()  # it is there, after all
-        self._missed += call.missed
+        self._missed += call.missed + call.events
         self.outcomes["refused"] += call.events
-        self._missed += call.events
         self._counters.drops["webhook_refused"] += call.events
         self._complain("%d events were refused: %s", call.events, reason)
         self.settled()
 
     def failed(self, reason: str, retry_after_seconds: float | None = None) -> None:
         """The call failed; it is made again, unless it has failed for too long."""
-        assert self._call is not None
-        before = self.breaker
+        call, before = self._call, self.breaker
+        if call is None:
+            return
         pause_seconds = self._retries.failed(retry_after_seconds)
         self.failures += 1
         self._due = self._clock.monotonic() + pause_seconds
@@ -198,8 +201,8 @@ class Webhook:
             )
         else:
             self._complain("failed: %s: it is tried again in %.1f s", reason, pause_seconds)
-        if self._clock.monotonic() - self._call.since >= self.options.give_up_seconds:
-            call = self._settle()
+        if self._clock.monotonic() - call.since >= self.options.give_up_seconds:
+            self._settle()
             self._missed += call.missed
             self._drop(call.events, "gave_up")
             self.settled()
@@ -215,8 +218,8 @@ class Webhook:
         """The gateway ends: drop what waits; how many events that is."""
         return self._drop_all("shutdown")
 
-    def _settle(self) -> Call:
-        assert self._call is not None
+    def _settle(self) -> Call | None:
+        """The call under way is over; None if it was dropped before its end was known."""
         call, self._call = self._call, None
         self._due = self._clock.monotonic()
         return call

@@ -1,6 +1,7 @@
 """Many messages in one request: each line has its own outcome, and nothing is published twice."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -9,10 +10,12 @@ import pytest
 
 from gateway.core.authentication import hash_token
 from tests.integration.conftest import Device, browser
+from tests.integration.test_snippets import snippets
 from tests.integration.test_websocket import metric
+from tests.nginx import nginx
 from tests.real import GatewayProcess, configuration, mosquitto
 
-CI, SLOW = "tg_" + "a" * 64, "tg_" + "b" * 64
+CI, SLOW, SLOWER = ("tg_" + letter * 64 for letter in "abc")
 NDJSON = "application/x-ndjson"
 PUBLISHED = 'tidegate_published_total{transport="http"}'
 
@@ -32,6 +35,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[GatewayP
         "tokens": [
             {"name": "ci", "sha256": hash_token(CI), "roles": ["ci"]},
             {"name": "slow", "sha256": hash_token(SLOW), "roles": ["slow"]},
+            {"name": "slower", "sha256": hash_token(SLOWER), "roles": ["slower"]},
         ],
     }
     with mosquitto(folder) as broker:
@@ -44,7 +48,8 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[GatewayP
             ],
             limits={
                 "message_bytes": "1 KiB", "batch_bytes": "64 KiB", "batch_messages": 300,
-                "by_role": {"ci": many, "slow": {"messages_burst": 3, "messages_per_second": 0.01}},
+                "by_role": {"ci": many, "slow": {"messages_burst": 3, "messages_per_second": 0.01},
+                            "slower": {"messages_burst": 3, "messages_per_second": 0.02}},
             },
             rooms=[{"room": "chat/#", "history": {"messages": 1000}}],
         )  # fmt: skip
@@ -162,6 +167,22 @@ def test_lines_over_the_budget_of_the_sender_are_not_tried(gateway: GatewayProce
     assert answer["results"][5]["retry_after_seconds"] > 0
     assert answer["results"][5]["line"] == 6
     assert history(gateway, "chat/slow") == [0, 1, 2]
+
+
+def test_lines_that_are_too_large_cost_as_much_as_others(gateway: GatewayProcess) -> None:
+    large = {"room": "chat/large", "data": "x" * 1024}
+    answer = post(gateway, [large] * 5, authorization=f"Bearer {SLOWER}").json()
+    assert [each["code"] for each in answer["results"]] == ["message_too_large"] * 3 + ["rate_limited"] * 2
+
+
+def test_a_batch_goes_through_nginx(gateway: GatewayProcess, tmp_path: Path) -> None:
+    (documented,) = snippets("nginx")
+    with nginx(tmp_path, documented.text.replace("127.0.0.1:8080", f"127.0.0.1:{gateway.port}")) as port:
+        lines = b"".join(b'{"room": "chat/nginx", "data": %d}\n' % n for n in range(200))
+        headers = {"content-type": NDJSON, "authorization": f"Bearer {CI}"}
+        answer = httpx.post(f"http://127.0.0.1:{port}/publish", content=lines, headers=headers)
+    assert answer.json()["published"] == 200
+    assert history(gateway, "chat/nginx") == list(range(200))
 
 
 @pytest.mark.parametrize(

@@ -182,6 +182,17 @@ def test_the_end_drops_and_counts_what_waits() -> None:
     assert hook.counters.drops["webhook_shutdown"] == 2
 
 
+def test_what_comes_of_a_call_that_was_dropped_meanwhile_does_not_count() -> None:
+    hook = Hook()
+    hook.offer(1)
+    hook.call()
+    hook.webhook.close()
+    hook.webhook.delivered()
+    hook.webhook.refused("answers 400")
+    hook.webhook.failed("answers 500")
+    assert hook.webhook.outcomes == {"delivered": 0, "refused": 0, "dropped": 1}
+
+
 def test_a_call_is_due_at_once_and_after_a_failure_once_the_pause_is_over() -> None:
     hook = Hook(retries=RetryOptions(min_seconds=2, max_seconds=2))
     assert hook.webhook.wait_seconds() is None

@@ -8,14 +8,15 @@ from base64 import b64encode
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import orjson
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from bridges.http_answers import check_post, json_answer, messages_answer, read_body, refusal
-from gateway.core import wire, wire_requests
+from bridges.http_answers import check_post, json_answer, key_of, messages_answer, read_body, refusal, resolve
+from bridges.http_batch import HttpBatch, is_batch
+from gateway.core import wire
 from gateway.core.access import Action, Grants
 from gateway.core.admission import Admission, Caller
 from gateway.core.counters import Counters
@@ -32,8 +33,6 @@ from gateway.core.wire_requests import read_cursor
 
 __all__ = ["HttpBridge"]
 
-T = TypeVar("T")
-
 
 class HttpBridge:
     """The endpoints of a namespace for requests that belong to no session."""
@@ -42,10 +41,11 @@ class HttpBridge:
         self._namespace = namespace
         self._admission = admission
         self._counters = counters
+        self._batch = HttpBatch(namespace, admission, counters)
 
     async def publish(self, request: Request) -> Response:
-        """Publish the body into a room, and answer once the broker has it."""
-        return await self._served(self._publish(request))
+        """Publish the body into a room, and answer once the broker has it; or each line of a batch."""
+        return await self._served(self._batch.publish(request) if is_batch(request) else self._publish(request))
 
     async def _served(self, answer: Awaitable[Response]) -> Response:
         """An answer, or why there is none."""
@@ -115,11 +115,11 @@ class HttpBridge:
             data,
             binary,
             user=grants.user,
-            key=_key_of(request),
+            key=key_of(request),
             address=network,
             rooms_per_address=most,
         )
-        self._namespace.publish(sending, partial(_resolve, answer), grants)
+        self._namespace.publish(sending, partial(resolve, answer), grants)
         self._counters.published["http"] += 1
         error = await answer
         if error is not None:
@@ -139,7 +139,7 @@ class HttpBridge:
             network,
             room,
             data,
-            partial(_resolve, answer),
+            partial(resolve, answer),
             timeout_seconds=timeout_seconds,
             binary=binary,
             limits=self._limits_of(grants),
@@ -165,7 +165,7 @@ class HttpBridge:
         async def answer(grants: Grants) -> Response:
             room = _room_of(request)
             found: asyncio.Future[tuple[str, Sequence[Message]]] = asyncio.get_running_loop().create_future()
-            self._namespace.last(room, lambda cursor, values: _resolve(found, (cursor, values)), grants)
+            self._namespace.last(room, lambda cursor, values: resolve(found, (cursor, values)), grants)
             cursor, values = await found
             self._still(grants, Action.HISTORY, room)
             return messages_answer({"room": room, "cursor": cursor}, "last", values)
@@ -178,7 +178,7 @@ class HttpBridge:
         async def answer(grants: Grants) -> Response:
             query = _history_query(request)
             found: asyncio.Future[History] = asyncio.get_running_loop().create_future()
-            self._namespace.history(query, partial(_resolve, found), grants)
+            self._namespace.history(query, partial(resolve, found), grants)
             history = await found
             self._still(grants, Action.HISTORY, query.room)
             fields = {
@@ -197,7 +197,7 @@ class HttpBridge:
         async def answer(grants: Grants) -> Response:
             room = _room_of(request)
             found: asyncio.Future[Attendees] = asyncio.get_running_loop().create_future()
-            self._namespace.attendance.members(room, partial(_resolve, found), grants)
+            self._namespace.attendance.members(room, partial(resolve, found), grants)
             attendees = await found
             self._still(grants, Action.PRESENCE, room)
             return json_answer(orjson.dumps({"room": room, **attendees_fields(attendees)}))
@@ -257,21 +257,6 @@ def _history_query(request: Request) -> HistoryQuery:
         raise BadMessage(f"limit: expected a whole number, found {limit[:20]!r}")
     since, before = (read_cursor(name, asked.get(name)) for name in ("since", "before"))
     return HistoryQuery(_room_of(request), since, before, int(limit))
-
-
-def _resolve(future: asyncio.Future[T], outcome: T) -> None:
-    """Answer a request that may have been given up."""
-    if not future.done():
-        future.set_result(outcome)
-
-
-def _key_of(request: Request) -> str | None:
-    """The key of a request that may come again, with or without the quotes of a structured field (RFC 9651 §3.3.3)."""
-    key = request.headers.get("idempotency-key")
-    if key is None:
-        return None
-    quoted = len(key) > 1 and key[0] == key[-1] == '"'
-    return wire_requests.read_key(key[1:-1] if quoted else key)
 
 
 def _data_of(body: bytes, content_type: str) -> tuple[Any, bool]:

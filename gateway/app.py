@@ -43,6 +43,7 @@ from gateway.reload import Reloads
 from gateway.response_headers import ResponseHeaders, headers_for
 from gateway.supervisor import Supervisor
 from gateway.upstreams import upstream_options
+from gateway.webhooks import Webhooks
 
 __all__ = ["Gateway", "create_app"]
 
@@ -78,8 +79,16 @@ class Gateway:
         self.doorkeeper = make_doorkeeper(settings, role_limits, clock)
         offenders = self.doorkeeper.offenders
         self.requests = HttpRequests.within(role_limits, offenders, clock)
+        self.webhooks = Webhooks(settings, self.namespaces, clock, random)
         self.metrics = Metrics(
-            self.intake, self.namespaces, self.upstreams, self.supervisor, self.reloads, clock, offenders
+            self.intake,
+            self.namespaces,
+            self.upstreams,
+            self.supervisor,
+            self.reloads,
+            clock,
+            offenders,
+            self.webhooks.all,
         )
         self.origins = _origins(settings)
         beat = settings.heartbeat
@@ -135,6 +144,7 @@ class Gateway:
         """
         for namespace in self.namespaces.values():
             namespace.engine.start()
+        self.webhooks.start(self.supervisor)
         if self.broker is not None:
             await self.broker.start()
             self.supervisor.start("broker", self._keep_broker)
@@ -203,6 +213,7 @@ class Gateway:
 
     async def stop(self) -> None:
         """End all that `start` started."""
+        await self.webhooks.finish()
         await self.supervisor.stop(STOP_SECONDS)
         for namespace in self.namespaces.values():
             namespace.paces.flush()  # what came since the goodbye

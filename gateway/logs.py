@@ -2,7 +2,8 @@
 
 import logging
 import sys
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Final
 
 import structlog
 
@@ -15,6 +16,18 @@ def _tame(logger: Any, method: str, event: structlog.typing.EventDict) -> struct
     if "exception" in event:
         event["exception"] = "\n    ".join(map(_printable, event["exception"].split("\n")))
     return event
+
+
+CHATTY: Final = MappingProxyType(
+    {
+        "uvicorn": logging.ERROR,  # its warnings are clients' to cause
+        "mqtt": logging.WARNING,
+        "asyncio": logging.WARNING,
+        "httpx": logging.WARNING,  # it tells whole addresses, and some of webhooks are secret
+        "httpcore": logging.WARNING,
+    }
+)
+"""The least that is logged of some libraries."""
 
 
 def _printable(text: str) -> str:
@@ -58,5 +71,5 @@ def configure_logging(level: str, style: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    for chatty, least in (("uvicorn", logging.ERROR), ("mqtt", logging.WARNING), ("asyncio", logging.WARNING)):
-        logging.getLogger(chatty).setLevel(max(least, root.level))  # uvicorn's warnings are clients' to cause
+    for chatty, least in CHATTY.items():
+        logging.getLogger(chatty).setLevel(max(least, root.level))

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from operator import attrgetter
 from typing import Final
 
@@ -18,12 +18,16 @@ from gateway.core.counters import Counters
 from gateway.core.intake import Intake
 from gateway.core.namespace import Namespace
 from gateway.core.offenders import Offenders
+from gateway.core.webhook_retries import BreakerState
+from gateway.core.webhooks import Webhook
 from gateway.reload import Reloads
 from gateway.supervisor import Supervisor
 
 __all__ = ["Metrics"]
 
 LAG_SAMPLE_SECONDS = 0.25
+GONE: Final = "gone"
+"""The state of a webhook whose endpoint wants nothing more; its breaker doesn't matter then."""
 OF_NO_NAMESPACE: Final = ""
 """The label of what no namespace wanted: to Prometheus, an empty label is none."""
 
@@ -78,6 +82,7 @@ class Metrics(Collector):
         reloads: Reloads,
         clock: Clock,
         offenders: Offenders,
+        webhooks: Sequence[Webhook] = (),
     ) -> None:
         self._intake = intake
         self._namespaces = namespaces
@@ -87,6 +92,7 @@ class Metrics(Collector):
         self._clock = clock
         self._registry = CollectorRegistry()
         self._offenders = offenders
+        self._webhooks = webhooks
         self._registry.register(self)
         ProcessCollector(registry=self._registry)
         self._lag = Histogram(
@@ -114,6 +120,7 @@ class Metrics(Collector):
         yield _counter("tidegate_device_messages", "Messages from devices", "upstream", devices.device_messages)
         yield CounterMetricFamily("tidegate_device_bytes", "Bytes of those", value=devices.device_bytes)
         yield from self._collect_namespaces()
+        yield from _webhook_metrics(self._webhooks)
         yield _counter("tidegate_task_restarts", "Background tasks started again", "task", self._supervisor.restarts)
         yield _counter("tidegate_reloads", "Configurations read while running", "outcome", self._reloads.outcomes)
         yield GaugeMetricFamily(
@@ -164,6 +171,24 @@ class Metrics(Collector):
                 for key, value in values_of(counters).items():
                     family.add_metric([key, name], value)
             yield family
+
+
+def _webhook_metrics(webhooks: Sequence[Webhook]) -> Iterator[Metric]:
+    labels = ["webhook", "namespace"]
+    events = CounterMetricFamily("tidegate_webhook_events", "What became of events", labels=["outcome", *labels])
+    failures = CounterMetricFamily("tidegate_webhook_failures", "Calls that failed, each time", labels=labels)
+    pending = GaugeMetricFamily("tidegate_webhook_pending", "Events that wait to be told", labels=labels)
+    breaker = GaugeMetricFamily("tidegate_webhook_breaker", "Which state it is in: 1", labels=["state", *labels])
+    for webhook in webhooks:
+        of_it = [webhook.options.name, webhook.namespace]
+        for outcome, count in webhook.outcomes.items():
+            events.add_metric([outcome, *of_it], count)
+        failures.add_metric(of_it, webhook.failures)
+        pending.add_metric(of_it, len(webhook))
+        now = GONE if webhook.gone else webhook.breaker.value
+        for state in (*(each.value for each in BreakerState), GONE):
+            breaker.add_metric([state, *of_it], int(state == now))
+    yield from (events, failures, pending, breaker)
 
 
 def _counter(name: str, documentation: str, label: str, values: Mapping[str, int]) -> Metric:

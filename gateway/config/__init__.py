@@ -22,6 +22,7 @@ from gateway.config.settings import (
     SampleSettings,
     Settings,
     UpstreamSettings,
+    WebhookSettings,
 )
 from gateway.config.users import UserSettings
 
@@ -48,5 +49,6 @@ __all__ = [
     "Settings",
     "UpstreamSettings",
     "UserSettings",
+    "WebhookSettings",
     "load_settings",
 ]

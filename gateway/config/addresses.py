@@ -10,7 +10,7 @@ from pydantic import PlainValidator
 from gateway.config.problems import shown
 from gateway.core.origins import is_loopback
 
-__all__ = ["BrokerAddress", "BrokerUrl", "Origin", "host_and_port", "parse_jwks_url"]
+__all__ = ["BrokerAddress", "BrokerUrl", "Origin", "host_and_port", "parse_jwks_url", "parse_webhook_url"]
 
 BROKER_PORTS: Final = {"mqtt": 1883, "mqtts": 8883, "ws": 80, "wss": 443}
 ORIGIN_PORTS: Final = {"http": "80", "https": "443"}
@@ -94,6 +94,27 @@ def parse_jwks_url(value: object) -> str:
         raise refused
     if parts.scheme == "http" and not is_loopback(host or ""):
         raise ValueError(f"expected https:// except on the loopback, found {shown(value)}")
+    return text
+
+
+def parse_webhook_url(value: object) -> str:
+    """An address that is called.
+
+    Raises:
+        ValueError: it is none, or has a user or password in it.
+    """
+    text = value if isinstance(value, str) else ""
+    if "@" in text:  # the text isn't shown, since it may hold a password
+        raise ValueError("expected no user name or password in a URL: calls are signed by `secret_file`")
+    refused = ValueError(f"expected a URL such as https://example.org/hooks/tidegate, found {shown(value)}")
+    try:
+        parts = urlsplit(text)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        raise refused from None
+    fit = parts.scheme in ORIGIN_PORTS and host and _HOST.fullmatch(host) and port != 0 and not parts.fragment
+    if not fit or not _VISIBLE.fullmatch(text):
+        raise refused
     return text
 
 

@@ -108,6 +108,10 @@ class LimitsSettings(Section):
     """Messages and requests of all clients together into one room, at once."""
     message_bytes: values.Bytes = 64 * KIB
     """The largest message or request body that a client may send."""
+    batch_bytes: values.Bytes = KIB * KIB
+    """The largest body of a batch, in which each message may be as large as `message_bytes` says."""
+    batch_messages: values.Count = 1000
+    """Messages in one batch."""
     messages_per_second: values.Rate = 20
     """Messages of one connection, on the long run."""
     messages_burst: values.Count = 120

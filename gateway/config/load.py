@@ -16,6 +16,7 @@ from gateway.config.problems import ConfigurationError, Keys, Place, Problem, do
 from gateway.config.settings import RouteSettings, Settings
 from gateway.config.tree import Node, Scalar
 from gateway.config.users import UnfitFile
+from gateway.config.webhooks import webhook_problems
 from gateway.config.yaml_source import read_yaml_file
 from gateway.core.routing import RouteProblem, RouteSpec, RoutingError, RoutingTable
 
@@ -97,7 +98,10 @@ def _validate(tree: Node) -> tuple[Settings | None, list[Problem]]:
     except ValidationError as error:
         errors = error.errors(include_url=False)
     problems = [problem for error in errors[: MAXIMUM_PROBLEMS + 1] for problem in _problems_of(error, tree)]
-    problems += _check_ports(settings, tree) if settings is not None else []
+    if settings is not None:
+        problems += [*_check_ports(settings, tree), *webhook_problems(settings, tree, ())]
+        for name, namespace in settings.namespaces.items():
+            problems += webhook_problems(namespace, tree, ("namespaces", name))
     return settings, problems + list(_check_routes(tree, [error["loc"] for error in errors]))
 
 

@@ -83,6 +83,8 @@ class RouteSettings(Section):
     """Whether it is known who is in its rooms: `true`, or a section that says how devices tell that they are there."""
     sample: SampleSettings = SampleSettings()
     """How few of a topic's messages are let through, for all clients."""
+    webhook: values.WebhookReference | None = None
+    """The name of a webhook that is told what happens in its rooms."""
     accepts: SchemaFromFile | None = Field(None, alias="schema")
     """A file with a JSON Schema of what browsers may send to the device."""
     transform: TransformExpression | None = None

@@ -6,7 +6,7 @@ docs/configuration.md has the same texts. How settings are loaded is in `load`.
 from pathlib import Path
 from typing import Any
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from gateway.config import values
@@ -19,12 +19,14 @@ from gateway.config.routes import HistorySettings, RoomSettings, RouteSettings, 
 from gateway.config.section import Section
 from gateway.config.shape import without_empty
 from gateway.config.upstreams import UpstreamSettings
+from gateway.config.webhooks import WebhookSettings, webhook_options
 from gateway.core.access import Access
 from gateway.core.limits import Limits
 from gateway.core.namespace import DEFAULT_NAMESPACE
 from gateway.core.role_limits import RoleLimits
 from gateway.core.room_rules import RoomRule
 from gateway.core.routes import RouteSpec
+from gateway.core.webhooks import WebhookOptions
 
 __all__ = [
     "BrokerSettings",
@@ -43,6 +45,7 @@ __all__ = [
     "SampleSettings",
     "Settings",
     "UpstreamSettings",
+    "WebhookSettings",
 ]
 
 
@@ -97,6 +100,8 @@ class NamespaceSettings(Section):
     """What its clients may do: a list of rules, as at the top; those at the top don't hold here."""
     limits: LimitsSettings = LimitsSettings()
     """How much its clients may use; a key that is left out is as in the `limits` at the top."""
+    webhooks: dict[values.WebhookName, WebhookSettings] = Field(default={})
+    """Who is told of what happens there, by name, as at the top."""
 
     @model_validator(mode="before")
     @classmethod
@@ -143,6 +148,8 @@ class Settings(BaseSettings):
     """What holds of rooms: a list of rules."""
     routes: tuple[RouteSettings, ...] = ()
     """The routing table: a list."""
+    webhooks: dict[values.WebhookName, WebhookSettings] = {}
+    """HTTP addresses that are told what happens, by name."""
     namespaces: dict[values.NamespaceName, NamespaceSettings] = {}
     """Further namespaces by name, which share nothing but the upstreams."""
 
@@ -186,6 +193,11 @@ class Settings(BaseSettings):
     def access_of(self, namespace: str = DEFAULT_NAMESPACE) -> Access:
         """What clients may do in a namespace."""
         return Access([rule.rule() for rule in self._of(namespace).access] if self.has_rules else None)
+
+    def webhooks_of(self, namespace: str) -> dict[str, tuple[WebhookSettings, WebhookOptions]]:
+        """The webhooks of a namespace, with what each is told."""
+        of_it = self._of(namespace)
+        return {name: (each, webhook_options(of_it, name)) for name, each in of_it.webhooks.items()}
 
     def upstream_names(self) -> tuple[str, ...]:
         """The names that routes may use."""

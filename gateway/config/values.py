@@ -13,13 +13,14 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 from pydantic import AfterValidator, BeforeValidator, Field, GetCoreSchemaHandler, PlainValidator, SecretStr
 from pydantic_core import CoreSchema, core_schema
 
-from gateway.config.addresses import parse_jwks_url
+from gateway.config.addresses import parse_jwks_url, parse_webhook_url
 from gateway.config.files import UnreadableFile, check_readable, path_of, read_bounded
 from gateway.core.access import check_rule_filter
 from gateway.core.namespace import DEFAULT_NAMESPACE
 from gateway.core.routes import Direction
 from gateway.core.sample import MAXIMUM_SECONDS, MINIMUM_SECONDS, Keep
 from gateway.core.topics import check_filter, check_name
+from gateway.core.webhooks import EventName
 
 EXPECTED: Final = "expected"
 EXPECTED_SECRET: Final = "expected_secret"  # noqa: S105 - a kind of error
@@ -224,6 +225,10 @@ UpstreamName: TypeAlias = Annotated[
     Expected("a name of a-z, 0-9, _ and -, at most 64, the first a letter or digit"),
 ]
 NamespaceName: TypeAlias = Annotated[UpstreamName, AfterValidator(_check_namespace_name)]
+WebhookUrl: TypeAlias = Annotated[str, PlainValidator(parse_webhook_url)]
+WebhookEvent: TypeAlias = Annotated[EventName, Expected("message, joined, left, connect or disconnect")]
+WebhookName: TypeAlias = UpstreamName
+WebhookReference: TypeAlias = Annotated[str, Expected("a webhook's name")]
 UpstreamReference: TypeAlias = Annotated[str, Expected("an upstream's name")]
 Protocol: TypeAlias = Annotated[Literal["3.1.1", "5"], BeforeValidator(_parse_protocol), Expected("3.1.1 or 5")]
 SessionKind: TypeAlias = Annotated[Literal["clean", "persistent"], Expected("clean or persistent")]

@@ -62,6 +62,8 @@ class Attendance:
         """The rooms that each session is in, each with who it is there."""
         self._missed: dict[Session, dict[str, None]] = {}
         """The rooms of which a session that doesn't read was told nothing."""
+        self.watchers: list[Callable[[Change], None]] = []
+        """Who is told of all changes besides those who are subscribed."""
         presence.attach(self._tell)
 
     def has(self, room: str) -> bool:
@@ -230,6 +232,8 @@ class Attendance:
             raise NoPresence(f"{room!r} has no presence: a rule of `rooms` or a route can give it, by `presence: true`")
 
     def _tell(self, change: Change) -> None:
+        for watcher in self.watchers:
+            watcher(change)
         kind, text = encode_change(change)
         frames: dict[Framing, bytes] = {}
         for session in tuple(self._listeners(change.room)):

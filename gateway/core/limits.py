@@ -40,6 +40,10 @@ class Limits:
     """What all clients together send into one room."""
     publishes_per_room_burst: int = 400
     message_bytes: int = 64 * 1024
+    batch_bytes: int = 1024 * 1024
+    """The largest body of many messages."""
+    batch_messages: int = 1000
+    """How many those may be."""
     messages_per_second: float = 20
     messages_burst: int = 120
     bytes_per_second: int = 256 * 1024

@@ -9,6 +9,7 @@ from random import Random
 from typing import Final
 
 from gateway.core.access import Access, Action, Grants
+from gateway.core.arrivals import Arrivals
 from gateway.core.attendance import Attendance
 from gateway.core.clock import Clock
 from gateway.core.connections import Seat
@@ -73,10 +74,9 @@ class Namespace:
         self.routing = routing
         self.limits = limits
         self.sessions: dict[str, Session] = {}
+        self.arrivals = Arrivals()
         self.upstream_states = UpstreamStates(self.sessions)
-        self._clock = clock
-        self._random = random
-        self._counters = counters
+        self._clock, self._random, self._counters = clock, random, counters
         rates = RoomRates(limits, clock)
         self.requests = Requests(routing, limits, rates, clock, random, counters)
         self._idle = IdleWatch(lambda session: self.requests.waits(session.id), clock)
@@ -122,6 +122,7 @@ class Namespace:
         self._proofs.hold(session)
         self._review.one(session)  # the rules may have changed since its handshake
         self._idle.hold(session)
+        self.arrivals.identified(session)
         return session
 
     def reconfigure(self, access: Access, confirm: Confirm) -> None:
@@ -156,6 +157,7 @@ class Namespace:
         self._proofs.renew(session, identity, self.unsubscribe)
         self.limit(session)
         self.attendance.identified(session)
+        self.arrivals.identified(session)
 
     def sessions_of(self, login: str) -> list[Session]:
         """The sessions that come from a login, by its id."""
@@ -195,6 +197,7 @@ class Namespace:
         self.recovery.leave(session)
         self.requests.cancel_all(session.id)
         self.attendance.ended(session)
+        self.arrivals.ended(session, error)
         del self.sessions[session.id]
         if error is not None:
             self._counters.close(error)

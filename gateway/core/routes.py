@@ -71,6 +71,8 @@ class RouteSpec:
     """Whether it is known, and told, who is in its rooms; or how to tell from its payloads which devices are."""
     sample: Sample | None = None
     """How few of a topic's messages are let through, for everybody."""
+    webhook: str | None = None
+    """Who is told what happens in its rooms; no matter of routing."""
     accepts: Accepts | None = None
     """What browsers may send to the device; None for anything."""
     transform: Transform | None = None

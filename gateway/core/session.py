@@ -18,7 +18,7 @@ from gateway.core.topics import filter_matches
 
 __all__ = ["Keeper", "Pending", "Session", "TransportName"]
 
-TransportName = Literal["websocket", "raw", "sse", "polling", "http", "socketio", "mqtt", "peerjs"]
+TransportName = Literal["websocket", "raw", "sse", "polling", "http", "socketio", "mqtt", "peerjs", "webhook"]
 
 
 @dataclass(slots=True)

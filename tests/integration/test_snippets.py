@@ -72,7 +72,11 @@ def shown(document: str) -> str:
 
 def test_every_snippet_is_of_a_kind_that_is_run() -> None:
     run_here = {"sh", "yaml", "yaml refused", "json", "nginx"}
-    run_elsewhere = {"html": "browser/test_snippets.py", "js": "browser/test_snippets.py"}
+    run_elsewhere = {
+        "html": "browser/test_snippets.py",
+        "js": "browser/test_snippets.py",
+        "python": "integration/test_python_snippets.py",
+    }
     of_the_configuration = {
         "yml": "unit/test_config_documentation.py",
         "yml users": "unit/test_config_documentation.py",

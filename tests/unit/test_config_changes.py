@@ -38,6 +38,9 @@ def load(folder: Path, text: str) -> Settings:
         ("routes: [{topic: a, room: a, direction: both, schema: schema.json}]",
          "routes: [{topic: a, room: a, direction: both, schema: schema.json}]", []),
         ("upstreams: {a: {url: mqtt://a}}", "upstreams: {a: {url: mqtt://b}}", ["upstreams.a.url"]),
+        ("webhooks: {a: {url: 'https://a', events: [connect]}}",
+         "webhooks: {a: {url: 'https://b', events: [connect]}, c: {url: 'https://c', events: [connect]}}",
+         ["webhooks.a.url", "webhooks.c"]),
     ],
 )  # fmt: skip
 def test_the_keys_that_differ_are_named(folder: Path, before: str, after: str, keys: list[str]) -> None:
@@ -75,6 +78,16 @@ def test_rules_are_taken_from_the_newer_one_and_all_else_from_what_runs(folder: 
     ]  # fmt: skip
     assert not any(takes_effect(each) for each in later)
     assert both.namespaces["gone"].access[0].roles == ("y",)
+
+
+def test_webhooks_take_a_restart(folder: Path) -> None:
+    text = "webhooks: {a: {url: 'https://a', events: [connect], secret_file: jwt.key}}"
+    running = load(folder, text)
+    (folder / "jwt.key").write_text("t" * 64)
+    newer = load(folder, text)
+    both = with_rules_of(running, newer)
+    assert both == running
+    assert [dotted(each) for each in changed_keys(both, newer)] == ["webhooks.a.secret_file"]
 
 
 JWKS = "algorithms: [ES256], jwks_url: 'https://a.example/keys'"

@@ -28,6 +28,7 @@ from gateway.config import (
     Settings,
     UpstreamSettings,
     UserSettings,
+    WebhookSettings,
     load_settings,
 )
 from gateway.config.shape import fields_of
@@ -50,6 +51,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "routes[].payload.protobuf": ProtobufSettings,
     "routes[].presence": RoutePresenceSettings,
     "sample": SampleSettings,
+    "webhooks": WebhookSettings,
     "namespaces": NamespaceSettings,
 }
 

@@ -40,7 +40,7 @@ def problems(text: str) -> list[str]:
              "tls_certificate_file, tls_key_file, hsts_seconds, trusted_proxies, proxy_header, compress_from_bytes"),
         ("_env_file: x\n", "1:1: _env_file: unknown key `_env_file`: expected one of listen, broker, upstreams, "
          "engine, origins, hosts, identity, access, limits, offenders, heartbeat, presence, logging, "
-         "drain_seconds, rooms, routes, namespaces"),
+         "drain_seconds, rooms, routes, webhooks, namespaces"),
         ("broker: {port: 8080}", "1:10: broker.port: expected another port than `listen.port`, found 8080 for both"),
         ("listen: {host: 0.0.0.0, port: 1883}",
          "1:1: broker.port: expected another port than `listen.port`, found 1883 for both"),
@@ -297,5 +297,6 @@ def test_a_route_is_checked_even_if_other_keys_of_it_are_wrong() -> None:
         "config.yaml:2:22: routes[0].room: {d} is not in the topic 'a/{b}': expected only captures that it has ({b})",
         "config.yaml:2:37: routes[0].qos: expected 0, 1 or 2, found 3",
         "config.yaml:2:45: routes[0].colour: unknown key `colour`: expected one of topic, room, direction, payload, "
-        "qos, retain, last, history, upstream, reply, presence, sample, schema, transform, transform_to_device",
+        "qos, retain, last, history, upstream, reply, presence, sample, webhook, schema, transform, "
+        "transform_to_device",
     ]

@@ -8,10 +8,11 @@ from typing import Any
 import orjson
 import pytest
 
+from bridges.http_batch import lines_of
 from gateway.core.connections import ConnectionLimiter
 from gateway.core.counters import Counters
 from gateway.core.doorkeeper import Handshakes
-from gateway.core.errors import BadMessage, HandshakeTimeout, SlowConsumer, TidegateError
+from gateway.core.errors import BadMessage, HandshakeTimeout, MessageTooLarge, SlowConsumer, TidegateError
 from gateway.core.identity import Identity
 from gateway.core.limit_errors import AddressRefused
 from gateway.core.limits import Limits
@@ -143,6 +144,8 @@ GONE_OVER: dict[str, tuple[dict[str, Any], Provoke]] = {
     "rooms_per_address": ({"rooms_per_address": 1}, says(publish("a"), publish("b"))),
     "publishes_per_room_per_second": ({"publishes_per_room_burst": 1}, says(publish("a"), publish("a"))),
     "message_bytes": ({"message_bytes": 10}, says(SUBSCRIBE)),
+    "batch_bytes": ({}, raises(MessageTooLarge("", limit="batch_bytes"))),
+    "batch_messages": ({"batch_messages": 1}, makes(lambda limits: lines_of(b"1\n2\n", limits.batch_messages))),
     "messages_per_second": ({"messages_burst": 1}, says(PING, PING)),
     "bytes_per_second": ({"bytes_burst": 1}, says(PING, PING)),
     "refusals": ({"messages_burst": 1, "refusals": 1}, says(PING, PING)),

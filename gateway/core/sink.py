@@ -14,6 +14,8 @@ __all__ = [
     "BufferSink",
     "Flow",
     "Framing",
+    "Parked",
+    "ParkingTransport",
     "Receiver",
     "Sink",
     "Transport",
@@ -144,6 +146,30 @@ class WebSocketTransport(Transport, Protocol):
 
     def hand_over(self, receiver: Receiver) -> None:
         """Give a receiver what comes from now on. The application may return: that closes nothing then."""
+        ...
+
+
+class Parked(Protocol):
+    """What waits to be answered, though its application has returned."""
+
+    def finish(self) -> None:
+        """Answer now: the client asks for something else."""
+        ...
+
+    def left(self) -> None:
+        """The client is gone."""
+        ...
+
+
+class ParkingTransport(Protocol):
+    """An HTTP connection whose answer comes later, by no application: what waits costs little more than a socket."""
+
+    def park(self, parked: Parked) -> None:
+        """Wait for `answer`, the head of which is sent; the application may return."""
+        ...
+
+    def answer(self, body: bytes) -> None:
+        """Send all of the body. The connection is ready for the next request then."""
         ...
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
@@ -66,6 +67,13 @@ class ResponseTransport:
             return
         self._parked, self._completed = parked, cycle.on_response
         cycle.disconnected = True  # from its application, which may return then with nothing said
+        self._loop.call_soon(self._forget_request, cycle.scope)
+
+    @staticmethod
+    def _forget_request(scope: Any) -> None:
+        """Keep nothing of a request whose application has returned: its headers cost more than all else of it."""
+        scope.get("headers", []).clear()
+        scope.clear()
 
     def answer(self, body: bytes) -> None:
         cycle, completed = self._cycle, self._completed

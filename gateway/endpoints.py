@@ -15,6 +15,7 @@ from bridges.http_login import CookieRenewal, LoginBridge
 from bridges.polling import PollingBridge
 from bridges.sse import SseBridge
 from bridges.websocket import WebSocketBridge
+from bridges.websocket_raw import RawBridge
 from gateway.core.admission import Admission
 from gateway.core.authentication import Authentication
 from gateway.core.clock import Clock
@@ -46,6 +47,7 @@ class Endpoints:
         counters = namespace.counters
         admission = Admission(origins, namespace.role_limits, clock, counters, authentication, offenders)
         self.websocket = WebSocketBridge(namespace, admission, counters, heartbeat_seconds, compress_from_bytes)
+        self.raw = RawBridge(namespace, admission, counters, compress_from_bytes)
         self.sse = SseBridge(namespace, admission, counters, heartbeat_seconds)
         self.polling = PollingBridge(namespace, admission, counters, clock)
         self.http = HttpBridge(namespace, admission, counters)
@@ -56,6 +58,7 @@ class Endpoints:
         """Everything that is served of a namespace, whichever it is."""
         return [
             WebSocketRoute("/ws", self.websocket),
+            WebSocketRoute("/ws/raw", self.raw),
             Route("/sse", self.sse),
             Route("/poll", self.polling, middleware=self._renewal),
             Route("/ticket", self.http.ticket, methods=ANY_METHOD, middleware=self._renewal),

@@ -144,8 +144,11 @@ class WebSocketTransport(Transport, Protocol):
         """Whether the client takes messages that are compressed, each by itself (RFC 7692)."""
         ...
 
-    def hand_over(self, receiver: Receiver) -> None:
-        """Give a receiver what comes from now on. The application may return: that closes nothing then."""
+    def hand_over(self, receiver: Receiver, framing: Framing) -> None:
+        """Give a receiver what comes from now on. The application may return: that closes nothing then.
+
+        What the connection itself has to tell its client is framed so.
+        """
         ...
 
 

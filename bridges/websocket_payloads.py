@@ -5,12 +5,13 @@ What is written here is cut out of the text that every other client gets, so tha
 
 import re
 from base64 import b64decode, b64encode
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, Final
 
 import orjson
 
 from bridges.websocket_frames import binary_frame, compressed, text_frame
+from gateway.core.routes import PayloadKind
 from gateway.core.sink import Framing
 
 __all__ = ["compressing", "payload_frames", "payloads", "read_payload"]
@@ -72,11 +73,14 @@ def _elements(text: bytes, start: int) -> Iterator[bytes]:
                 yield text[began : token.end()]
 
 
-def read_payload(frame: str | bytes, *, as_text: bool) -> tuple[Any, bool]:
-    """The data in a client's frame, and whether it is base64: JSON where it is JSON, else text, unless all is text."""
-    if isinstance(frame, bytes):
-        return b64encode(frame).decode(), True
-    if as_text:
+def read_payload(frame: str | bytes, kinds: Collection[PayloadKind]) -> tuple[Any, bool]:
+    """The data in a client's frame, for devices that take these kinds of payloads; and whether it is base64.
+
+    JSON where it is JSON, else text; but all is bytes to a device that takes bytes, and text to one that takes text.
+    """
+    if isinstance(frame, bytes) or PayloadKind.BYTES in kinds:
+        return b64encode(frame if isinstance(frame, bytes) else frame.encode()).decode(), True
+    if PayloadKind.TEXT in kinds:
         return frame, False
     try:
         return orjson.loads(frame), False

@@ -20,7 +20,6 @@ from gateway.core.limit_errors import RateLimited, RoomRateLimited
 from gateway.core.namespace import Namespace
 from gateway.core.presence_wire import read_member_query
 from gateway.core.publishing import Sending
-from gateway.core.routes import PayloadKind
 from gateway.core.session import Session
 from gateway.core.sink import BufferSink, TransportSink, WebSocketTransport
 from gateway.core.stream_query import StreamQuery, read_query, read_stream
@@ -103,7 +102,7 @@ class RawClient:
         if self._room is None:
             raise BadMessage("room: expected exactly one, and no pattern, in the address of who sends")
         routes = self._namespace.routing.topics_for(self._room)
-        data, binary = read_payload(frame, as_text=any(route.spec.payload is PayloadKind.TEXT for route, _ in routes))
+        data, binary = read_payload(frame, {route.spec.payload for route, _ in routes})
         session = self._session
         sending = Sending(
             self._room,

@@ -78,15 +78,16 @@ def test_frames_are_read_back(pieces: list[tuple[bool, bytes]], size: int) -> No
 
 def test_large_payloads_are_compressed_and_small_ones_are_not() -> None:
     text = wire.encode_message(message(b'"' + b"x" * 500 + b'"'))
-    assert len(compressing(100)("message", text)) < 60
-    assert compressing(501)("message", text) == payload_frames("message", text)
+    assert len(compressing(100)("message", text, None)) < 60
+    assert compressing(501)("message", text, None) == payload_frames("message", text)
 
 
 def test_frames_are_json_where_they_are_json_and_else_text() -> None:
-    assert read_payload('{"a": 1}', as_text=False) == ({"a": 1}, False)
-    assert read_payload("on", as_text=False) == ("on", False)
-    assert read_payload("42", as_text=True) == ("42", False)
-    assert read_payload(b"\x00\xff", as_text=False) == ("AP8=", True)
+    assert read_payload('{"a": 1}', {PayloadKind.JSON}) == ({"a": 1}, False)
+    assert read_payload("on", set()) == ("on", False)
+    assert read_payload("42", {PayloadKind.TEXT}) == ("42", False)
+    assert read_payload("42", {PayloadKind.BYTES, PayloadKind.JSON}) == ("NDI=", True)
+    assert read_payload(b"\x00\xff", set()) == ("AP8=", True)
 
 
 ROUTES = [

@@ -26,6 +26,9 @@ __all__ = ["SseBridge", "chunk", "event"]
 RETRY_MILLISECONDS: Final = 2000
 """How long an EventSource waits before it connects again."""
 
+SEEN_IN_QUERY: Final = ("lastEventId", "lastEventID")
+"""What `event-source-polyfill` and Mercure's clients call the last event's id, in the address."""
+
 HEADERS: Final = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-store"),
@@ -99,11 +102,12 @@ class SseBridge:
     def _asked(self, scope: Any, grants: Grants) -> _Asked:
         """What the stream is to be subscribed to, and what its client calls itself.
 
-        A browser that comes back by itself says where it was, in `Last-Event-ID`.
+        A browser that comes back by itself says where it was, in `Last-Event-ID`; what stands in for it, in the query.
         """
         query = read_query(scope["query_string"])
-        seen = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"last-event-id"), None)
-        stream = read_stream(query, "/sse", seen)
+        seen = [value.decode("latin-1") for name, value in scope["headers"] if name == b"last-event-id"]
+        seen += [value for name in SEEN_IN_QUERY for value in query.get(name, [])]
+        stream = read_stream(query, "/sse", seen[0] if seen else None)
         self._namespace.check_rooms(stream.rooms, grants)
         return _Asked(stream, read_member_query(query), grants)
 

@@ -16,9 +16,9 @@ from gateway.core.connections import ConnectionLimiter
 from gateway.core.errors import BadMessage, Forbidden, SlowConsumer, UpstreamUnavailable
 from gateway.core.limits import Limits
 from gateway.core.message import Message
-from gateway.core.payload import PayloadKind, decode
+from gateway.core.payload import decode
 from gateway.core.role_limits import RoleLimits
-from gateway.core.routing import Direction, RouteSpec
+from gateway.core.routing import Direction, PayloadKind, RouteSpec
 from tests.unit.conftest import ListSink, World, make_world
 
 TRICKY = st.one_of(

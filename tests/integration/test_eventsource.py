@@ -1,6 +1,7 @@
 """What stands in for EventSource outside of browsers; Chromium's own is in tests/browser/test_eventsource.py."""
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import httpx
@@ -49,27 +50,28 @@ def data(client: NodeProgram, count: int) -> list[Any]:
     return [event["data"] for event in client.wait_for(lambda event: event["event"] == "message", count)]
 
 
-@pytest.mark.parametrize("library", LIBRARIES)
-def test_a_stand_in_with_a_header_goes_on_where_it_was_cut(
-    guarded: GatewayProcess, device: Device, library: str
-) -> None:
-    room = f"kept/{library}-{guarded.port}"
-    with cutter(guarded.port) as between, node_program("eventsource.js") as client:
-        client.do("connect", url=f"http://127.0.0.1:{between.port}", token=TOKEN, library=library)
-        client.do("subscribe", room=room)
+def test_stand_ins_with_a_header_go_on_where_they_were_cut(guarded: GatewayProcess, device: Device) -> None:
+    room = f"kept/cut-{guarded.port}"
+    with cutter(guarded.port) as between, ExitStack() as running:
+        clients = [running.enter_context(node_program("eventsource.js")) for _ in LIBRARIES]
+        for client, library in zip(clients, LIBRARIES, strict=True):
+            client.do("connect", url=f"http://127.0.0.1:{between.port}", token=TOKEN, library=library)
+            client.do("subscribe", room=room)
         for number in range(3):
             device.publish(room, str(number), qos=1)
-        assert data(client, 3) == [0, 1, 2]
+        for client in clients:
+            assert data(client, 3) == [0, 1, 2]
         between.cut()
         for number in range(3, 6):
             device.publish(room, str(number), qos=1)
-        assert data(client, 6) == list(range(6))
-        subscribed = client.wait_for(lambda event: event["event"] == "subscribed", 2)
-        assert subscribed[1]["recovered"] is True
-        assert {"event": "interrupted", "closed": False} in client.events
-        assert client.wait_for(lambda event: event["event"] == "welcome")
-        client.do("disconnect")
-        wait_until(lambda: sessions(guarded, "sse") == 0, "it has left")
+        for client in clients:
+            assert data(client, 6) == list(range(6))
+            subscribed = client.wait_for(lambda event: event["event"] == "subscribed", 2)
+            assert subscribed[1]["recovered"] is True
+            assert {"event": "interrupted", "closed": False} in client.events
+            assert client.wait_for(lambda event: event["event"] == "welcome")
+            client.do("disconnect")
+        wait_until(lambda: sessions(guarded, "sse") == 0, "they have left")
 
 
 @pytest.mark.parametrize("library", LIBRARIES)

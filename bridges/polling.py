@@ -6,11 +6,13 @@ polls the client's cursor is all that is known of it.
 
 import asyncio
 import math
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
+from bridges.polling_pace import Outflow
 from bridges.polling_page import MAXIMUM_MESSAGES, Page, answer, etag, place_of_etag, read_page
 from bridges.polling_parked import ParkedPoll
 from gateway.core.access import Action, Grants
@@ -39,10 +41,10 @@ HEADERS: Final = [
     (b"x-accel-buffering", b"no"),  # nginx would hold the head of the answer back
 ]
 NEVER_KEPT: Final = (b"cache-control", b"no-store")
-ASKED_AGAIN: Final = [
-    (b"cache-control", b"private, no-cache"),
-    (b"vary", b"Authorization, Cookie"),
-]
+ASKED_AGAIN: Final = [(b"cache-control", b"private, no-cache"), (b"vary", b"Authorization, Cookie")]
+
+_Account: TypeAlias = Callable[[int], None] | None
+"""Takes how many bytes were told, where there is a limit of that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,7 @@ class PollingBridge:
         self._admission = admission
         self._counters = counters
         self._clock = clock
+        self._outflow = Outflow(clock)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer one poll, or let it wait."""
@@ -87,13 +90,14 @@ class PollingBridge:
             asked = _asked(scope)
             self._namespace.check_rooms(asked.rooms, grants)
         self._admission.spend(caller, identity)
+        account = self._account(caller, grants)
         page = await self._page(asked, asked.since)
         grants = self._still(grants, asked)
         if asked.wait_seconds and asked.since is not None and not page.is_news:
             with ExitStack() as held:
                 seat = held.enter_context(self._admission.connection(caller))
                 seat.identify(grants.identity)
-                waiting = _Waiting(asked, page, grants, seat)
+                waiting = _Waiting(asked, page, grants, seat, account)
                 transport: ParkingTransport | None = (scope.get("extensions") or {}).get("tidegate")
                 if transport is None:
                     await self._wait(waiting, receive, send)
@@ -101,7 +105,7 @@ class PollingBridge:
                     await self._park(waiting, transport, send)
                     held.pop_all()
         elif asked.wait_seconds or not await self._is_known(asked):
-            await self._tell(asked, page, send)
+            await self._tell(asked, page, send, account)
         else:
             assert asked.known is not None
             headers = [*ASKED_AGAIN, _etag_header(asked, str(asked.known))]
@@ -129,9 +133,16 @@ class PollingBridge:
             self._admission.authentication.check(current.identity)
         return current
 
-    async def _tell(self, asked: _Asked, page: Page, send: Any) -> None:
+    def _account(self, caller: Caller, grants: Grants) -> _Account:
+        limits = self._namespace.role_limits.of(grants.identity)
+        who = f"@{caller.network}" if grants.user is None else f"user {grants.user}"
+        return self._outflow.of(who, limits.bytes_per_second_out)
+
+    async def _tell(self, asked: _Asked, page: Page, send: Any, account: _Account) -> None:
         cursor = self._namespace.cursor(page.place)
         body = answer(page.messages, cursor, page.last, page.lacking, more=page.more)
+        if account is not None:
+            account(len(body))
         self._counters.deliveries["polling"] += len(page.messages)
         self._counters.delivered_bytes["polling"] += sum(map(len, page.messages))
         kept = [NEVER_KEPT] if asked.wait_seconds else [*ASKED_AGAIN, _etag_header(asked, cursor)]
@@ -142,14 +153,16 @@ class PollingBridge:
     async def _park(self, waiting: "_Waiting", transport: ParkingTransport, send: Any) -> None:
         """Let the connection answer later, without this application."""
         await send({"type": "http.response.start", "status": 200, "headers": [*HEADERS, NEVER_KEPT]})
-        poll = ParkedPoll(self._namespace, self._cursor(waiting), transport.answer, self._clock, waiting.seat)
+        tell = waiting.accounted(transport.answer)
+        poll = ParkedPoll(self._namespace, self._cursor(waiting), tell, self._clock, waiting.seat)
         transport.park(poll)
         self._begin(poll, waiting)
 
     async def _wait(self, waiting: "_Waiting", receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": [*HEADERS, NEVER_KEPT]})
         told: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        poll = ParkedPoll(self._namespace, self._cursor(waiting), partial(_resolve, told), self._clock, waiting.seat)
+        tell = waiting.accounted(partial(_resolve, told))
+        poll = ParkedPoll(self._namespace, self._cursor(waiting), tell, self._clock, waiting.seat)
         leaving = asyncio.ensure_future(_left(receive))
         try:
             self._begin(poll, waiting)
@@ -187,6 +200,19 @@ class _Waiting:
     page: Page
     grants: Grants
     seat: Seat
+    account: _Account
+
+    def accounted(self, tell: Callable[[bytes], None]) -> Callable[[bytes], None]:
+        """As `tell`, with account of what is told."""
+        account = self.account
+        if account is None:
+            return tell
+
+        def tell_and_account(body: bytes) -> None:
+            account(len(body))
+            tell(body)
+
+        return tell_and_account
 
 
 def _asked(scope: Any) -> _Asked:

@@ -279,6 +279,18 @@ def test_polls_that_wait_are_limited_as_connections_and_polls_as_requests(
     assert (limited[0].json()["code"], int(limited[0].headers["retry-after"]) >= 1) == ("rate_limited", True)
 
 
+def test_who_polls_is_told_no_more_bytes_a_second_than_the_limit_says(
+    plant: Mosquitto, start_either: Callable[..., GatewayProcess]
+) -> None:
+    gateway = start_either(configuration(plant.port, limits={"bytes_per_second_out": 500}))
+    since = start(gateway, "chat/x")
+    with waiting(gateway, "chat/x", since=since) as answers:
+        publish(gateway, "chat/x", "x" * 3000)
+    refused = ask(gateway, "chat/x", since=answers[0].json()["cursor"])
+    assert (refused.status_code, refused.json()["code"]) == (429, "rate_limited")
+    assert 1 <= int(refused.headers["retry-after"]) <= 10
+
+
 def test_who_shuts_down_answers_all_who_wait_at_once(
     plant: Mosquitto, start_gateway: Callable[..., GatewayProcess]
 ) -> None:

@@ -3,15 +3,19 @@
 from typing import Any
 
 import orjson
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from bridges import polling_pace
+from bridges.polling_pace import Outflow
 from bridges.polling_page import Page, answer, etag, place_of_etag, read_page
 from bridges.polling_parked import ParkedPoll, entry
 from gateway.core.access import Access, AccessRule
 from gateway.core.connections import ConnectionLimiter, Seat
 from gateway.core.engine import Reading, Wanted
 from gateway.core.errors import ShuttingDown
+from gateway.core.limit_errors import RateLimited
 from gateway.core.limits import Limits
 from gateway.core.message import Cursor
 from gateway.core.publishing import Sending
@@ -20,7 +24,7 @@ from gateway.core.role_limits import RoleLimits
 from gateway.core.room_rules import RoomRule
 from gateway.core.topics import filter_matches
 from gateway.core.wire_requests import Subscribe
-from tests.unit.conftest import World, make_world
+from tests.unit.conftest import HandClock, World, make_world
 
 RULES = [
     RoomRule("kept/#", Retention(messages=1000)),
@@ -138,6 +142,29 @@ def test_a_tag_is_known_only_for_the_same_question() -> None:
         assert place_of_etag(tag, rooms, place) is None
     for given_tag in ("", "*", '"', "W/", tag.replace("e-7", "nonsense")):
         assert place_of_etag(given_tag, ["a", "b"], since) is None
+
+
+def test_who_was_told_too_much_is_told_when_to_ask_again() -> None:
+    clock = HandClock()
+    outflow = Outflow(clock)
+    assert outflow.of("ann", None) is None
+    account = outflow.of("ann", 1000)
+    assert account is not None
+    account(3000)
+    with pytest.raises(RateLimited) as limited:
+        outflow.of("ann", 1000)
+    assert (limited.value.retry_after_seconds, limited.value.limit) == (2.0, "bytes_per_second_out")
+    assert outflow.of("bob", 1000) is not None
+    clock.advance(2)
+    assert outflow.of("ann", 1000) is not None
+
+
+def test_only_so_many_who_poll_are_kept_in_mind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(polling_pace, "CAPACITY", 2)
+    outflow = Outflow(HandClock())
+    for who in ("a", "b", "c"):
+        outflow.of(who, 1)
+    assert len(outflow) == 2
 
 
 class Waiting:

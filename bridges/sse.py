@@ -5,30 +5,29 @@ object as over WebSocket.
 """
 
 import asyncio
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
-from urllib.parse import parse_qs
 
 from gateway.core.access import Grants
 from gateway.core.admission import Admission, Caller
 from gateway.core.connections import Seat
 from gateway.core.conversation import Conversation
 from gateway.core.counters import Counters
-from gateway.core.errors import BadMessage, MethodNotAllowed, TidegateError
-from gateway.core.message import Cursor
+from gateway.core.errors import MethodNotAllowed, TidegateError
 from gateway.core.namespace import Namespace
 from gateway.core.presence_wire import read_member_query
 from gateway.core.problem import problem
-from gateway.core.sample import Sample, rank_of, read_sample
 from gateway.core.session import Session
 from gateway.core.sink import CLOSE_GRACE_SECONDS, BufferSink, Sink, Transport, TransportSink
-from gateway.core.wire_requests import Subscribe, read_bandwidth, read_cursor
+from gateway.core.stream_query import StreamQuery, read_query, read_stream
 
 __all__ = ["SseBridge", "chunk", "event"]
 
 RETRY_MILLISECONDS: Final = 2000
 """How long an EventSource waits before it connects again."""
+
+SEEN_IN_QUERY: Final = ("lastEventId", "lastEventID")
+"""What `event-source-polyfill` and Mercure's clients call the last event's id, in the address."""
 
 HEADERS: Final = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -57,9 +56,7 @@ def _chunked(data: bytes) -> bytes:
 class _Asked:
     """What a stream's address asks for."""
 
-    requests: Sequence[Subscribe]
-    """The finest first, since that holds where they overlap."""
-    bytes_per_second: float | None
+    stream: StreamQuery
     member: str | None
     grants: Grants
 
@@ -103,26 +100,16 @@ class SseBridge:
                 await self._serve_buffered(asked, receive, send, seat)
 
     def _asked(self, scope: Any, grants: Grants) -> _Asked:
-        """What the stream is to be subscribed to, from where on, and what its client calls itself.
+        """What the stream is to be subscribed to, and what its client calls itself.
 
-        A browser that comes back by itself says where it was, in `Last-Event-ID`. Who can't set headers says it by
-        `since`: one for all rooms, or one for each, empty for a room that is new. Where both are said, the later holds.
+        A browser that comes back by itself says where it was, in `Last-Event-ID`; what stands in for it, in the query.
         """
-        query = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)
-        rooms, places = query.get("room", []), query.get("since", [])
-        seen = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"last-event-id"), "")
-        if not rooms:
-            raise BadMessage("room: expected at least one, as in /sse?room=sites/oslo/boiler-1/temperature")
-        if len(places) not in (0, 1, len(rooms)):
-            raise BadMessage(f"since: expected one, or one for each of {len(rooms)} rooms, found {len(places)}")
-        self._namespace.check_rooms(rooms, grants)
-        groups: dict[tuple[Cursor | None, Sample | None], list[str]] = {}
-        for room, place, sample in zip(rooms, _for_each(places, rooms), _samples_of(query, rooms), strict=True):
-            since = _later(read_cursor("since", place or None), read_cursor("Last-Event-ID", seen or None))
-            groups.setdefault((since, sample), []).append(room)
-        requests = [Subscribe(None, tuple(dict.fromkeys(group)), *how) for how, group in groups.items()]
-        requests.sort(key=lambda request: rank_of(request.sample))
-        return _Asked(requests, _bandwidth_of(query), read_member_query(query), grants)
+        query = read_query(scope["query_string"])
+        seen = [value.decode("latin-1") for name, value in scope["headers"] if name == b"last-event-id"]
+        seen += [value for name in SEEN_IN_QUERY for value in query.get(name, [])]
+        stream = read_stream(query, "/sse", seen[0] if seen else None)
+        self._namespace.check_rooms(stream.rooms, grants)
+        return _Asked(stream, read_member_query(query), grants)
 
     async def _serve(self, transport: Transport, asked: _Asked, receive: Any, seat: Seat) -> None:
         sink = TransportSink(transport, chunk)
@@ -146,8 +133,8 @@ class SseBridge:
 
     async def _stream(self, session: Session, heartbeat: bytes, asked: _Asked, receive: Any) -> None:
         conversation = Conversation(session, self._namespace, self._counters)
-        if asked.bytes_per_second is not None:
-            self._namespace.recovery.limit_bandwidth(session, asked.bytes_per_second)
+        if asked.stream.bytes_per_second is not None:
+            self._namespace.recovery.limit_bandwidth(session, asked.stream.bytes_per_second)
         self._sinks[session.sink] = heartbeat
         try:
             conversation.greet(self._heartbeat_seconds)
@@ -161,7 +148,7 @@ class SseBridge:
     def _subscribe(self, session: Session, asked: _Asked) -> None:
         try:
             if not session.ended:
-                self._namespace.subscribe(session, *asked.requests)
+                self._namespace.subscribe(session, *asked.stream.requests)
         except TidegateError as error:  # the rules have changed since it was let in
             session.end(error)
 
@@ -171,44 +158,6 @@ class SseBridge:
             await asyncio.sleep(self._heartbeat_seconds)
             for sink, heartbeat in tuple(self._sinks.items()):
                 sink.write(heartbeat)
-
-
-def _samples_of(query: dict[str, list[str]], rooms: list[str]) -> list[Sample | None]:
-    """How each room is to be sampled: `sample` and `sample_keep` are one for all, or one for each, empty for none."""
-    seconds, keeps = query.get("sample", []), query.get("sample_keep", [])
-    for name, given in (("sample", seconds), ("sample_keep", keeps)):
-        if len(given) not in (0, 1, len(rooms)):
-            raise BadMessage(f"{name}: expected one, or one for each of {len(rooms)} rooms, found {len(given)}")
-    if any(keeps) and not any(seconds):
-        raise BadMessage("sample: expected a number of seconds beside sample_keep, as in sample=0.5&sample_keep=mean")
-    pairs = zip(_for_each(seconds, rooms), _for_each(keeps, rooms), strict=True)
-    return [
-        read_sample({"seconds": _number("sample", text), "keep": keep or "last"}) if text else None
-        for text, keep in pairs
-    ]
-
-
-def _bandwidth_of(query: dict[str, list[str]]) -> float | None:
-    (text,) = query.get("bytes_per_second", [""])[-1:]
-    return read_bandwidth(_number("bytes_per_second", text)) if text else None
-
-
-def _number(name: str, text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise BadMessage(f"{name}: expected a number, found {text[:20]!r}") from None
-
-
-def _later(since: Cursor | None, seen: Cursor | None) -> Cursor | None:
-    """Where a room goes on: where the stream was cut, unless it was to begin later."""
-    if since is None or seen is None:
-        return seen or since
-    return max(since, seen, key=lambda cursor: cursor.sequence) if since.epoch == seen.epoch else seen
-
-
-def _for_each(places: list[str], rooms: list[str]) -> list[str]:
-    return places if len(places) == len(rooms) else (places or [""]) * len(rooms)
 
 
 async def _send_from(sink: BufferSink, send: Any) -> None:

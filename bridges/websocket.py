@@ -4,26 +4,24 @@ The thin shell around `gateway.core.conversation`: it accepts or refuses the han
 that the session ends. Heartbeats are the server's pings.
 """
 
-import asyncio
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 from urllib.parse import parse_qs
 
 from bridges.websocket_frames import binary_frame, compressed, text_frame
+from bridges.websocket_serving import Client, Serving, deny, send_close
 from gateway.core import wire_msgpack as msgpack
-from gateway.core.access import Grants
 from gateway.core.admission import Admission, Caller
-from gateway.core.connections import Seat
 from gateway.core.conversation import Conversation, Parse
 from gateway.core.counters import Counters
 from gateway.core.errors import TidegateError, WrongSubprotocol
 from gateway.core.namespace import Namespace
 from gateway.core.presence_wire import read_member_query
-from gateway.core.problem import problem
 from gateway.core.session import Session
-from gateway.core.sink import CLOSE_GRACE_SECONDS, BufferSink, Framing, Sink, TransportSink, WebSocketTransport
+from gateway.core.sink import BufferSink, Framing, TransportSink, WebSocketTransport
 from gateway.core.wire import SUBPROTOCOL
 from gateway.core.wire_requests import parse
 
@@ -89,6 +87,7 @@ class WebSocketBridge:
         self._admission = admission
         self._counters = counters
         self._heartbeat_seconds = heartbeat_seconds
+        self._serving = Serving(namespace, "websocket")
         self._compressing = (
             {}
             if compress_from_bytes is None
@@ -111,40 +110,21 @@ class WebSocketBridge:
                 member = read_member_query(query)
                 await send({"type": "websocket.accept", "subprotocol": subprotocol})
                 transport: WebSocketTransport | None = scope.get("extensions", {}).get("tidegate")
-                speech, client = SPEECHES[subprotocol], _Client(grants, member, seat)
+                speech, client = SPEECHES[subprotocol], Client(grants, member, seat)
                 if transport is not None:
-                    self._hand_over(transport, speech, client)
+                    framing = self._compressing[speech] if transport.inflates else speech.framing
+                    sink = TransportSink(transport, framing)
+                    self._serving.hand_over(transport, sink, client, partial(self._greet, speech=speech))
                     held.pop_all()
                 else:
                     await self._serve_buffered(speech, receive, send, client)
         except TidegateError as error:
             await deny(scope, send, error)
 
-    def _hand_over(self, transport: WebSocketTransport, speech: Speech, client: "_Client") -> None:
-        framing = self._compressing[speech] if transport.inflates else speech.framing
-        session = self._open(TransportSink(transport, framing), client)
-        try:
-            transport.watch(self._namespace.limits.write_buffer_bytes, session)
-            conversation = self._greet(session, speech)
-            transport.hand_over(conversation)
-        except BaseException:
-            session.end()
-            raise
-
-    async def _serve_buffered(self, speech: Speech, receive: Any, send: Any, client: "_Client") -> None:
+    async def _serve_buffered(self, speech: Speech, receive: Any, send: Any, client: Client) -> None:
         sink = BufferSink(speech.plain, self._namespace.limits.write_buffer_bytes)
-        session = self._open(sink, client)
-        sink.watch(session)
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                sender = tasks.create_task(_send_from(sink, send, text=speech.text))
-                await self._converse(session, speech, receive)
-                sender.cancel()
-        except* TimeoutError:
-            pass  # it doesn't read; the server ends the connection as this returns
-
-    def _open(self, sink: Sink, client: "_Client") -> Session:
-        return self._namespace.open("websocket", sink, client.grants, member=client.member, seat=client.seat)
+        sending = _send_from(sink, send, text=speech.text)
+        await self._serving.buffered(sink, client, partial(self._greet, speech=speech), receive, sending)
 
     def _greet(self, session: Session, speech: Speech) -> Conversation:
         conversation = Conversation(
@@ -152,26 +132,6 @@ class WebSocketBridge:
         )
         conversation.greet(self._heartbeat_seconds)
         return conversation
-
-    async def _converse(self, session: Session, speech: Speech, receive: Any) -> None:
-        try:
-            conversation = self._greet(session, speech)
-            while (event := await receive())["type"] != "websocket.disconnect":
-                text = event.get("text")
-                conversation.receive(event["bytes"] if text is None else text)
-                if conversation.waits:
-                    await conversation.settle()
-        finally:
-            session.end()
-
-
-@dataclass(frozen=True, slots=True)
-class _Client:
-    """Who has come, as far as the handshake says."""
-
-    grants: Grants
-    member: str | None
-    seat: Seat
 
 
 def _choose(offered: list[str]) -> str | None:
@@ -188,16 +148,4 @@ async def _send_from(sink: BufferSink, send: Any, *, text: bool) -> None:
     async def send_one(payload: bytes) -> None:
         await send({"type": "websocket.send", **({"text": payload.decode()} if text else {"bytes": payload})})
 
-    code, reason = await sink.pump(send_one)
-    async with asyncio.timeout(CLOSE_GRACE_SECONDS):
-        await send({"type": "websocket.close", "code": code, "reason": reason})
-
-
-async def deny(scope: Any, send: Any, error: TidegateError) -> None:
-    """Refuse the handshake with problem details, or with a bare 403 where the server can't say more."""
-    if "websocket.http.response" not in (scope.get("extensions") or {}):
-        await send({"type": "websocket.close", "code": 1008, "reason": error.code})
-        return
-    status, headers, body = problem(error)
-    await send({"type": "websocket.http.response.start", "status": status, "headers": headers})
-    await send({"type": "websocket.http.response.body", "body": body})
+    await send_close(send, *await sink.pump(send_one))

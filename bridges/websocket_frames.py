@@ -2,9 +2,10 @@
 
 import struct
 import zlib
+from collections.abc import Iterator
 from typing import Final
 
-__all__ = ["WINDOW_BITS", "binary_frame", "compressed", "text_frame"]
+__all__ = ["WINDOW_BITS", "binary_frame", "compressed", "text_frame", "whole_frames"]
 
 TEXT: Final = 0x81
 """The first byte of a whole text message (RFC 6455 §5.2)."""
@@ -44,3 +45,17 @@ def compressed(payload: bytes, *, text: bool) -> bytes:
     compressor = zlib.compressobj(wbits=-WINDOW_BITS, memLevel=MEMORY_LEVEL)
     packed = compressor.compress(payload) + compressor.flush(zlib.Z_SYNC_FLUSH).removesuffix(EMPTY_BLOCK)
     return _frame(head | COMPRESSED, packed) if len(packed) < len(payload) else _frame(head, payload)
+
+
+def whole_frames(data: bytes) -> Iterator[tuple[bool, bytes]]:
+    """The messages in frames that were made here, not compressed; whether each is text."""
+    at = 0
+    while at < len(data):
+        head, size = data[at], data[at + 1]
+        at += 2
+        if size >= 126:
+            length = 2 if size == 126 else 8
+            size = int.from_bytes(data[at : at + length], "big")
+            at += length
+        yield head == TEXT, data[at : at + size]
+        at += size

@@ -12,8 +12,10 @@ from starlette.routing import BaseRoute, Mount, Route, Router, WebSocketRoute
 
 from bridges.http import HttpBridge
 from bridges.http_login import CookieRenewal, LoginBridge
+from bridges.polling import PollingBridge
 from bridges.sse import SseBridge
 from bridges.websocket import WebSocketBridge
+from bridges.websocket_raw import RawBridge
 from gateway.core.admission import Admission
 from gateway.core.authentication import Authentication
 from gateway.core.clock import Clock
@@ -45,7 +47,9 @@ class Endpoints:
         counters = namespace.counters
         admission = Admission(origins, namespace.role_limits, clock, counters, authentication, offenders)
         self.websocket = WebSocketBridge(namespace, admission, counters, heartbeat_seconds, compress_from_bytes)
+        self.raw = RawBridge(namespace, admission, counters, compress_from_bytes)
         self.sse = SseBridge(namespace, admission, counters, heartbeat_seconds)
+        self.polling = PollingBridge(namespace, admission, counters, clock)
         self.http = HttpBridge(namespace, admission, counters)
         self._login = LoginBridge(admission, counters, clock)
         self._renewal = [Middleware(CookieRenewal, admission=admission, clock=clock)]
@@ -54,7 +58,9 @@ class Endpoints:
         """Everything that is served of a namespace, whichever it is."""
         return [
             WebSocketRoute("/ws", self.websocket),
+            WebSocketRoute("/ws/raw", self.raw),
             Route("/sse", self.sse),
+            Route("/poll", self.polling, middleware=self._renewal),
             Route("/ticket", self.http.ticket, methods=ANY_METHOD, middleware=self._renewal),
             Route("/publish", self.http.publish, methods=ANY_METHOD, middleware=self._renewal),
             Route("/request", self.http.request, methods=ANY_METHOD, middleware=self._renewal),

@@ -85,6 +85,8 @@ class HttpProtocol(HttpToolsProtocol):
         if self._deaf or (self._response is not None and self._response.endless):
             self._ignore(len(data))
             return
+        if self._response is not None:
+            self._response.hurry()
         if self._in_head:
             self._head_bytes += len(data)
             self._limit_head()

@@ -42,9 +42,11 @@ PROTOCOL_CLOSE_CODES = {
     1001: "the client left the page",
     1002: "a frame broke RFC 6455",
     1007: "a text frame was not UTF-8",
+    1008: "`/ws/raw`: a payload that is refused; the reason is the error's code",
     1009: "a message was larger than `limits.message_bytes`",
     1011: "no answer to a ping, or a fault in the gateway",
     1012: "the gateway is shutting down",
+    1013: "`/ws/raw`: a payload that can't be taken now; the reason is the error's code",
 }
 """Close codes of RFC 6455 §7.4.1 and IANA's registry that a client can meet besides the 4000s of `error_table`."""
 

@@ -7,7 +7,7 @@ and grants then is found once, however many sessions have it.
 
 from collections.abc import Callable
 from functools import partial
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from gateway.core import wire
 from gateway.core.access import Access, Action, Grants
@@ -18,6 +18,9 @@ from gateway.core.identity import Credential, Identity
 from gateway.core.session import Session
 
 __all__ = ["Confirm", "Proofs"]
+
+SUBSCRIBED_BY_ADDRESS: Final = ("sse", "polling", "raw")
+"""Transports whose clients name their rooms as they come, and never others."""
 
 Confirm: TypeAlias = Callable[[Identity], Identity]
 """Who somebody is now who was known before; raises `Unauthenticated`."""
@@ -141,7 +144,7 @@ class Proofs:
                 session.send("error", wire.encode_error(None, error))
                 if session.ended:
                     return
-        if refused is not None and not session.rooms and session.transport == "sse":
+        if refused is not None and not session.rooms and session.transport in SUBSCRIBED_BY_ADDRESS:
             session.end(Forbidden("none of this stream's rooms is allowed any more"))
 
 

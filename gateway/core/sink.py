@@ -14,6 +14,8 @@ __all__ = [
     "BufferSink",
     "Flow",
     "Framing",
+    "Parked",
+    "ParkingTransport",
     "Receiver",
     "Sink",
     "Transport",
@@ -142,8 +144,35 @@ class WebSocketTransport(Transport, Protocol):
         """Whether the client takes messages that are compressed, each by itself (RFC 7692)."""
         ...
 
-    def hand_over(self, receiver: Receiver) -> None:
-        """Give a receiver what comes from now on. The application may return: that closes nothing then."""
+    def hand_over(self, receiver: Receiver, framing: Framing) -> None:
+        """Give a receiver what comes from now on. The application may return: that closes nothing then.
+
+        What the connection itself has to tell its client is framed so.
+        """
+        ...
+
+
+class Parked(Protocol):
+    """What waits to be answered, though its application has returned."""
+
+    def finish(self) -> None:
+        """Answer now: the client asks for something else."""
+        ...
+
+    def left(self) -> None:
+        """The client is gone."""
+        ...
+
+
+class ParkingTransport(Protocol):
+    """An HTTP connection whose answer comes later, by no application: what waits costs little more than a socket."""
+
+    def park(self, parked: Parked) -> None:
+        """Wait for `answer`, the head of which is sent; the application may return."""
+        ...
+
+    def answer(self, body: bytes) -> None:
+        """Send all of the body. The connection is ready for the next request then."""
         ...
 
 

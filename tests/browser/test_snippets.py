@@ -32,12 +32,23 @@ def test_the_readmes_page_shows_a_value(
 
 
 @pytest.mark.parametrize(
-    ("number", "expected"), [(0, "sites/oslo/fan-4/power {value: 7} now"), (1, "the broker has it")]
+    ("document", "number", "expected"),
+    [
+        ("javascript-client", 0, "sites/oslo/fan-4/power {value: 7} now"),
+        ("javascript-client", 1, "the broker has it"),
+        ("polling", 0, "sites/oslo/fan-4/power 7"),
+        ("raw-websocket", 0, 'lamp: {"on":true}'),
+    ],
 )
 def test_the_clients_snippets_work(
-    broker_only: GatewayProcess, chromium: Browser, publish: Callable[[str, str], None], number: int, expected: str
+    broker_only: GatewayProcess,
+    chromium: Browser,
+    publish: Callable[[str, str], None],
+    document: str,
+    number: int,
+    expected: str,
 ) -> None:
-    script = snippets("docs/javascript-client.md", "js")[number]
+    script = snippets(f"docs/{document}.md", "js")[number]
     html = f"<!doctype html><script type=module>{script}</script>"
     page = chromium.new_page(bypass_csp=True)  # a page of the reader's own
     said: list[str] = []

@@ -14,10 +14,10 @@ __all__ = ["ACTIONS", "HTTP", "PATTERNS", "READS", "WRITES", "Case"]
 WRITES: Final = ("ws publish", "POST /publish")
 ACTIONS: Final = ("ws publish", "ws request", "ws presence", "POST /publish", "POST /request", "GET /presence")
 """Doors that take one room."""
-PATTERNS: Final = ("ws subscribe", "sse", "GET /last", "GET /history")
+PATTERNS: Final = ("ws subscribe", "sse", "GET /poll", "GET /last", "GET /history")
 """Doors that take patterns."""
 READS: Final = (*PATTERNS, "GET /presence")
-HTTP: Final = ("sse", "POST /publish", "POST /request", "GET /last", "GET /history", "GET /presence")
+HTTP: Final = ("sse", "GET /poll", "POST /publish", "POST /request", "GET /last", "GET /history", "GET /presence")
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ FORGED: Final = (
     "of 10,000 dots",
     "with a space in it",
 )
-ELSEWHERE: Final = ("sse", "ws handshake", "GET /last")
+ELSEWHERE: Final = ("sse", "ws handshake", "ws raw", "GET /poll", "GET /last")
 
 
 def _header(name: str, *headers: tuple[str, str], doors: tuple[str, ...] = HEADER) -> Case:
@@ -92,7 +92,7 @@ CASES: Final = (
     Case(
         "a token in the address",
         CATEGORY,
-        ("sse", "GET /last"),
+        ("sse", "ws raw", "GET /poll", "GET /last"),
         REFUSED,
         query="room=open/x&token=tg_" + "a" * 64 + "&access_token=tg_" + "a" * 64,
         token=None,

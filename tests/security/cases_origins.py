@@ -11,6 +11,7 @@ ASKING: Final = (
     "POST /publish",
     "POST /request",
     "POST /ticket",
+    "GET /poll",
     "GET /last",
     "GET /history",
     "GET /presence",

@@ -4,6 +4,7 @@ import json
 import struct
 from collections.abc import Callable
 from contextlib import closing, suppress
+from functools import partial
 from typing import Any, Final, Protocol
 from urllib.parse import quote
 
@@ -81,13 +82,13 @@ def sse(ports: Ports, case: Case) -> str:
         return _outcome(heard)
 
 
-def _websocket(ports: Ports, case: Case) -> RawWebSocket:
-    return RawWebSocket(ports.port, _head(ports, case, "GET", "/ws", UPGRADE))
+def _websocket(ports: Ports, case: Case, path: str = "/ws") -> RawWebSocket:
+    return RawWebSocket(ports.port, _head(ports, case, "GET", path, UPGRADE))
 
 
-def handshake(ports: Ports, case: Case) -> str:
+def handshake(ports: Ports, case: Case, path: str = "/ws") -> str:
     """A WebSocket's handshake, with the token in a header."""
-    with closing(_websocket(ports, case)) as client:
+    with closing(_websocket(ports, case, path)) as client:
         if client.open:
             return "ok"
         return _outcome(client.head + b"\r\n\r\n" + client.rest())
@@ -190,12 +191,14 @@ DOORS: Final[dict[str, Door]] = {
     "ws request": websocket("request", data=1),
     "ws presence": websocket("presence"),
     "ws handshake": handshake,
+    "ws raw": partial(handshake, path="/ws/raw"),
     "ws message": message,
     "ws frames": frames,
     "sse": sse,
     "POST /publish": http("POST", "/publish"),
     "POST /request": http("POST", "/request"),
     "POST /ticket": http("POST", "/ticket"),
+    "GET /poll": http("GET", "/poll"),
     "GET /last": http("GET", "/last"),
     "GET /history": http("GET", "/history"),
     "GET /presence": http("GET", "/presence"),

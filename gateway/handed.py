@@ -7,7 +7,7 @@ request: more than the connection itself.
 from collections import deque
 from typing import Any
 
-from gateway.core.sink import Receiver
+from gateway.core.sink import Framing, Receiver
 
 __all__ = ["Handed"]
 
@@ -21,6 +21,11 @@ class Handed:
         self._receiver: Receiver | None = receiver
         self._waiting: deque[str | bytes] | None = None
         """What has come since a frame that is still to be settled."""
+
+    @property
+    def framing(self) -> Framing | None:
+        """How the receiver's protocol frames errors, if it isn't the gateway's own protocol."""
+        return getattr(self._receiver, "framing", None)
 
     def put_nowait(self, event: Any) -> None:
         """Take an event of ASGI which says that the connection is over; only the first of them counts."""

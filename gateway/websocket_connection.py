@@ -79,12 +79,13 @@ class WebSocketProtocol(HandshakeProtocol):
         self.broken = True
         code, reason = self.conn.close_sent.code, self.conn.close_sent.reason
         self.pressure.forget()  # nothing may be written behind the close
+        framing = (self.receiver and self.receiver.framing) or self.speech.framing
         event: Any = {"type": "websocket.disconnect", "code": code, "reason": reason, "tidegate.broken": True}
         self.queue.put_nowait(event)
         farewell = self.conn.data_to_send()
         if code == MessageTooLarge.close_code:
             error = MessageTooLarge(f"expected at most {self.config.ws_max_size} bytes in a message")
-            farewell.insert(0, self.speech.framing("error", encode_error(None, error), None))
+            farewell.insert(0, framing("error", encode_error(None, error), None))
         self.transport.write(b"".join(farewell))
         self.close_sent = True
         self.stop_keepalive()

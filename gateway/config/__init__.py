@@ -9,6 +9,7 @@ from gateway.config.identity import (
 )
 from gateway.config.limits import OffendersSettings, RoleLimitsSettings
 from gateway.config.load import load_settings
+from gateway.config.peerjs import IceServerSettings
 from gateway.config.problems import ConfigurationError, Problem
 from gateway.config.settings import (
     HistorySettings,
@@ -30,6 +31,7 @@ __all__ = [
     "ApiTokenSettings",
     "ConfigurationError",
     "HistorySettings",
+    "IceServerSettings",
     "IdentitySettings",
     "JwtSettings",
     "ListenSettings",

@@ -126,7 +126,7 @@ class Proofs:
     def review(self, session: Session, unsubscribe: Callable[[Session, str], None]) -> None:
         """End the subscriptions that a session's grants don't allow (any more), and tell its client of each.
 
-        A stream whose last one ends so is ended, too: it can't subscribe to others.
+        A stream whose last one ends so is ended, too, and so is a peer: they can't subscribe to others.
         """
         refused: Forbidden | None = None
         for room in tuple(session.rooms):
@@ -141,7 +141,7 @@ class Proofs:
                 session.send("error", wire.encode_error(None, error))
                 if session.ended:
                     return
-        if refused is not None and not session.rooms and session.transport == "sse":
+        if refused is not None and not session.rooms and session.transport in ("sse", "peerjs"):
             session.end(Forbidden("none of this stream's rooms is allowed any more"))
 
 

@@ -16,6 +16,7 @@ from gateway.config import (
     ApiTokenSettings,
     ConfigurationError,
     HistorySettings,
+    IceServerSettings,
     JwtSettings,
     NamespaceSettings,
     RoleLimitsSettings,
@@ -45,6 +46,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "routes": RouteSettings,
     "history": HistorySettings,
     "routes[].presence": RoutePresenceSettings,
+    "peerjs.ice_servers": IceServerSettings,
     "sample": SampleSettings,
     "namespaces": NamespaceSettings,
 }

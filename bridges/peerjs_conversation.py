@@ -5,6 +5,7 @@ call fails (`peer-unavailable`) and its client stays; what isn't understood, wit
 """
 
 import logging
+from typing import Final
 
 from bridges.peerjs_protocol import OPEN, SIGNAL, Heartbeat, Signal, expire, read, read_quietly, refusal
 from bridges.peerjs_switchboard import Peer, Switchboard
@@ -21,6 +22,8 @@ from gateway.core.wheel import Wheel
 from gateway.core.wire_requests import Subscribe
 
 __all__ = ["Call", "Exchange"]
+
+MAXIMUM_GIVEN_UP: Final = 100
 
 logger = logging.getLogger(__name__)
 
@@ -51,13 +54,15 @@ class Exchange:
 class Call:
     """One connection of a peer: a `Line` of the switchboard, and a `Receiver` of frames."""
 
-    __slots__ = ("_exchange", "_peer", "_room", "session")
+    __slots__ = ("_exchange", "_given_up", "_peer", "_room", "session")
 
     def __init__(self, session: Session, room: str, exchange: Exchange) -> None:
         self.session = session
         self._room = room
         self._exchange = exchange
         self._peer: Peer | None = None
+        self._given_up: dict[str, None] = {}
+        """Whom a call of its client has failed to reach: of its candidates, which come behind, that isn't told again."""
 
     def begin(self, identifier: str, token: str) -> None:
         """Come into the room, say `OPEN`, and hear what waits.
@@ -111,16 +116,16 @@ class Call:
         """Take one frame."""
         if self.session.ended:
             return
-        dst: str | None = None
+        signal: Signal | None = None
         try:
             if not self._spend(frame):
                 return
             incoming = read(frame)
             if isinstance(incoming, Signal):
-                dst = incoming.dst
-                self._act(incoming)
+                signal = incoming
+                self._act(signal)
         except TidegateError as error:
-            self._refuse(dst, error)
+            self._refuse(signal, error)
         except Exception:
             logger.exception("a signal of session %s failed", self.session.id)
             self.session.end(InternalError("the gateway failed to handle a message; its log says why"))
@@ -141,7 +146,7 @@ class Call:
             if isinstance(incoming, Heartbeat):  # it has been heard; to answer would end the client
                 self._count(error)
             else:
-                self._refuse(None if incoming is None else incoming.dst, error)
+                self._refuse(incoming, error)
             return False
         return True
 
@@ -157,14 +162,24 @@ class Call:
         session.grants.check(Action.PUBLISH, self._room)
         exchange.rates.spend(self._room)
         exchange.switchboard.relay(self._peer, signal)
+        self._given_up.pop(signal.dst, None)
         exchange.counters.published["peerjs"] += 1
 
-    def _refuse(self, dst: str | None, error: TidegateError) -> None:
-        if dst is not None and self._peer is not None:
-            self.tell(expire(dst, self._peer.id, error))
+    def _refuse(self, signal: Signal | None, error: TidegateError) -> None:
+        if signal is not None and signal.dst is not None:
+            self._fail(signal, signal.dst, error)
         elif not isinstance(error, MessageTooLarge):  # which ends it, with the same words
             self.tell(refusal(error))
         self._count(error)
+
+    def _fail(self, signal: Signal, dst: str, error: TidegateError) -> None:
+        """Say that a call comes to nothing, once for all that belongs to it."""
+        if self._peer is None or (signal.follows and dst in self._given_up):
+            return
+        self.tell(expire(dst, self._peer.id, error))
+        self._given_up[dst] = None
+        if len(self._given_up) > MAXIMUM_GIVEN_UP:
+            del self._given_up[next(iter(self._given_up))]
 
     def _count(self, error: TidegateError) -> None:
         session = self.session

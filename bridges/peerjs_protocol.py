@@ -75,6 +75,11 @@ class Signal:
         """Whether it is kept for a peer that is about to come."""
         return self.kind in RELAYED
 
+    @property
+    def follows(self) -> bool:
+        """Whether it is a part of what was said before."""
+        return self.kind == "CANDIDATE"
+
     def text(self, src: str) -> bytes:
         """What the other one is told; who says it, says the gateway."""
         fields: dict[str, Any] = {"type": self.kind, "src": src, "dst": self.dst}

@@ -62,7 +62,7 @@ class Call:
         self._exchange = exchange
         self._peer: Peer | None = None
         self._given_up: dict[str, None] = {}
-        """Whom a call of its client has failed to reach: of its candidates, which come behind, that isn't told again."""
+        """Whom a call of its client has failed to reach: its candidates, which come behind, aren't answered too."""
 
     def begin(self, identifier: str, token: str) -> None:
         """Come into the room, say `OPEN`, and hear what waits.

@@ -10,8 +10,8 @@ from bridges.peerjs_conversation import Call, Exchange
 from bridges.peerjs_protocol import told
 from bridges.peerjs_switchboard import Switchboard, SwitchboardBounds
 from gateway.core.access import Access, AccessRule, Action
-from gateway.core.errors import Forbidden
-from gateway.core.identity import Identity
+from gateway.core.errors import Forbidden, Unauthenticated
+from gateway.core.identity import ANONYMOUS, Credential, Identity
 from gateway.core.limits import Limits
 from gateway.core.peer_errors import IdTaken
 from gateway.core.publishing import Sending
@@ -58,7 +58,8 @@ class Room:
 
     def join(self, identifier: str, user: str | None = None, token: str = "t") -> Side:  # noqa: S107
         sink = PeerSink()
-        grants = self.namespace.access.of(Identity(user, frozenset({"peer"})))
+        identity = Identity(user, frozenset({"peer"}), credential=Credential("test", identifier))
+        grants = self.namespace.access.of(identity)
         session = self.namespace.open("peerjs", sink, grants, member=identifier)
         side = Side(session, sink, Call(session, "calls", self.exchange))
         side.call.begin(identifier, token)
@@ -115,12 +116,18 @@ def test_the_older_connection_is_closed_and_the_newer_one_is_called(room: Room) 
     assert new.kinds() == ["OPEN", "OFFER"]
 
 
-def test_who_finds_its_id_taken_leaves_nothing_behind(room: Room) -> None:
-    room.join("bob")
+def test_who_finds_its_id_taken_was_never_in_the_room(room: Room) -> None:
+    listener, heard, _ = room.world.join()
+    room.world.subscribe(listener, "calls")
+    room.join("bob", user="bob")
+    room.clock.advance(10)
+    heard.take()
 
     with pytest.raises(IdTaken):
         room.join("bob", token="another")
 
+    room.clock.advance(10)
+    assert heard.take() == []
     assert room.exchange.switchboard.ids("calls") == ["bob"]
 
 
@@ -156,6 +163,35 @@ def test_a_call_that_fails_is_told_once_with_all_its_candidates(room: Room) -> N
     assert room.world.counters.refusals["forbidden"] == 6
 
 
+def test_candidates_of_a_later_call_that_fails_are_told_again() -> None:
+    room = Room(bounds=SwitchboardBounds(queue_messages=1))
+    ann = room.join("ann")
+    ann.say("OFFER", "bob")
+    ann.say("CANDIDATE", "bob")  # too many wait
+    bob = room.join("bob")
+    ann.say("OFFER", "bob")
+    bob.call.end()
+    ann.say("CANDIDATE", "bob")
+
+    ann.say("CANDIDATE", "bob")
+
+    assert ann.kinds() == ["OPEN", "EXPIRE", "EXPIRE"]
+
+
+def test_of_failed_calls_so_many_are_remembered() -> None:
+    room = Room(Limits(messages_burst=1000))
+    room.rule(subscribe=("calls",))
+    ann = room.join("ann")
+
+    for number in range(150):
+        ann.say("CANDIDATE", f"bob-{number}")
+    ann.sink.take()
+    ann.say("CANDIDATE", "bob-149")
+    ann.say("CANDIDATE", "bob-0")
+
+    assert [said["src"] for said in ann.sink.take()] == ["bob-0"]
+
+
 def test_who_may_not_be_in_the_room_isnt_let_in(room: Room) -> None:
     room.rule(publish=("calls",))
 
@@ -176,6 +212,34 @@ def test_new_rules_end_peers_that_may_not_be_there_any_more(room: Room, calls: b
     assert ann.session.ended
     assert ann.kinds()[-1] == "ERROR"
     assert "OFFER" not in bob.kinds()
+
+
+def test_new_rules_hold_for_a_call_before_everybody_is_reviewed(room: Room) -> None:
+    ann, bob = room.join("ann"), room.join("bob")
+    for _ in range(150):
+        room.world.join()
+    room.rule(subscribe=("calls",))
+
+    ann.say("OFFER", "bob")
+
+    assert ann.kinds() == ["OPEN", "EXPIRE"]
+    assert bob.kinds() == ["OPEN"]
+
+
+def test_who_isnt_let_in_any_more_between_handshake_and_session_is_no_peer(room: Room) -> None:
+    grants, sink = room.namespace.access.of(ANONYMOUS), PeerSink()
+
+    def refuse(_: Identity) -> Identity:
+        raise Unauthenticated("not any more")
+
+    room.namespace.reconfigure(Access([]), refuse)
+    session = room.namespace.open("peerjs", sink, grants, member="ann")
+    Call(session, "calls", room.exchange).begin("ann", "t")
+
+    assert [said["type"] for said in sink.written] == ["ERROR"]
+    assert sink.closed == (4401, "unauthenticated")
+    assert session.rooms == {}
+    assert room.exchange.switchboard.ids("calls") == []
 
 
 def test_a_message_in_the_room_is_no_signal(room: Room) -> None:

@@ -100,6 +100,16 @@ def test_a_call_to_nobody_expires_once_for_each_caller(board: Board) -> None:
     assert board.counters.drops["peerjs_expired"] == 3
 
 
+def test_a_caller_that_may_not_be_there_any_more_is_told_nothing(board: Board) -> None:
+    ann, to_ann = board.join("ann")
+    board.say(ann, "bob")
+    to_ann.live = False
+
+    board.clock.advance(6)
+
+    assert to_ann.heard == []
+
+
 def test_what_a_caller_said_goes_with_it(board: Board) -> None:
     ann, to_ann = board.join("ann")
     eve, _ = board.join("eve")
@@ -149,8 +159,11 @@ def test_one_peer_has_so_much_waiting_and_no_more(bounds: dict[str, int]) -> Non
     board.say(ann, "dan")
 
 
-def test_all_together_have_so_much_waiting(board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bridges.peerjs_switchboard.WAITING_MESSAGES", 2)
+@pytest.mark.parametrize("bound", [("MESSAGES", 2), ("BYTES", 150)], ids=str)
+def test_all_together_have_so_much_waiting(
+    board: Board, monkeypatch: pytest.MonkeyPatch, bound: tuple[str, int]
+) -> None:
+    monkeypatch.setattr(f"bridges.peerjs_switchboard.WAITING_{bound[0]}", bound[1])
     ann, _ = board.join("ann")
     eve, _ = board.join("eve")
     board.say(ann, "bob")

@@ -11,7 +11,7 @@ from typing import Any, Final
 import orjson
 
 from bridges.websocket_frames import binary_frame, compressed, text_frame
-from gateway.core.routes import PayloadKind
+from gateway.core.codec import PayloadKind, PayloadRule
 from gateway.core.sink import Framing
 
 __all__ = ["compressing", "payload_frames", "payloads", "read_payload"]
@@ -73,7 +73,7 @@ def _elements(text: bytes, start: int) -> Iterator[bytes]:
                 yield text[began : token.end()]
 
 
-def read_payload(frame: str | bytes, kinds: Collection[PayloadKind]) -> tuple[Any, bool]:
+def read_payload(frame: str | bytes, kinds: Collection[PayloadRule]) -> tuple[Any, bool]:
     """The data in a client's frame, for devices that take these kinds of payloads; and whether it is base64.
 
     JSON where it is JSON, else text; but all is bytes to a device that takes bytes, and text to one that takes text.

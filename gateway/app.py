@@ -39,6 +39,7 @@ from gateway.heartbeats import Heartbeats
 from gateway.hosts import HostCheck
 from gateway.metrics import Metrics
 from gateway.pages import no_such_endpoint, page_routes
+from gateway.peerjs import peerjs_options
 from gateway.reload import Reloads
 from gateway.response_headers import ResponseHeaders, headers_for
 from gateway.supervisor import Supervisor
@@ -104,6 +105,8 @@ class Gateway:
                 self._authentication,
                 offenders,
                 settings.listen.compress_from_bytes,
+                peerjs_options(settings.peerjs),
+                random,
             )
             for name, namespace in self.namespaces.items()
         }

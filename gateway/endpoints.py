@@ -5,6 +5,7 @@ only list of them.
 """
 
 from collections.abc import Mapping
+from random import Random
 from typing import Any, Final
 
 from starlette.middleware import Middleware
@@ -12,9 +13,11 @@ from starlette.routing import BaseRoute, Mount, Route, Router, WebSocketRoute
 
 from bridges.http import HttpBridge
 from bridges.http_login import CookieRenewal, LoginBridge
+from bridges.peerjs import PeerJsBridge, PeerJsOptions
 from bridges.polling import PollingBridge
 from bridges.sse import SseBridge
 from bridges.websocket import WebSocketBridge
+from bridges.websocket_frames import text_frame
 from bridges.websocket_raw import RawBridge
 from gateway.core.admission import Admission
 from gateway.core.authentication import Authentication
@@ -43,6 +46,8 @@ class Endpoints:
         authentication: Authentication,
         offenders: Offenders,
         compress_from_bytes: int | None,
+        peerjs: PeerJsOptions | None,
+        random: Random,
     ) -> None:
         counters = namespace.counters
         admission = Admission(origins, namespace.role_limits, clock, counters, authentication, offenders)
@@ -51,6 +56,7 @@ class Endpoints:
         self.sse = SseBridge(namespace, admission, counters, heartbeat_seconds)
         self.polling = PollingBridge(namespace, admission, counters, clock)
         self.http = HttpBridge(namespace, admission, counters)
+        self._peerjs = None if peerjs is None else PeerJsBridge(namespace, admission, peerjs, clock, random, text_frame)
         self._login = LoginBridge(admission, counters, clock)
         self._renewal = [Middleware(CookieRenewal, admission=admission, clock=clock)]
 
@@ -68,6 +74,17 @@ class Endpoints:
             Route("/history", self.http.history, middleware=self._renewal),
             Route("/presence", self.http.presence, middleware=self._renewal),
             Route("/problems", self.http.problems, middleware=self._renewal),
+            *self._peerjs_routes(),
+        ]
+
+    def _peerjs_routes(self) -> list[BaseRoute]:
+        if self._peerjs is None:
+            return []
+        return [
+            WebSocketRoute("/peerjs/peerjs", self._peerjs),
+            Route("/peerjs/ice", self._peerjs.ice, middleware=self._renewal),
+            Route("/peerjs/{key:path}/id", self._peerjs.new_id, middleware=self._renewal),
+            Route("/peerjs/{key:path}/peers", self._peerjs.peers, middleware=self._renewal),
         ]
 
     def login_routes(self) -> list[BaseRoute]:

@@ -10,6 +10,7 @@ from gateway.config.identity import (
 from gateway.config.limits import OffendersSettings, RoleLimitsSettings
 from gateway.config.load import load_settings
 from gateway.config.payload import ProtobufSettings, RoutePayloadSettings
+from gateway.config.peerjs import IceServerSettings
 from gateway.config.problems import ConfigurationError, Problem
 from gateway.config.settings import (
     HistorySettings,
@@ -32,6 +33,7 @@ __all__ = [
     "ApiTokenSettings",
     "ConfigurationError",
     "HistorySettings",
+    "IceServerSettings",
     "IdentitySettings",
     "JwtSettings",
     "ListenSettings",

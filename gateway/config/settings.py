@@ -14,6 +14,7 @@ from gateway.config.addresses import Origin
 from gateway.config.identity import AccessRuleSettings, IdentitySettings
 from gateway.config.limits import LimitsSettings, OffendersSettings
 from gateway.config.listen import ListenSettings
+from gateway.config.peerjs import PeerJsSettings
 from gateway.config.presence import PresenceSettings, RoutePresenceSettings
 from gateway.config.routes import HistorySettings, RoomSettings, RouteSettings, SampleSettings
 from gateway.config.section import Section
@@ -38,6 +39,7 @@ __all__ = [
     "LoggingSettings",
     "NamespaceSettings",
     "OffendersSettings",
+    "PeerJsSettings",
     "PresenceSettings",
     "RoomSettings",
     "RoutePresenceSettings",
@@ -140,6 +142,8 @@ class Settings(BaseSettings):
     """How lost connections are noticed."""
     presence: PresenceSettings = PresenceSettings()
     """How it is told who is in a room."""
+    peerjs: PeerJsSettings = PeerJsSettings()
+    """Signalling for WebRTC."""
     logging: LoggingSettings = LoggingSettings()
     """What is logged."""
     drain_seconds: values.DrainSeconds = 1.0

@@ -271,6 +271,6 @@ class UpstreamTimeout(TidegateError):
 
 def error_table() -> list[type[TidegateError]]:
     """Every error a client can be told of, ordered by HTTP status."""
-    from gateway.core import limit_errors, login_errors  # noqa: F401 - which need this module
+    from gateway.core import limit_errors, login_errors, peer_errors  # noqa: F401 - which need this module
 
     return sorted(TidegateError.__subclasses__(), key=lambda error: (error.http_status, error.code))

@@ -28,7 +28,7 @@ class AddressRefused(TidegateError):
 
 
 class Idle(TidegateError):
-    """A WebSocket without a subscription or request that sent nothing for `limits.idle_seconds`."""
+    """A WebSocket that is of no use, and sent nothing for `limits.idle_seconds`, or `peerjs.alive_seconds`."""
 
     code = "idle"
     http_status = 408

@@ -19,7 +19,7 @@ from gateway.core.session import Session
 
 __all__ = ["Confirm", "Proofs"]
 
-SUBSCRIBED_BY_ADDRESS: Final = ("sse", "polling", "raw")
+SUBSCRIBED_BY_ADDRESS: Final = ("sse", "polling", "raw", "peerjs")
 """Transports whose clients name their rooms as they come, and never others."""
 
 Confirm: TypeAlias = Callable[[Identity], Identity]
@@ -129,7 +129,7 @@ class Proofs:
     def review(self, session: Session, unsubscribe: Callable[[Session, str], None]) -> None:
         """End the subscriptions that a session's grants don't allow (any more), and tell its client of each.
 
-        A stream whose last one ends so is ended, too: it can't subscribe to others.
+        A stream whose last one ends so is ended, too, and so is a peer: they can't subscribe to others.
         """
         refused: Forbidden | None = None
         for room in tuple(session.rooms):

@@ -112,6 +112,7 @@ def test_where_the_log_does_not_reach_it_is_said() -> None:
     told = tapped.drain()
     assert [event.get("data") for event in told[:5]] == list(range(5))
     assert [(event["type"], event["recovered"]) for event in told[5:]] == [("subscribed", False)]
+    assert tapped.tap.feed.cursor == "epoch-20"  # so it isn't said again
 
 
 def test_what_is_too_large_for_the_queue_is_told_all_the_same() -> None:

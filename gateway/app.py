@@ -81,16 +81,8 @@ class Gateway:
         offenders = self.doorkeeper.offenders
         self.requests = HttpRequests.within(role_limits, offenders, clock)
         self.webhooks = Webhooks(settings, self.namespaces, clock, random)
-        self.metrics = Metrics(
-            self.intake,
-            self.namespaces,
-            self.upstreams,
-            self.supervisor,
-            self.reloads,
-            clock,
-            offenders,
-            self.webhooks.all,
-        )
+        measured = (self.intake, self.namespaces, self.upstreams, self.supervisor, self.reloads, clock, offenders)
+        self.metrics = Metrics(*measured, self.webhooks.all)
         self.origins = _origins(settings)
         beat = settings.heartbeat
         self.heartbeats = Heartbeats(beat.interval_seconds, beat.timeout_seconds, clock, random)

@@ -51,7 +51,10 @@ class Receiver:
     def __init__(self, tls: dict[str, str] | None = None) -> None:
         self.calls: list[Taken] = []
         self.answers: deque[int | str | tuple[int, dict[str, str]]] = deque()
-        """For the calls to come: a status, with headers perhaps, or `hang` or `close`; then 204."""
+        """For the calls to come: a status, with headers perhaps, or `hang` or `close`; then 204.
+
+        Of a longer body than 3 bytes the rest never comes.
+        """
         self.always: int | str | None = None
         """What is answered when there are no `answers`, in place of 204."""
         self.released = threading.Event()
@@ -69,7 +72,7 @@ class Receiver:
     @property
     def events(self) -> list[dict[str, Any]]:
         """All that was accepted, in order."""
-        return [event for call in tuple(self.calls) if call.status == 204 for event in call.data["events"]]
+        return [event for call in tuple(self.calls) if call.status in (200, 204) for event in call.data["events"]]
 
     def heard(self, count: int) -> list[dict[str, Any]]:
         """The first so many events, once they are there."""
@@ -117,11 +120,13 @@ def _handler(receiver: Receiver) -> type[BaseHTTPRequestHandler]:
             self.send_response(status)
             for name, value in more.items():
                 self.send_header(name, value)
-            if status != 204:
+            answer_bytes = int(more.get("content-length", 0 if status == 204 else 3))
+            if answer_bytes and "content-length" not in more:
                 self.send_header("content-length", "3")
             self.end_headers()
-            if status != 204:
-                self.wfile.write(b"no\n")
+            self.wfile.write(b"no\n"[:answer_bytes])
+            if answer_bytes > 3:  # the rest never comes
+                receiver.released.wait(60)
 
         def log_message(self, *_: Any) -> None:
             """Nothing is printed."""

@@ -1,5 +1,6 @@
 """Webhooks against a real receiver that fails on purpose: nothing lost, nothing out of order, each call signed."""
 
+import os
 import signal
 from base64 import b64encode
 from collections.abc import Callable, Iterator
@@ -32,6 +33,7 @@ SHARED: dict[str, dict[str, Any]] = {
     "refused": {},
     "gone": {},
     "dropped": {"give_up_seconds": 0.1, "batch_events": 1},
+    "odd": {},
     "trusted": {},
     "untrusted": {},
 }
@@ -110,7 +112,9 @@ def shared(upstream: Mosquitto, tmp_path_factory: pytest.TempPathFactory) -> Ite
             {"topic": "o/{site}", "room": "others/{site}"},
         ]
         config = {**configuration(upstream.port, {"url": "http://127.0.0.1:9"}), "namespaces": namespaces}
-        gateway = stack.enter_context(GatewayProcess(folder / "gateway", config))
+        nobody = dict.fromkeys(("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy"), "http://127.0.0.1:9")
+        environment = {**os.environ, **nobody}  # which is passed over
+        gateway = stack.enter_context(GatewayProcess(folder / "gateway", config, env=environment))
         gateway.wait_until_ready()
         yield {name: Case(gateway, endpoint, name) for name, endpoint in endpoints.items()}
 
@@ -284,6 +288,18 @@ def test_what_is_tried_for_too_long_is_dropped(shared: dict[str, Case]) -> None:
     case.publish(1, 2)
     assert numbers(endpoint.heard(1)) == [1]
     assert endpoint.calls[-1].data["missed"] == 1
+
+
+def test_of_an_answer_the_status_counts_alone(shared: dict[str, Case]) -> None:
+    case, endpoint = shared["odd"], shared["odd"].endpoint
+    endpoint.answers.append((200, {"content-length": "1000000", "set-cookie": "a=b"}))
+    case.publish(0, 1)
+    endpoint.heard(1)
+    case.publish(1, 2)
+    assert numbers(endpoint.heard(2)) == [0, 1]
+    assert len(endpoint.calls) == 2
+    assert "cookie" not in endpoint.calls[1].headers
+    assert case.metric("webhook_failures_total", webhook="hook") == 0
 
 
 def test_tls_is_verified(shared: dict[str, Case]) -> None:

@@ -107,11 +107,12 @@ def test_a_webhook_that_waits_for_long_comes_back_with_its_cursor() -> None:
 
 
 def test_where_the_log_does_not_reach_it_is_said() -> None:
-    tapped = Tapped("message", queue_events=10)
+    tapped = Tapped("message", queue_events=10, rooms=("bare/#",))
     tapped.publish(*range(20), room="bare/x")
     told = tapped.drain()
     assert [event.get("data") for event in told[:5]] == list(range(5))
     assert [(event["type"], event["recovered"]) for event in told[5:]] == [("subscribed", False)]
+    assert tapped.tap.feed.cursor == "epoch-20"  # so it isn't said again
 
 
 def test_what_is_too_large_for_the_queue_is_told_all_the_same() -> None:

@@ -38,6 +38,7 @@ from gateway.health import Health
 from gateway.heartbeats import Heartbeats
 from gateway.hosts import HostCheck
 from gateway.metrics import Metrics
+from gateway.mqtt_access import mqtt_options
 from gateway.pages import no_such_endpoint, page_routes
 from gateway.reload import Reloads
 from gateway.response_headers import ResponseHeaders, headers_for
@@ -95,6 +96,7 @@ class Gateway:
                 self._authentication,
                 offenders,
                 settings.listen.compress_from_bytes,
+                mqtt_options(settings.mqtt),
             )
             for name, namespace in self.namespaces.items()
         }

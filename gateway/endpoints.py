@@ -12,6 +12,7 @@ from starlette.routing import BaseRoute, Mount, Route, Router, WebSocketRoute
 
 from bridges.http import HttpBridge
 from bridges.http_login import CookieRenewal, LoginBridge
+from bridges.mqtt_websocket import MqttOptions, MqttWebSocketBridge
 from bridges.sse import SseBridge
 from bridges.websocket import WebSocketBridge
 from gateway.core.admission import Admission
@@ -41,19 +42,23 @@ class Endpoints:
         authentication: Authentication,
         offenders: Offenders,
         compress_from_bytes: int | None,
+        mqtt: MqttOptions | None = None,
     ) -> None:
         counters = namespace.counters
         admission = Admission(origins, namespace.role_limits, clock, counters, authentication, offenders)
         self.websocket = WebSocketBridge(namespace, admission, counters, heartbeat_seconds, compress_from_bytes)
         self.sse = SseBridge(namespace, admission, counters, heartbeat_seconds)
+        self._mqtt = None if mqtt is None else MqttWebSocketBridge(namespace, admission, counters, clock, mqtt)
         self.http = HttpBridge(namespace, admission, counters)
         self._login = LoginBridge(admission, counters, clock)
         self._renewal = [Middleware(CookieRenewal, admission=admission, clock=clock)]
 
     def routes(self) -> list[BaseRoute]:
         """Everything that is served of a namespace, whichever it is."""
+        mqtt = [] if self._mqtt is None else [WebSocketRoute("/mqtt", self._mqtt)]
         return [
             WebSocketRoute("/ws", self.websocket),
+            *mqtt,
             Route("/sse", self.sse),
             Route("/ticket", self.http.ticket, methods=ANY_METHOD, middleware=self._renewal),
             Route("/publish", self.http.publish, methods=ANY_METHOD, middleware=self._renewal),

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from websockets.frames import Frame
 
-from bridges.websocket import SPEECHES
+from bridges.websocket import SPEECHES, Speech
 from gateway.core.errors import InternalError, MessageTooLarge
 from gateway.core.sink import CLOSE_GRACE_SECONDS, Flow, Receiver
 from gateway.core.wire import encode_error
@@ -25,7 +25,7 @@ class WebSocketProtocol(HandshakeProtocol):
     """A WebSocket connection, which is its own `Transport`: `write` takes whole frames (RFC 6455 §5.2)."""
 
     pressure: Pressure
-    speech = SPEECHES[None]
+    speech: Speech | None = SPEECHES[None]
 
     def __init__(self, *args: Any, heartbeats: Heartbeats, inflate: bool = False, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -38,7 +38,7 @@ class WebSocketProtocol(HandshakeProtocol):
         self.pressure = Pressure(self.transport)
 
     def _accept(self, message: Any) -> None:
-        self.speech = SPEECHES.get(message.get("subprotocol"), self.speech)
+        self.speech = SPEECHES.get(message.get("subprotocol"))  # none for what isn't our own protocol
         super()._accept(message)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -82,7 +82,7 @@ class WebSocketProtocol(HandshakeProtocol):
         event: Any = {"type": "websocket.disconnect", "code": code, "reason": reason, "tidegate.broken": True}
         self.queue.put_nowait(event)
         farewell = self.conn.data_to_send()
-        if code == MessageTooLarge.close_code:
+        if code == MessageTooLarge.close_code and self.speech is not None:
             error = MessageTooLarge(f"expected at most {self.config.ws_max_size} bytes in a message")
             farewell.insert(0, self.speech.framing("error", encode_error(None, error), None))
         self.transport.write(b"".join(farewell))

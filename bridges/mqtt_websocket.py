@@ -22,7 +22,7 @@ from gateway.core.errors import TidegateError, WrongSubprotocol
 from gateway.core.identity import Identity
 from gateway.core.namespace import Namespace
 from gateway.core.problem import problem
-from gateway.core.sink import CLOSE_GRACE_SECONDS, BufferSink, TransportSink, WebSocketTransport
+from gateway.core.sink import CLOSE_GRACE_SECONDS, BufferSink, Sink, TransportSink, WebSocketTransport
 from gateway.core.wheel import Wheel
 
 __all__ = ["MqttOptions", "MqttWebSocketBridge"]
@@ -77,9 +77,15 @@ class MqttWebSocketBridge:
         except TidegateError as error:
             await deny(scope, send, error)
 
+    def connection(
+        self, caller: Caller, seat: Seat, shown: Identity | None, inner: Sink, *, direct: bool
+    ) -> Connection:
+        """A connection whose frames are to be fed to it; `direct` if it makes those itself that it sends."""
+        return Connection(self._served, caller, seat, shown, inner, direct=direct)
+
     def _hand_over(self, transport: WebSocketTransport, caller: Caller, seat: Seat, shown: Identity | None) -> None:
         framing = self._served.framings[4, True].frame
-        connection = Connection(self._served, caller, seat, shown, TransportSink(transport, framing), direct=True)
+        connection = self.connection(caller, seat, shown, TransportSink(transport, framing), direct=True)
         try:
             transport.watch(self._namespace.limits.write_buffer_bytes, connection.sink)
             transport.hand_over(connection)
@@ -91,7 +97,7 @@ class MqttWebSocketBridge:
         self, receive: Any, send: Any, caller: Caller, seat: Seat, shown: Identity | None
     ) -> None:
         inner = BufferSink(self._served.framings[4, False].frame, self._namespace.limits.write_buffer_bytes)
-        connection = Connection(self._served, caller, seat, shown, inner, direct=False)
+        connection = self.connection(caller, seat, shown, inner, direct=False)
         inner.watch(connection.sink)
         try:
             async with asyncio.TaskGroup() as tasks:

@@ -18,6 +18,7 @@ from gateway.core.errors import TidegateError
 from gateway.core.identity import Identity
 from gateway.core.message import Cursor, Message
 from gateway.core.presence_wire import MAXIMUM_KEY_LENGTH
+from gateway.core.topics import filter_matches
 
 __all__ = ["Client", "Door"]
 
@@ -104,6 +105,7 @@ class Client:
     def _tell_again(self, last_values: list[Sent]) -> None:
         """Send last values again that weren't acknowledged, as far as they are still the last ones."""
         wanted = {sent.sequence for sent in last_values}
+        heard = {room for held in self._sink.held.values() for room in held.rooms}
 
         def tell(head: int, values: Any) -> None:  # noqa: ARG001
             message: Message
@@ -111,8 +113,8 @@ class Client:
                 if message.sequence in wanted and not self.session.ended:
                     self._sink.again(message)
 
-        for room in {sent.room for sent in last_values}:
-            if room is not None and room in {each for held in self._sink.held.values() for each in held.rooms}:
+        for room in {sent.room for sent in last_values if sent.room is not None}:
+            if any(filter_matches(each, room) for each in heard):
                 self._served.namespace.engine.last(room, tell)
 
     def _properties(self) -> dict[Property, Any]:

@@ -142,7 +142,6 @@ class Connection:
                 if session.budget.refuse():
                     session.end(error)
             return
-        session.budget.accept()
         self._served.namespace.follow(session)
         if not session.ended:
             act()

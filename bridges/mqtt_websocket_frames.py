@@ -4,10 +4,10 @@
 clients need; with it comes the message, for those who need another packet, or none.
 """
 
+import re
 import struct
 from base64 import b64decode
 from collections.abc import Callable, Iterator, Mapping
-from json import JSONDecoder
 from typing import Any, Final
 
 import orjson
@@ -18,6 +18,9 @@ from bridges.mqtt_websocket_topics import Topics
 from gateway.core.routes import PayloadKind
 
 __all__ = ["Framings", "Notice", "Outgoing", "Told", "binary_frame"]
+
+_TOKEN: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[][{}]')
+"""What tells in JSON where a value ends."""
 
 BINARY: Final = 0x82
 """The first byte of a whole binary message (RFC 6455 §5.2)."""
@@ -94,7 +97,6 @@ class Framings:
         self.version = version
         self.wrap = wrap
         self._topics = topics
-        self._json = JSONDecoder()  # which says where a value ends, so that its text stays as it is
         self.frame = self._frame  # one object, by which the hub knows who share the bytes
 
     def _frame(self, kind: str, text: bytes, cursor: str | None) -> bytes:  # noqa: ARG002 - a `Framing`
@@ -121,9 +123,15 @@ class Framings:
 
     def last(self, said: bytes) -> Iterator[Outgoing]:
         """The last values in the text of a `subscribed`."""
-        text, at = said.decode(), said.index(b',"last":[') + 9
-        at = len(said[:at].decode())
-        while text[at] != "]":
-            _, end = self._json.raw_decode(text, at)
-            yield self.outgoing(text[at:end].encode())
-            at = end + (text[end] == ",")
+        depth, start = 0, 0
+        for found in _TOKEN.finditer(said, said.index(b',"last":[') + 9):
+            token = found[0]
+            if token in b"{[":
+                start = start if depth else found.start()
+                depth += 1
+            elif token in b"}]":
+                depth -= 1
+                if depth == 0:
+                    yield self.outgoing(said[start : found.end()])
+                elif depth < 0:
+                    return

@@ -72,6 +72,8 @@ class Subscribing:
         if asked.told:
             properties[Property.REASON_STRING] = asked.told
         self._sink.send(suback(self._sink.framings.version, packet.packet_id, asked.reasons, properties))
+        if not asked.told:
+            self._session.budget.accept()
         self._begin(asked, since)
 
     def refuse(self, packet: Subscribe, error: TidegateError) -> None:
@@ -147,6 +149,7 @@ class Subscribing:
 
     def unsubscribe(self, packet: Unsubscribe) -> None:
         """Answer an UNSUBSCRIBE; rooms that no other filter stands for are left."""
+        self._session.budget.accept()
         reasons = [self._remove(each) for each in packet.filters]
         self._sink.send(unsuback(self._sink.framings.version, packet.packet_id, reasons))
 

@@ -18,7 +18,7 @@ class MqttSettings(Section):
     upstream: values.UpstreamReference | None = None
     """With `passthrough`: the upstream that clients are connected to; none stands for the only one."""
     sessions: values.Count = 10_000
-    """Sessions of clients that are away, over all of them; beyond, those who are away longest are forgotten."""
+    """Sessions of clients that are away, in each namespace; beyond, those who are away longest are forgotten."""
     session_expiry_max_seconds: values.ExpirySeconds = 3600
     """For how long at most such a session is kept."""
     keep_alive_max_seconds: values.KeepAliveSeconds = 300

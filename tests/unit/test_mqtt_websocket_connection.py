@@ -38,7 +38,7 @@ def test_a_client_is_let_in(mqtt: MqttWorld, version: int) -> None:
 
 
 def test_5_is_told_what_the_server_does(mqtt: MqttWorld) -> None:
-    options: dict[str, Any] = {Property.SESSION_EXPIRY: 0xFFFFFFFF}
+    options = {Property.SESSION_EXPIRY: 0xFFFFFFFF}
     peer = mqtt.peer().say(speech.connect(5, "", keep_alive_seconds=60_000, properties=options))
 
     body = Reader(peer.heard()[0][1][2:])

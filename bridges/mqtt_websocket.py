@@ -7,10 +7,11 @@ Nothing goes through unseen: topics are rooms here, with the access rules, limit
 import asyncio
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import Any, Final
+from typing import Any
 
 from bridges.mqtt_websocket_connection import Connection
 from bridges.mqtt_websocket_frames import Framings, binary_frame
+from bridges.mqtt_websocket_handshake import choose_subprotocol, deny
 from bridges.mqtt_websocket_served import MqttOptions, Served
 from bridges.mqtt_websocket_sessions import ClientSessions
 from bridges.mqtt_websocket_topics import Topics
@@ -18,17 +19,13 @@ from gateway.core.admission import Admission, Caller
 from gateway.core.clock import Clock
 from gateway.core.connections import Seat
 from gateway.core.counters import Counters
-from gateway.core.errors import TidegateError, WrongSubprotocol
+from gateway.core.errors import TidegateError
 from gateway.core.identity import Identity
 from gateway.core.namespace import Namespace
-from gateway.core.problem import problem
 from gateway.core.sink import CLOSE_GRACE_SECONDS, BufferSink, Sink, TransportSink, WebSocketTransport
 from gateway.core.wheel import Wheel
 
 __all__ = ["MqttOptions", "MqttWebSocketBridge"]
-
-SUBPROTOCOLS: Final = ("mqtt", "mqttv3.1")
-"""Those that clients offer; `mqttv3.1` is what some call 3.1.1 by."""
 
 
 def _as_it_is(packet: bytes) -> bytes:
@@ -67,7 +64,7 @@ class MqttWebSocketBridge:
                 identity = await self._admission.identify(caller)
                 if identity is not None and identity.user is not None:
                     seat.identify(identity)
-                await send({"type": "websocket.accept", "subprotocol": _choose(scope["subprotocols"])})
+                await send({"type": "websocket.accept", "subprotocol": choose_subprotocol(scope["subprotocols"])})
                 transport: WebSocketTransport | None = scope.get("extensions", {}).get("tidegate")
                 if transport is not None:
                     self._hand_over(transport, caller, seat, identity)
@@ -114,14 +111,6 @@ class MqttWebSocketBridge:
             connection.closed(offended=False)
 
 
-def _choose(offered: list[str]) -> str:
-    """The subprotocol, which MQTT asks for (MQTT 5 §6.0.0-3)."""
-    for subprotocol in offered:
-        if subprotocol in SUBPROTOCOLS:
-            return subprotocol
-    raise WrongSubprotocol("expected the subprotocol mqtt")
-
-
 async def _send_from(sink: BufferSink, send: Any) -> None:
     async def send_one(packet: bytes) -> None:
         await send({"type": "websocket.send", "bytes": packet})
@@ -129,13 +118,3 @@ async def _send_from(sink: BufferSink, send: Any) -> None:
     code, reason = await sink.pump(send_one)
     async with asyncio.timeout(CLOSE_GRACE_SECONDS):
         await send({"type": "websocket.close", "code": code, "reason": reason})
-
-
-async def deny(scope: Any, send: Any, error: TidegateError) -> None:
-    """Refuse the handshake with problem details, or with a bare 403 where the server can't say more."""
-    if "websocket.http.response" not in (scope.get("extensions") or {}):
-        await send({"type": "websocket.close", "code": 1008, "reason": error.code})
-        return
-    status, headers, body = problem(error)
-    await send({"type": "websocket.http.response.start", "status": status, "headers": headers})
-    await send({"type": "websocket.http.response.body", "body": body})

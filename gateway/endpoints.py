@@ -13,6 +13,7 @@ from starlette.routing import BaseRoute, Mount, Route, Router, WebSocketRoute
 from bridges.http import HttpBridge
 from bridges.http_login import CookieRenewal, LoginBridge
 from bridges.mqtt_websocket import MqttOptions, MqttWebSocketBridge
+from bridges.mqtt_websocket_tunnel import Dial, MqttTunnelBridge
 from bridges.sse import SseBridge
 from bridges.websocket import WebSocketBridge
 from gateway.core.admission import Admission
@@ -43,12 +44,17 @@ class Endpoints:
         offenders: Offenders,
         compress_from_bytes: int | None,
         mqtt: MqttOptions | None = None,
+        mqtt_tunnel: Dial | None = None,
     ) -> None:
         counters = namespace.counters
         admission = Admission(origins, namespace.role_limits, clock, counters, authentication, offenders)
         self.websocket = WebSocketBridge(namespace, admission, counters, heartbeat_seconds, compress_from_bytes)
         self.sse = SseBridge(namespace, admission, counters, heartbeat_seconds)
-        self._mqtt = None if mqtt is None else MqttWebSocketBridge(namespace, admission, counters, clock, mqtt)
+        self._mqtt: MqttWebSocketBridge | MqttTunnelBridge | None = None
+        if mqtt is not None:
+            self._mqtt = MqttWebSocketBridge(namespace, admission, counters, clock, mqtt)
+        elif mqtt_tunnel is not None:
+            self._mqtt = MqttTunnelBridge(namespace.role_limits, admission, counters, clock, mqtt_tunnel)
         self.http = HttpBridge(namespace, admission, counters)
         self._login = LoginBridge(admission, counters, clock)
         self._renewal = [Middleware(CookieRenewal, admission=admission, clock=clock)]

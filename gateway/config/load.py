@@ -97,7 +97,7 @@ def _validate(tree: Node) -> tuple[Settings | None, list[Problem]]:
     except ValidationError as error:
         errors = error.errors(include_url=False)
     problems = [problem for error in errors[: MAXIMUM_PROBLEMS + 1] for problem in _problems_of(error, tree)]
-    problems += _check_ports(settings, tree) if settings is not None else []
+    problems += [*_check_ports(settings, tree), *_check_mqtt(settings, tree)] if settings is not None else []
     return settings, problems + list(_check_routes(tree, [error["loc"] for error in errors]))
 
 
@@ -118,6 +118,15 @@ def _check_ports(settings: Settings, tree: Node) -> list[Problem]:
     keys = ("broker", "port")
     message = f"expected another port than `listen.port`, found {broker.port} for both"
     return [Problem.at(tree.find(*keys).place, keys, message)]
+
+
+def _check_mqtt(settings: Settings, tree: Node) -> Iterator[Problem]:
+    """Whether there is a broker that clients of MQTT can be let through to."""
+    if settings.mqtt.mode == "passthrough":
+        message = settings.mqtt.problem_with(settings.upstreams)
+        if message is not None:
+            keys = ("mqtt", "upstream")
+            yield Problem.at(tree.find(*keys).place, keys, message)
 
 
 class _Tree(PydanticBaseSettingsSource):

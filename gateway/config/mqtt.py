@@ -1,9 +1,11 @@
 """What can be configured of MQTT over WebSocket. Units are in the names."""
 
+from collections.abc import Mapping
 from typing import Annotated, Literal, TypeAlias
 
 from gateway.config import values
 from gateway.config.section import Section
+from gateway.config.upstreams import UpstreamSettings
 
 __all__ = ["MqttSettings"]
 
@@ -23,3 +25,14 @@ class MqttSettings(Section):
     """For how long at most such a session is kept."""
     keep_alive_max_seconds: values.KeepAliveSeconds = 300
     """The longest keep-alive of an MQTT 5 client; WebSocket's own heartbeat comes besides."""
+
+    def problem_with(self, upstreams: Mapping[str, UpstreamSettings]) -> str | None:
+        """Why clients can't be let through to an upstream, if they can't."""
+        known = ", ".join(upstreams) or "embedded"
+        if self.upstream is None and len(upstreams) > 1:
+            return f"expected one of {known}, found none"
+        name = self.upstream or known
+        upstream = upstreams.get(name)
+        if upstream is None:
+            return None if name == known else f"expected one of {known}, found {name!r}"
+        return "expected an upstream with mqtt:// or mqtts://, found WebSocket" if upstream.url.websocket else None

@@ -156,7 +156,7 @@ async def test_it_leads_over_tls(tmp_path: Path, start_gateway: Callable[..., Ga
 
 @pytest.mark.parametrize(("mode", "served"), [("gateway", 2), ("passthrough", 1), ("off", 0)])
 def test_it_is_served_as_configured(mode: str, served: int) -> None:
-    settings = Settings(mqtt={"mode": mode}, namespaces={"other": {}})  # type: ignore[arg-type]
+    settings = Settings.model_validate({"mqtt": {"mode": mode}, "namespaces": {"other": {}}})
     gateway = Gateway(settings)
     paths = [getattr(route, "path", "") for each in gateway.endpoints.values() for route in each.routes()]
     assert paths.count("/mqtt") == served

@@ -13,6 +13,7 @@ from starlette.routing import Route
 from bridges.broker import BrokerOptions, EmbeddedBroker
 from bridges.mqtt import Upstream, UpstreamOptions
 from bridges.mqtt_replies import Replies, response_topic
+from bridges.mqtt_websocket_tunnel import Dial
 from gateway.config import Settings
 from gateway.core.addresses import TrustedProxies
 from gateway.core.clock import Clock, SystemClock
@@ -38,6 +39,7 @@ from gateway.health import Health
 from gateway.heartbeats import Heartbeats
 from gateway.hosts import HostCheck
 from gateway.metrics import Metrics
+from gateway.mqtt_access import mqtt_options, tunnel_to
 from gateway.pages import no_such_endpoint, page_routes
 from gateway.peerjs import peerjs_options
 from gateway.reload import Reloads
@@ -99,9 +101,17 @@ class Gateway:
                 settings.listen.compress_from_bytes,
                 peerjs_options(settings.peerjs),
                 random,
+                mqtt_options(settings.mqtt),
+                self._tunnel(name),
             )
             for name, namespace in self.namespaces.items()
         }
+
+    def _tunnel(self, namespace: str) -> Dial | None:
+        """How a namespace's MQTT clients get to a broker, if they do: what topics mean there is no namespace's."""
+        broker = self.broker
+        dial = tunnel_to(self.settings, lambda: 0 if broker is None else broker.port)
+        return dial if namespace == DEFAULT_NAMESPACE else None
 
     @property
     def largest_message_bytes(self) -> int:

@@ -13,6 +13,8 @@ from starlette.routing import BaseRoute, Mount, Route, Router, WebSocketRoute
 
 from bridges.http import HttpBridge
 from bridges.http_login import CookieRenewal, LoginBridge
+from bridges.mqtt_websocket import MqttOptions, MqttWebSocketBridge
+from bridges.mqtt_websocket_tunnel import Dial, MqttTunnelBridge
 from bridges.peerjs import PeerJsBridge, PeerJsOptions
 from bridges.polling import PollingBridge
 from bridges.sse import SseBridge
@@ -48,6 +50,8 @@ class Endpoints:
         compress_from_bytes: int | None,
         peerjs: PeerJsOptions | None,
         random: Random,
+        mqtt: MqttOptions | None,
+        mqtt_tunnel: Dial | None,
     ) -> None:
         counters = namespace.counters
         admission = Admission(origins, namespace.role_limits, clock, counters, authentication, offenders)
@@ -55,6 +59,11 @@ class Endpoints:
         self.raw = RawBridge(namespace, admission, counters, compress_from_bytes)
         self.sse = SseBridge(namespace, admission, counters, heartbeat_seconds)
         self.polling = PollingBridge(namespace, admission, counters, clock)
+        self._mqtt: MqttWebSocketBridge | MqttTunnelBridge | None = None
+        if mqtt is not None:
+            self._mqtt = MqttWebSocketBridge(namespace, admission, counters, clock, mqtt)
+        elif mqtt_tunnel is not None:
+            self._mqtt = MqttTunnelBridge(namespace.role_limits, admission, counters, clock, mqtt_tunnel)
         self.http = HttpBridge(namespace, admission, counters)
         self._peerjs = None if peerjs is None else PeerJsBridge(namespace, admission, peerjs, clock, random, text_frame)
         self._login = LoginBridge(admission, counters, clock)
@@ -62,9 +71,11 @@ class Endpoints:
 
     def routes(self) -> list[BaseRoute]:
         """Everything that is served of a namespace, whichever it is."""
+        mqtt = [] if self._mqtt is None else [WebSocketRoute("/mqtt", self._mqtt)]
         return [
             WebSocketRoute("/ws", self.websocket),
             WebSocketRoute("/ws/raw", self.raw),
+            *mqtt,
             Route("/sse", self.sse),
             Route("/poll", self.polling, middleware=self._renewal),
             Route("/ticket", self.http.ticket, methods=ANY_METHOD, middleware=self._renewal),

@@ -25,8 +25,8 @@ class WebSocketProtocol(HandshakeProtocol):
     """A WebSocket connection, which is its own `Transport`: `write` takes whole frames (RFC 6455 §5.2)."""
 
     pressure: Pressure
-    framing: Framing
-    """How the client is told what is wrong."""
+    framing: Framing | None
+    """How the client is told what is wrong; None if its protocol isn't known here."""
 
     def __init__(self, *args: Any, heartbeats: Heartbeats, inflate: bool = False, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -40,14 +40,15 @@ class WebSocketProtocol(HandshakeProtocol):
         self.pressure = Pressure(self.transport)
 
     def _accept(self, message: Any) -> None:
-        self.framing = SPEECHES.get(message.get("subprotocol"), SPEECHES[None]).framing
+        speech = SPEECHES.get(message.get("subprotocol"))
+        self.framing = None if speech is None else speech.framing
         super()._accept(message)
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self.pressure.forget()
 
-    def hand_over(self, receiver: Receiver, framing: Framing) -> None:
+    def hand_over(self, receiver: Receiver, framing: Framing | None) -> None:
         self.framing = framing
         events, self.receiver = self.queue, Handed(receiver)
         self.queue = self.receiver  # type: ignore[assignment] # what would be put there is taken
@@ -85,7 +86,7 @@ class WebSocketProtocol(HandshakeProtocol):
         event: Any = {"type": "websocket.disconnect", "code": code, "reason": reason, "tidegate.broken": True}
         self.queue.put_nowait(event)
         farewell = self.conn.data_to_send()
-        if code == MessageTooLarge.close_code:
+        if code == MessageTooLarge.close_code and self.framing is not None:
             error = MessageTooLarge(f"expected at most {self.config.ws_max_size} bytes in a message")
             farewell.insert(0, self.framing("error", encode_error(None, error), None))
         self.transport.write(b"".join(farewell))

@@ -99,7 +99,7 @@ def _validate(tree: Node) -> tuple[Settings | None, list[Problem]]:
         errors = error.errors(include_url=False)
     problems = [problem for error in errors[: MAXIMUM_PROBLEMS + 1] for problem in _problems_of(error, tree)]
     if settings is not None:
-        problems += [*_check_ports(settings, tree), *webhook_problems(settings, tree, ())]
+        problems += [*_check_ports(settings, tree), *_check_mqtt(settings, tree), *webhook_problems(settings, tree, ())]
         for name, namespace in settings.namespaces.items():
             problems += webhook_problems(namespace, tree, ("namespaces", name))
     return settings, problems + list(_check_routes(tree, [error["loc"] for error in errors]))
@@ -122,6 +122,15 @@ def _check_ports(settings: Settings, tree: Node) -> list[Problem]:
     keys = ("broker", "port")
     message = f"expected another port than `listen.port`, found {broker.port} for both"
     return [Problem.at(tree.find(*keys).place, keys, message)]
+
+
+def _check_mqtt(settings: Settings, tree: Node) -> Iterator[Problem]:
+    """Whether there is a broker that clients of MQTT can be let through to."""
+    if settings.mqtt.mode == "passthrough":
+        message = settings.mqtt.problem_with(settings.upstreams)
+        if message is not None:
+            keys = ("mqtt", "upstream")
+            yield Problem.at(tree.find(*keys).place, keys, message)
 
 
 class _Tree(PydanticBaseSettingsSource):

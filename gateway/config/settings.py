@@ -14,6 +14,7 @@ from gateway.config.addresses import Origin
 from gateway.config.identity import AccessRuleSettings, IdentitySettings
 from gateway.config.limits import LimitsSettings, OffendersSettings
 from gateway.config.listen import ListenSettings
+from gateway.config.mqtt import MqttSettings
 from gateway.config.peerjs import PeerJsSettings
 from gateway.config.presence import PresenceSettings, RoutePresenceSettings
 from gateway.config.routes import HistorySettings, RoomSettings, RouteSettings, SampleSettings
@@ -37,6 +38,7 @@ __all__ = [
     "LimitsSettings",
     "ListenSettings",
     "LoggingSettings",
+    "MqttSettings",
     "NamespaceSettings",
     "OffendersSettings",
     "PeerJsSettings",
@@ -140,6 +142,8 @@ class Settings(BaseSettings):
     """What becomes of addresses whose clients go over limits again and again."""
     heartbeat: HeartbeatSettings = HeartbeatSettings()
     """How lost connections are noticed."""
+    mqtt: MqttSettings = MqttSettings()
+    """MQTT over WebSocket."""
     presence: PresenceSettings = PresenceSettings()
     """How it is told who is in a room."""
     peerjs: PeerJsSettings = PeerJsSettings()

@@ -1,6 +1,7 @@
 """One connected client, whatever its transport. It ends once, whatever ends it: the client, a limit, or the gateway."""
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -74,6 +75,7 @@ class Session:
         "bandwidth",
         "budget",
         "ended",
+        "ending",
         "grants",
         "id",
         "member",
@@ -118,6 +120,8 @@ class Session:
         self.throttled = False
         """Whether it has been sent all that it may be for now."""
         self.ended = False
+        self.ending: Callable[[], None] | None = None
+        """To be called as it ends, while it is known still what it has subscribed to and was told."""
         self._keeper = keeper
 
     @property
@@ -197,6 +201,8 @@ class Session:
         if self.ended:
             return
         self.ended = True
+        if self.ending is not None:
+            self.ending()
         self._keeper.ended(self, error)
         if error is not None:
             bye = wire.encode("bye", code=error.code, reason=error.message, retry=error.retry)

@@ -13,6 +13,7 @@ from starlette.routing import Route
 from bridges.broker import BrokerOptions, EmbeddedBroker
 from bridges.mqtt import Upstream, UpstreamOptions
 from bridges.mqtt_replies import Replies, response_topic
+from bridges.socketio import SocketIoBridge
 from gateway.config import Settings
 from gateway.core.addresses import TrustedProxies
 from gateway.core.clock import Clock, SystemClock
@@ -98,6 +99,9 @@ class Gateway:
             )
             for name, namespace in self.namespaces.items()
         }
+
+        doors = {name: (each.namespace, each.admission) for name, each in self.endpoints.items()}
+        self.socketio = SocketIoBridge(doors, clock, random, beat.interval_seconds, beat.timeout_seconds)
 
     @property
     def largest_message_bytes(self) -> int:
@@ -244,6 +248,7 @@ def create_app(settings: Settings) -> Starlette:
     app = Starlette(
         lifespan=lifespan,
         routes=[
+            *gateway.socketio.routes(),
             *namespace_routes(gateway.endpoints),
             *gateway.endpoints[DEFAULT_NAMESPACE].login_routes(),
             Route("/healthz", gateway.health.healthz),

@@ -40,6 +40,8 @@ WORDS: Final = (
     "Unsupported protocol version",
 )
 
+NO_STORE: Final = (b"cache-control", b"no-store")
+
 PORTION_BYTES: Final = 16 * 1024
 """What of a body may take as long as a request's head."""
 
@@ -108,6 +110,10 @@ class SocketIoBridge:
             _check_request(scope, query, socket)
             if scope["type"] == "http" and scope["method"] == "POST":
                 receive = await self._read_body(receive, caller)
+        if socket.closed:
+            words = self._server.eio.last_words(socket) if scope["method"] == "GET" else b"ok"
+            await _answer(send, 200, [NO_STORE, (b"content-type", b"text/plain; charset=UTF-8")], words)
+            return
         await self._server.handle_request(scope, receive, send)
 
     async def _open(self, scope: Any, receive: Any, send: Any, caller: Caller, query: dict[str, list[str]]) -> None:
@@ -130,8 +136,9 @@ class SocketIoBridge:
         Raises:
             _Unfit: there is none, or it is somebody else's. Both are the same to who asks.
         """
-        socket: EngineSocket | None = self._server.eio.sockets.get(sids[0]) if len(sids) == 1 else None
-        if socket is None or socket.closed or not await self._owns(socket.arrival, caller):
+        sid, engine = sids[0] if len(sids) == 1 else "", self._server.eio
+        socket: EngineSocket | None = engine.sockets.get(sid) or engine.leaving.get(sid)
+        if socket is None or not await self._owns(socket.arrival, caller):
             raise _Unfit(UNKNOWN_SID)
         return socket
 
@@ -214,7 +221,7 @@ async def _refuse(scope: Any, receive: Any, send: Any, error: TidegateError) -> 
         content = {"code": code, **connect_error(error)}
     body = orjson.dumps(content)
     kept = [(name, value) for name, value in headers if name not in (b"content-type", b"content-length")]
-    headers = [*kept, (b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    headers = [*kept, (b"content-type", b"application/json")]
     prefix = "http"
     if scope["type"] == "websocket":
         await receive()  # websocket.connect
@@ -222,5 +229,12 @@ async def _refuse(scope: Any, receive: Any, send: Any, error: TidegateError) -> 
             await send({"type": "websocket.close", "code": 1008, "reason": error.code})
             return
         prefix = "websocket.http"
+    await _answer(send, status, headers, body, prefix)
+
+
+async def _answer(
+    send: Any, status: int, headers: list[tuple[bytes, bytes]], body: bytes, prefix: str = "http"
+) -> None:
+    headers = [*headers, (b"content-length", str(len(body)).encode())]
     await send({"type": f"{prefix}.response.start", "status": status, "headers": headers})
     await send({"type": f"{prefix}.response.body", "body": body})

@@ -44,9 +44,6 @@ __all__ = ["ARRIVAL", "Arrival", "EngineServer", "EngineSocket", "EngineTimes"]
 ARRIVAL: Final = "tidegate.socketio"
 """Where a handshake's `Arrival` stands in its scope."""
 
-MAXIMUM_PACKETS: Final = 16
-"""How many packets may come in one request."""
-
 NO_STORE: Final = ("Cache-Control", "no-store")
 
 
@@ -109,9 +106,11 @@ class EngineSocket(AsyncSocket):  # type: ignore[misc] # the library has no type
                 self.shut(self.server.reason.TRANSPORT_ERROR)
         finally:
             self._parked = False
+        if self.sid in self.server.leaving:
+            return [_Prepared(self.server.last_words(self))]
         waiting = self.outlet.take()
         self.outlet.relieve()
-        return [_Prepared(waiting)] if waiting else [library.Packet(library.NOOP)]
+        return [_Prepared(waiting[:-1])] if waiting else [library.Packet(library.NOOP)]
 
     async def _left(self, receive: Callable[[], Any]) -> bool:
         """Wait for something to send; whether the client has gone before."""
@@ -135,12 +134,10 @@ class EngineSocket(AsyncSocket):  # type: ignore[misc] # the library has no type
             self._posting = False
 
     async def _take_all(self, body: bytes) -> None:
-        packets = body.decode(errors="replace").split(SEPARATOR.decode())
-        if len(packets) > MAXIMUM_PACKETS:
-            raise EngineIOError("too many packets")
-        for packet in packets:
-            if not self.closed:
-                await self.take(packet)
+        for packet in body.decode(errors="replace").split(SEPARATOR.decode()):
+            if self.closed:
+                break  # it may be for what has come already
+            await self.take(packet)
 
     async def take(self, packet: str | bytes) -> None:
         """Take one packet; end the connection of one who sends what is none."""
@@ -241,17 +238,16 @@ class EngineSocket(AsyncSocket):  # type: ignore[misc] # the library has no type
             self.server.wait_for_client(self)
 
     def shut(self, reason: str, code: int = 1000) -> None:
-        """End it, for whatever reason; clients that haven't left by themselves may come back."""
+        """End it, for whatever reason; clients that haven't left their namespaces may come back."""
         if self.closed:
             return
         self.closed = self.closing = True
-        comes_back = reason not in (self.server.reason.CLIENT_DISCONNECT, "parse error")
         for client in tuple(self.clients.values()):
-            client.leave(comes_back=comes_back)
+            client.leave(comes_back=reason != "parse error")
         self.server.forget(self)
         self.arrival.seat.free()
         if not self.upgraded and reason != self.server.reason.CLIENT_DISCONNECT:
-            self.outlet.write(b"%d" % CLOSE + SEPARATOR)
+            self.server.linger(self)
         self.outlet.close(code, reason)
         if self._deadline is not None:
             self._deadline.reschedule(asyncio.get_running_loop().time() + CLOSE_GRACE_SECONDS)
@@ -289,8 +285,8 @@ class _Prepared:
         self._payload = payload
 
     def encode(self, b64: bool = False) -> str:  # noqa: ARG002 - as the library's
-        """The packets without the separator behind the last."""
-        return self._payload[:-1].decode()
+        """As it is."""
+        return self._payload.decode()
 
 
 class EngineServer(engineio.AsyncServer):  # type: ignore[misc] # the library has no types
@@ -321,6 +317,9 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc] # the library ha
         self.refused = refused
         self._forgotten = forgotten
         self.frames = Frames()
+        self.leaving: dict[str, EngineSocket] = {}
+        """Connections that are over, but for what was said last."""
+        self._lingering: Wheel[EngineSocket] = Wheel(clock, self._drop)
         self._resting: Wheel[EngineSocket] = Wheel(clock, self._ask)
         self._asked: Wheel[EngineSocket] = Wheel(clock, lambda socket: socket.shut(self.reason.PING_TIMEOUT))
         self._idle: Wheel[EngineSocket] = Wheel(clock, self._look)
@@ -370,6 +369,25 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc] # the library ha
         self._forgotten(socket.sid)
         for wheel in (self._resting, self._asked, self._idle):
             wheel.discard(socket)
+
+    def linger(self, socket: EngineSocket) -> None:
+        """Keep what a client that polls has still to be told of the end, for a moment."""
+        self.leaving[socket.sid] = socket
+        self._lingering.add(socket, CLOSE_GRACE_SECONDS)
+
+    def _drop(self, socket: EngineSocket) -> None:
+        self.leaving.pop(socket.sid, None)
+
+    def last_words(self, socket: EngineSocket) -> bytes:
+        """What one that lingers has still to be told, as the body of an answer.
+
+        That it is over comes by itself, behind all else: a client forgets what came together with it.
+        """
+        words = socket.outlet.take()[:-1]
+        if not words:
+            self.leaving.pop(socket.sid, None)
+            self._lingering.discard(socket)
+        return words or b"%d" % CLOSE
 
     def _ok(self, packets: Any = None, headers: Any = None, jsonp_index: int | None = None) -> Any:
         return super()._ok(packets, [*(headers or ()), NO_STORE], jsonp_index)

@@ -169,8 +169,11 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc] # the library ha
         return self._memory.take(secret, served.path, grants.user)
 
     async def _handle_disconnect(self, eio_sid: str, namespace: str | None, reason: str | None = None) -> None:  # noqa: ARG002
-        client = self.eio.sockets[eio_sid].clients.get(namespace or "/")
-        if client is not None:
+        socket: EngineSocket = self.eio.sockets[eio_sid]
+        client = socket.clients.get(namespace or "/")
+        if client is None:
+            self._stray(socket)
+        else:
             client.leave(comes_back=False)
 
     async def _handle_event(self, eio_sid: str, namespace: str | None, id: int | None, data: list[Any]) -> None:  # noqa: A002

@@ -19,7 +19,7 @@ const given = (value) => {
   return value;
 };
 
-function open({ url, token, auth = {}, namespace = "/", name = "a", query = {}, headers, answers, only = transports }) {
+function open({ url, token, auth = {}, namespace = "/", socket: name = "a", query = {}, headers, answers, only = transports }) {
   const socket = io(url + namespace, {
     auth: { ...auth, ...(token === undefined ? {} : { token }) },
     transports: only,
@@ -33,15 +33,15 @@ function open({ url, token, auth = {}, namespace = "/", name = "a", query = {}, 
   socket.onAny((event, ...args) => {
     const acknowledge = typeof args.at(-1) === "function" ? args.pop() : undefined;
     const [first] = args;
-    if (event === "message") say({ event, name, ...shown(first) });
-    else if (event === "error") say({ event, name, ...first });
-    else if (OWN.includes(event)) say({ event, name, ...first });
-    else say({ event: "custom", custom: event, name, args: shown(args) });
+    if (event === "message") say({ event, socket: name, ...shown(first) });
+    else if (event === "error") say({ event, socket: name, ...first });
+    else if (OWN.includes(event)) say({ event, socket: name, ...first });
+    else say({ event: "custom", custom: event, socket: name, args: shown(args) });
     if (acknowledge && answers) acknowledge(...given(answers));
   });
-  socket.on("connect", () => say({ event: "connected", name, id: socket.id, recovered: socket.recovered }));
-  socket.on("disconnect", (reason) => say({ event: "closed", name, reason }));
-  socket.io.on("reconnect_attempt", () => say({ event: "attempt", name }));
+  socket.on("connect", () => say({ event: "connected", socket: name, id: socket.id, recovered: socket.recovered }));
+  socket.on("disconnect", (reason) => say({ event: "closed", socket: name, reason }));
+  socket.io.on("reconnect_attempt", () => say({ event: "attempt", socket: name }));
   return socket;
 }
 
@@ -61,18 +61,31 @@ serve({
         reject(new Error(`${error.data?.code ?? ""}: ${error.message} ${error.description?.status ?? error.context?.status ?? ""}`));
       });
     }),
-  subscribe: ({ room, since, name = "a" }) => emit(name, "subscribe", room, since ? { since } : {}),
-  unsubscribe: ({ room, name = "a" }) => emit(name, "unsubscribe", room),
-  publish: ({ room, data, options, name = "a" }) => emit(name, "publish", room, given(data), ...(options ? [options] : [])),
-  request: ({ room, data, name = "a" }) => emit(name, "request", room, data),
-  presence: ({ room, name = "a" }) => emit(name, "presence", room),
-  emit: ({ args, name = "a" }) => emit(name, ...given(args)),
+  subscribe: ({ room, since, socket: name = "a" }) => emit(name, "subscribe", room, since ? { since } : {}),
+  unsubscribe: ({ room, socket: name = "a" }) => emit(name, "unsubscribe", room),
+  publish: ({ room, data, options, socket: name = "a" }) => emit(name, "publish", room, given(data), ...(options ? [options] : [])),
+  request: ({ room, data, socket: name = "a" }) => emit(name, "request", room, data),
+  presence: ({ room, socket: name = "a" }) => emit(name, "presence", room),
+  emit: ({ args, socket: name = "a" }) => emit(name, ...given(args)),
   // Without an acknowledgement.
-  tell: ({ args, name = "a", volatile }) => void (volatile ? sockets[name].volatile : sockets[name]).emit(...given(args)),
-  transport: ({ name = "a" }) => sockets[name].io.engine.transport.name,
+  tell: ({ args, socket: name = "a", volatile }) => void (volatile ? sockets[name].volatile : sockets[name]).emit(...given(args)),
+  transport: ({ socket: name = "a" }) => sockets[name].io.engine.transport.name,
   // As if the network failed: the client comes back by itself.
-  cut: ({ name = "a" }) => void sockets[name].io.engine.close(),
-  reset: ({ name = "a" }) => void sockets[name].io.engine.transport.ws?.terminate?.(),
-  raw: ({ text, name = "a" }) => void sockets[name].io.engine.write(text),
-  disconnect: ({ name = "a" }) => void sockets[name].disconnect(),
+  cut: ({ socket: name = "a" }) => void sockets[name].io.engine.close(),
+  pause: ({ socket: name = "a" }) => {
+    sockets[name].io.reconnection(false);
+    sockets[name].io.engine.close();
+  },
+  resume: ({ socket: name = "a" }) => {
+    sockets[name].io.reconnection(true);
+    sockets[name].io.connect();
+  },
+  identify: ({ token, socket: name = "a" }) => void (sockets[name].auth.token = token),
+  flood: ({ number, args, socket: name = "a" }) => {
+    for (let i = 0; i < number; i++) sockets[name].emit(...args, (answer) => answer.error && say({ event: "limited", socket: name, ...answer.error }));
+  },
+  closeAll: () => {
+    for (const socket of Object.values(sockets)) socket.disconnect();
+  },
+  disconnect: ({ socket: name = "a" }) => void sockets[name].disconnect(),
 });

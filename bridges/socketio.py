@@ -17,9 +17,10 @@ from starlette.routing import BaseRoute, Route, WebSocketRoute
 
 from bridges.socketio_answers import Answers
 from bridges.socketio_client import Served
-from bridges.socketio_engine import ARRIVAL, Arrival, EngineSocket, EngineTimes
+from bridges.socketio_engine import ARRIVAL, EngineTimes
 from bridges.socketio_framing import NamespaceFraming
 from bridges.socketio_server import SocketServer, connect_error
+from bridges.socketio_socket import Arrival, EngineSocket
 from gateway.core.admission import Admission, Caller
 from gateway.core.clock import Clock
 from gateway.core.errors import BadMessage, HandshakeTimeout, MessageTooLarge, TidegateError

@@ -15,10 +15,11 @@ from typing import Any
 import socketio
 
 from bridges.socketio_client import Client, ClientSink, Served
-from bridges.socketio_engine import Arrival, EngineServer, EngineSocket
+from bridges.socketio_engine import EngineServer
 from bridges.socketio_framing import CONNECT, CONNECT_ERROR, packet
 from bridges.socketio_memory import Away, Memory
 from bridges.socketio_packets import Malformed, StrictPacket
+from bridges.socketio_socket import Arrival, EngineSocket
 from gateway.core.access import Action, Grants
 from gateway.core.admission import Admission
 from gateway.core.clock import Clock
@@ -85,8 +86,8 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc] # the library ha
         """Take one packet, or an attachment of one. Nothing that comes makes it raise."""
         socket: EngineSocket = self.eio.sockets[eio_sid]
         try:
-            if (eio_sid in self._binary_packet) != isinstance(data, bytes):
-                raise Malformed("expected attachments where they were announced, and nothing else there")  # noqa: TRY301
+            if (eio_sid in self._binary_packet) != isinstance(data, bytes) or data == "":
+                raise Malformed("expected packets, and attachments where they were announced")  # noqa: TRY301
             if isinstance(data, bytes):
                 before = socket.frame
                 socket.frame = (before.encode() if isinstance(before, str) else before) + data

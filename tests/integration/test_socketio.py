@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 import jwt
+import orjson
 import pytest
 
 from gateway.core.authentication import hash_token
@@ -226,6 +227,20 @@ def test_a_ticket_and_a_header_say_who_one_is(client: NodeProgram, served: Gatew
         assert welcome["identity"]["user"] == "ann"
     with pytest.raises(ClientError, match="unauthenticated"):
         client.do("connect", url=served.url, query={"ticket": ticket}, socket="c")
+
+
+def test_a_connection_that_polls_is_of_use_only_to_who_opened_it(served: GatewayProcess) -> None:
+    def shown(user: str) -> dict[str, str]:
+        return {"authorization": f"Bearer {token(user)}"}
+
+    ann, path = shown("ann"), "/socket.io/?EIO=4&transport=polling"
+    with httpx.Client(base_url=served.url) as http:
+        path += f"&sid={orjson.loads(http.get(path, headers=ann).text[1:])['sid']}"
+        assert http.post(path, headers=ann, content="40").text == "OK"
+        for other in ({}, shown("bob"), {"authorization": "Bearer wrong"}):
+            for answer in (http.get(path, headers=other), http.post(path, headers=other, content="1")):
+                assert (answer.status_code, answer.json()["code"]) == (400, 1)
+        assert '"user":"ann"' in http.get(path, headers=shown("ann")).text
 
 
 def test_namespaces_are_those_of_the_gateway(client: NodeProgram, served: GatewayProcess) -> None:

@@ -107,6 +107,12 @@ class Outlet:
         """The code and reason of the end."""
         return self._closed
 
+    def lost(self) -> None:
+        """The connection is gone, and is to be written to no more."""
+        self._transport = None
+        self._pieces.clear()
+        self.close(1006, "")
+
     def close(self, code: int, reason: str) -> None:
         """Take nothing more; what waits may still be taken."""
         if self._closed is None:

@@ -166,13 +166,12 @@ class EngineSocket(AsyncSocket):  # type: ignore[misc] # the library has no type
             pass  # it doesn't read; the server ends the connection as this returns
 
     async def _listen(self, ws: Any) -> None:
-        try:
-            while True:
-                packet = await ws.wait()
-                if not self.closed:
-                    await self.take(packet)
-        except OSError:
-            pass  # the library's word for the end
+        while (event := await ws.asgi_receive())["type"] == "websocket.receive":
+            text = event.get("text")
+            if not self.closed:
+                await self.take(event["bytes"] if text is None else text)
+        if "tidegate.broken" in event:
+            self.arrival.seat.offend()
 
     async def _send_from(self, ws: Any) -> None:
         async with asyncio.timeout(None) as self._deadline:
@@ -250,6 +249,7 @@ class EngineSocket(AsyncSocket):  # type: ignore[misc] # the library has no type
 
     def gone(self) -> None:
         """The connection is lost."""
+        self.outlet.lost()
         self.shut(self.server.reason.TRANSPORT_CLOSE)
 
     def aside(self, size_bytes: int) -> None:

@@ -1,6 +1,8 @@
 """socket.io-client as a page loads it, in Debian's Chromium: polling with the upgrade to WebSocket, and each alone."""
 
+import re
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page
@@ -35,3 +37,18 @@ def test_a_page_hears_and_speaks(
     wait_for(page, "() => heard.length === 2")
     assert page.evaluate("() => [...new Uint8Array(heard[0].data)]") == [1, 255]
     assert page.evaluate("() => heard[1]") == [[0, 1], "red"]
+
+
+def test_the_documents_snippet_works(broker_only: GatewayProcess, open_page: Callable[..., Page]) -> None:
+    document = (Path(__file__).parents[2] / "docs" / "socketio.md").read_text()
+    (snippet,) = re.findall(r"^```js\n(.*?)^```$", document, re.MULTILINE | re.DOTALL)
+    page = open_page(broker_only.url, bypass_csp=True)
+    page.add_script_tag(path=BUNDLE)
+    said: list[str] = []
+    page.on("console", lambda message: said.append(message.text))
+    page.add_script_tag(content=snippet)
+    for _ in range(100):
+        if len(said) == 2:
+            break
+        page.wait_for_timeout(50)
+    assert said == ["chat/hall hello", "drawn in red"]

@@ -14,6 +14,7 @@ from bridges.broker import BrokerOptions, EmbeddedBroker
 from bridges.mqtt import Upstream, UpstreamOptions
 from bridges.mqtt_replies import Replies, response_topic
 from bridges.mqtt_websocket_tunnel import Dial
+from bridges.socketio import SocketIoBridge
 from gateway.config import Settings
 from gateway.core.addresses import TrustedProxies
 from gateway.core.clock import Clock, SystemClock
@@ -106,6 +107,9 @@ class Gateway:
             )
             for name, namespace in self.namespaces.items()
         }
+
+        doors = {name: (each.namespace, each.admission) for name, each in self.endpoints.items()}
+        self.socketio = SocketIoBridge(doors, clock, random, beat.interval_seconds, beat.timeout_seconds)
 
     def _tunnel(self, namespace: str) -> Dial | None:
         """How a namespace's MQTT clients get to a broker, if they do: what topics mean there is no namespace's."""
@@ -260,6 +264,7 @@ def create_app(settings: Settings) -> Starlette:
     app = Starlette(
         lifespan=lifespan,
         routes=[
+            *gateway.socketio.routes(),
             *namespace_routes(gateway.endpoints),
             *gateway.endpoints[DEFAULT_NAMESPACE].login_routes(),
             Route("/healthz", gateway.health.healthz),

@@ -55,6 +55,7 @@ class Endpoints:
     ) -> None:
         counters = namespace.counters
         admission = Admission(origins, namespace.role_limits, clock, counters, authentication, offenders)
+        self.namespace, self.admission = namespace, admission
         self.websocket = WebSocketBridge(namespace, admission, counters, heartbeat_seconds, compress_from_bytes)
         self.raw = RawBridge(namespace, admission, counters, compress_from_bytes)
         self.sse = SseBridge(namespace, admission, counters, heartbeat_seconds)

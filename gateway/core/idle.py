@@ -29,7 +29,7 @@ class IdleWatch:
     def hold(self, session: Session) -> None:
         """Watch a session from now on, by the limits that it has now. Streams are always of use."""
         idle_seconds = session.limits.idle_seconds
-        if session.transport == "websocket" and not session.ended and idle_seconds is not None:
+        if session.transport in ("websocket", "socketio") and not session.ended and idle_seconds is not None:
             self._wheel.add(session, idle_seconds)
         else:
             self.forget(session)

@@ -8,7 +8,7 @@ from websockets.frames import Frame
 
 from bridges.websocket import SPEECHES
 from gateway.core.errors import InternalError, MessageTooLarge
-from gateway.core.sink import CLOSE_GRACE_SECONDS, Flow, Receiver
+from gateway.core.sink import CLOSE_GRACE_SECONDS, Flow, Framing, Receiver
 from gateway.core.wire import encode_error
 from gateway.handed import Handed
 from gateway.heartbeats import Heartbeats
@@ -25,21 +25,24 @@ class WebSocketProtocol(HandshakeProtocol):
     """A WebSocket connection, which is its own `Transport`: `write` takes whole frames (RFC 6455 §5.2)."""
 
     pressure: Pressure
-    speech = SPEECHES[None]
 
     def __init__(self, *args: Any, heartbeats: Heartbeats, inflate: bool = False, **options: Any) -> None:
         super().__init__(*args, **options)
         if inflate:
             self.conn.available_extensions = [COMPRESSION]
         self._heartbeats = heartbeats
+        self._framing: Framing = SPEECHES[None].framing
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self.pressure = Pressure(self.transport)
 
     def _accept(self, message: Any) -> None:
-        self.speech = SPEECHES.get(message.get("subprotocol"), self.speech)
+        self._framing = SPEECHES.get(message.get("subprotocol"), SPEECHES[None]).framing
         super()._accept(message)
+
+    def speak(self, framing: Framing) -> None:
+        self._framing = framing
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
@@ -84,7 +87,7 @@ class WebSocketProtocol(HandshakeProtocol):
         farewell = self.conn.data_to_send()
         if code == MessageTooLarge.close_code:
             error = MessageTooLarge(f"expected at most {self.config.ws_max_size} bytes in a message")
-            farewell.insert(0, self.speech.framing("error", encode_error(None, error), None))
+            farewell.insert(0, self._framing("error", encode_error(None, error), None))
         self.transport.write(b"".join(farewell))
         self.close_sent = True
         self.stop_keepalive()

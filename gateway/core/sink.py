@@ -142,6 +142,10 @@ class WebSocketTransport(Transport, Protocol):
         """Whether the client takes messages that are compressed, each by itself (RFC 7692)."""
         ...
 
+    def speak(self, framing: Framing) -> None:
+        """Say by this framing what the server itself has to say to the client, such as that a message is too large."""
+        ...
+
     def hand_over(self, receiver: Receiver) -> None:
         """Give a receiver what comes from now on. The application may return: that closes nothing then."""
         ...

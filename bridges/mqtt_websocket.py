@@ -85,7 +85,8 @@ class MqttWebSocketBridge:
         connection = self.connection(caller, seat, shown, TransportSink(transport, framing), direct=True)
         try:
             transport.watch(self._namespace.limits.write_buffer_bytes, connection.sink)
-            transport.hand_over(connection, None)  # its server closes the connection without a packet
+            transport.speak(None)  # no packet says it before the close
+            transport.hand_over(connection)
         except BaseException:
             connection.closed(offended=False)
             raise

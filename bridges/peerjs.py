@@ -110,7 +110,8 @@ class PeerJsBridge:
         try:
             transport.watch(self._namespace.limits.write_buffer_bytes, call.session)
             call.begin(client.asked.id, client.asked.token)
-            transport.hand_over(call, self._framing)
+            transport.speak(self._framing)
+            transport.hand_over(call)
         except BaseException:
             call.end()
             raise

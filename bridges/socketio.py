@@ -24,6 +24,7 @@ from bridges.socketio_socket import Arrival, EngineSocket
 from gateway.core.admission import Admission, Caller
 from gateway.core.clock import Clock
 from gateway.core.errors import BadMessage, HandshakeTimeout, MessageTooLarge, TidegateError
+from gateway.core.limits import Budget
 from gateway.core.namespace import DEFAULT_NAMESPACE, Namespace
 from gateway.core.problem import problem
 
@@ -71,6 +72,7 @@ class SocketIoBridge:
         ping_timeout_seconds: float,
     ) -> None:
         namespace, self._admission = namespaces[DEFAULT_NAMESPACE]
+        self._role_limits, self._clock = namespace.role_limits, clock
         served = {}
         for name, (each, admission) in namespaces.items():
             path, answers = "/" if name == DEFAULT_NAMESPACE else f"/{name}", Answers(clock)
@@ -85,6 +87,10 @@ class SocketIoBridge:
             write_buffer_bytes=namespace.limits.write_buffer_bytes,
             largest_message_bytes=self._largest_message_bytes,
         )
+
+    def close(self) -> None:
+        """End all connections, those too that have no session."""
+        self._server.close()
 
     def routes(self) -> list[BaseRoute]:
         """What is served."""
@@ -121,7 +127,7 @@ class SocketIoBridge:
         with ExitStack() as held:
             seat = held.enter_context(self._admission.connection(caller))
             _check_handshake(scope, query)
-            arrival = Arrival(caller, seat)
+            arrival = Arrival(caller, seat, Budget(self._role_limits.of(None), self._clock))
             try:
                 arrival.identity = await self._admission.identify(caller)
             except TidegateError as error:

@@ -44,6 +44,7 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc] # the library ha
         *,
         clock: Clock,
         times: EngineTimes,
+        frames: Frames,
         write_buffer_bytes: int,
         largest_message_bytes: int,
         refused: Callable[[str], None],
@@ -63,7 +64,7 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc] # the library ha
         self.write_buffer_bytes = write_buffer_bytes
         self.refused = refused
         self._forgotten = forgotten
-        self.frames = Frames()
+        self.frames = frames
         self.leaving: dict[str, EngineSocket] = {}
         """Connections that are over, but for what was said last."""
         self._lingering: Wheel[EngineSocket] = Wheel(clock, self._drop)

@@ -13,6 +13,7 @@ import orjson
 from websockets.frames import Frame, Opcode
 
 from bridges.socketio_packets import MAXIMUM_ATTACHMENTS, RESERVED_EVENTS, SEPARATOR, are_placeholders_within
+from gateway.core.sink import Framing
 
 __all__ = ["CONNECT", "CONNECT_ERROR", "DISCONNECT", "OWN_EVENTS", "Frames", "NamespaceFraming", "packet"]
 
@@ -140,12 +141,21 @@ def _are_attachments(value: Any) -> bool:
 
 
 class Frames:
-    """Payloads as frames of WebSocket. The last one is remembered: the same bytes go to many."""
+    """Payloads as frames of WebSocket. The last one is remembered: the same bytes go to many.
 
-    __slots__ = ("_frames", "_payload")
+    Args:
+        framing: That of who isn't known to be in any other namespace.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_frames", "_framing", "_payload")
+
+    def __init__(self, framing: Framing) -> None:
+        self._framing = framing
         self._payload = self._frames = b""
+
+    def frame(self, kind: str, text: bytes, cursor: str | None = None) -> bytes:
+        """A `Framing` for what the server itself says."""
+        return self.of(self._framing(kind, text, cursor))
 
     def of(self, payload: bytes) -> bytes:
         """The frames of a payload's packets (RFC 6455 §5.2), one behind the other."""

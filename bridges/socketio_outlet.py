@@ -5,10 +5,9 @@ The library's queue has no end. Here a client that takes too little has its sess
 
 import asyncio
 from collections import deque
-from typing import Any
 
 from bridges.socketio_framing import Frames
-from gateway.core.sink import Flow, Transport
+from gateway.core.sink import Flow, WebSocketTransport
 
 __all__ = ["Outlet"]
 
@@ -38,7 +37,7 @@ class Outlet:
         self._limit_bytes = limit_bytes
         self._flow: Flow | None = flow
         self._frames = frames
-        self._transport: Transport | None = None
+        self._transport: WebSocketTransport | None = None
         self._pieces: deque[bytes] = deque()
         self._size_bytes = 0
         self._paused = False
@@ -73,10 +72,14 @@ class Outlet:
             flow, self._flow = self._flow, None
             flow.overflow()
 
-    def lay_open(self, transport: Any) -> None:
+    def lay_open(self, transport: WebSocketTransport) -> None:
         """Write to the connection itself from now on, and what waits before all else."""
         waiting = self.take()
+        if self._flow is None:
+            transport.close(*(self._closed or (1008, "")))  # it was too much before
+            return
         transport.watch(self._limit_bytes, self._flow)
+        transport.speak(self._frames.frame)
         self._transport = transport
         if waiting:
             self.write(waiting)

@@ -16,7 +16,7 @@ import socketio
 
 from bridges.socketio_client import Client, ClientSink, Served
 from bridges.socketio_engine import EngineServer
-from bridges.socketio_framing import CONNECT, CONNECT_ERROR, packet
+from bridges.socketio_framing import CONNECT, CONNECT_ERROR, Frames, packet
 from bridges.socketio_memory import Away, Memory
 from bridges.socketio_packets import Malformed, StrictPacket
 from bridges.socketio_socket import Arrival, EngineSocket
@@ -24,7 +24,7 @@ from gateway.core.access import Action, Grants
 from gateway.core.admission import Admission
 from gateway.core.clock import Clock
 from gateway.core.engine import Reading, Wanted
-from gateway.core.errors import BadMessage, InternalError, NoSuchEndpoint, TidegateError, Unauthenticated
+from gateway.core.errors import BadMessage, InternalError, NoSuchEndpoint, ShuttingDown, TidegateError, Unauthenticated
 from gateway.core.identity import Identity
 from gateway.core.limit_errors import RateLimited
 from gateway.core.message import Cursor
@@ -68,6 +68,7 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc] # the library ha
             client_manager=_Clients(),
             logger=quiet,
             clock=clock,
+            frames=Frames(served["/"].framing.frame),
             refused=self._refused,
             forgotten=self._forget,
             **options,
@@ -78,6 +79,11 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc] # the library ha
 
     def _refused(self, why: str) -> None:
         self._served["/"].namespace.counters.refuse(BadMessage(why))
+
+    def close(self) -> None:
+        """End all connections."""
+        for socket in tuple(self.eio.sockets.values()):
+            socket.shut(ShuttingDown.code, ShuttingDown.close_code or 1012)
 
     def _forget(self, sid: str) -> None:
         self._binary_packet.pop(sid, None)
@@ -105,8 +111,9 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc] # the library ha
         path = namespace or "/"
         served = self._served.get(path)
         try:
-            with (self._admission if served is None else served.admission).counted():
-                self._admission.spend(socket.arrival.caller, socket.arrival.identity)
+            admission = self._admission if served is None else served.admission
+            with admission.counted(), self._admission.charged(socket.arrival.caller):
+                socket.arrival.budget.spend(len(socket.frame))
                 if served is None:
                     raise NoSuchEndpoint("Invalid namespace")
                 await self._connect(socket, served, data or {})
@@ -198,8 +205,8 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc] # the library ha
     def _stray(self, socket: EngineSocket) -> None:
         """What comes for a namespace that the client isn't in, or has just been told to leave, goes nowhere."""
         try:
-            self._admission.spend(socket.arrival.caller, socket.arrival.identity)
-        except RateLimited as error:
+            socket.arrival.budget.spend(len(socket.frame))
+        except TidegateError as error:
             socket.shut(error.code, error.close_code or 1008)
 
 

@@ -30,6 +30,7 @@ from gateway.core.admission import Caller
 from gateway.core.connections import Seat
 from gateway.core.errors import TidegateError
 from gateway.core.identity import Identity
+from gateway.core.limits import Budget
 from gateway.core.sink import CLOSE_GRACE_SECONDS
 
 __all__ = ["Arrival", "EngineSocket"]
@@ -41,6 +42,8 @@ class Arrival:
 
     caller: Caller
     seat: Seat
+    budget: Budget
+    """For what belongs to no session."""
     identity: Identity | None = None
     problem: TidegateError | None = None
     """Why nobody is let in with what was shown; it is told when the client connects to a namespace."""

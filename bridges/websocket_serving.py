@@ -51,7 +51,8 @@ class Serving:
         try:
             transport.watch(self._namespace.limits.write_buffer_bytes, session)
             receiver = begin(session)
-            transport.hand_over(receiver, sink.framing)
+            transport.speak(sink.framing)
+            transport.hand_over(receiver)
         except BaseException:
             session.end()
             raise

@@ -219,6 +219,7 @@ class Gateway:
                 except Exception:
                     logger.exception("session %s could not be told that the gateway is shutting down", session.id)
             namespace.requests.end(ShuttingDown("the gateway is shutting down"))
+        self.socketio.close()
 
     async def stop(self) -> None:
         """End all that `start` started."""

@@ -25,15 +25,14 @@ class WebSocketProtocol(HandshakeProtocol):
     """A WebSocket connection, which is its own `Transport`: `write` takes whole frames (RFC 6455 §5.2)."""
 
     pressure: Pressure
-    framing: Framing | None
-    """How the client is told what is wrong; None if its protocol isn't known here."""
 
     def __init__(self, *args: Any, heartbeats: Heartbeats, inflate: bool = False, **options: Any) -> None:
         super().__init__(*args, **options)
         if inflate:
             self.conn.available_extensions = [COMPRESSION]
         self._heartbeats = heartbeats
-        self.framing = SPEECHES[None].framing
+        self._framing: Framing | None = SPEECHES[None].framing
+        """How the client is told what is wrong; None if its protocol isn't known here."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -41,15 +40,17 @@ class WebSocketProtocol(HandshakeProtocol):
 
     def _accept(self, message: Any) -> None:
         speech = SPEECHES.get(message.get("subprotocol"))
-        self.framing = None if speech is None else speech.framing
+        self._framing = None if speech is None else speech.framing
         super()._accept(message)
+
+    def speak(self, framing: Framing | None) -> None:
+        self._framing = framing
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self.pressure.forget()
 
-    def hand_over(self, receiver: Receiver, framing: Framing | None) -> None:
-        self.framing = framing
+    def hand_over(self, receiver: Receiver) -> None:
         events, self.receiver = self.queue, Handed(receiver)
         self.queue = self.receiver  # type: ignore[assignment] # what would be put there is taken
         while not events.empty():
@@ -86,9 +87,9 @@ class WebSocketProtocol(HandshakeProtocol):
         event: Any = {"type": "websocket.disconnect", "code": code, "reason": reason, "tidegate.broken": True}
         self.queue.put_nowait(event)
         farewell = self.conn.data_to_send()
-        if code == MessageTooLarge.close_code and self.framing is not None:
+        if code == MessageTooLarge.close_code and self._framing is not None:
             error = MessageTooLarge(f"expected at most {self.config.ws_max_size} bytes in a message")
-            farewell.insert(0, self.framing("error", encode_error(None, error), None))
+            farewell.insert(0, self._framing("error", encode_error(None, error), None))
         self.transport.write(b"".join(farewell))
         self.close_sent = True
         self.stop_keepalive()

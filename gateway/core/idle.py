@@ -1,4 +1,4 @@
-"""Sessions that use nothing: each WebSocket is looked at now and then, and asked when it was last of use.
+"""Sessions that use nothing: each connection both ways is looked at now and then, and asked when it was last of use.
 
 A session is of use while it has a subscription or waits for a device's answer, and for `limits.idle_seconds` after its
 client has sent something. Answers to the gateway's own pings say only that somebody is there.

@@ -144,11 +144,15 @@ class WebSocketTransport(Transport, Protocol):
         """Whether the client takes messages that are compressed, each by itself (RFC 7692)."""
         ...
 
-    def hand_over(self, receiver: Receiver, framing: Framing | None) -> None:
-        """Give a receiver what comes from now on. The application may return: that closes nothing then.
+    def speak(self, framing: Framing | None) -> None:
+        """Say by this framing what the server itself has to say, such as that a message is too large; None for nothing.
 
-        What the connection itself has to tell its client is framed so; without, it only closes.
+        Until then it is that of the subprotocol.
         """
+        ...
+
+    def hand_over(self, receiver: Receiver) -> None:
+        """Give a receiver what comes from now on. The application may return: that closes nothing then."""
         ...
 
 

@@ -314,6 +314,35 @@ def test_one_client_acknowledges_an_event_of_another(client: NodeProgram, served
             ask(who, room)
 
 
+def polled(http: httpx.Client, path: str) -> list[Any]:
+    """The arguments of all messages that one poll brings; pings are answered."""
+    packets = http.get(path).text.split("\x1e")
+    if "2" in packets:
+        http.post(path, content="3")
+    return [orjson.loads(packet[2:]) for packet in packets if packet.startswith('42["message"')]
+
+
+def last(http: httpx.Client, room: str) -> list[Any]:
+    answer = http.get("/last", params={"room": room}, headers={"authorization": f"Bearer {API_TOKEN}"})
+    return [message["data"] for message in answer.json()["last"]]
+
+
+def test_a_client_that_does_not_poll_costs_no_queue_and_loses_nothing(served: GatewayProcess, device: Device) -> None:
+    path = "/socket.io/?EIO=4&transport=polling"
+    with httpx.Client(base_url=served.url) as http:
+        path += f"&sid={orjson.loads(http.get(path).text[1:])['sid']}"
+        http.post(path, content=f'40{{"token":"{API_TOKEN}"}}\x1e421["subscribe","kept/slow"]')
+        for number in range(2000):
+            device.publish("kept/slow", str(number), qos=1)
+        wait_until(lambda: last(http, "kept/slow") == [1999], "all came")
+        first = polled(http, path)
+        assert 0 < len(first) < 500
+        heard = [message["data"] for _, message, _ in first]
+        while len(heard) < 2000:
+            heard += [message["data"] for _, message, _ in polled(http, path)]
+    assert heard == list(range(2000))
+
+
 def test_a_request_is_answered_by_the_device(client: NodeProgram, served: GatewayProcess) -> None:
     client.do("connect", url=served.url, token=API_TOKEN)
     with pytest.raises(ClientError, match="not_requestable"):
@@ -358,6 +387,7 @@ def test_what_is_too_large_ends_that_connection_alone(client: NodeProgram, serve
     client.do("connect", url=served.url, token=API_TOKEN)
     client.do("tell", args=["publish", "chat/large", "x" * 70_000])
     client.wait_for(said("closed"))
+    client.wait_for(said("connected"), 2)
     assert client.do("emit", args=["ping"], socket="b") == {"type": "pong"}
 
 

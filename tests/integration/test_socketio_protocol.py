@@ -25,7 +25,7 @@ def config(**limits: Any) -> dict[str, Any]:
     bounds = {"message_bytes": 8192, "handshake_seconds": 2, "messages_per_second": 10_000, "messages_burst": 10_000}
     return {
         "broker": {"port": 0},
-        "heartbeat": {"interval_seconds": 0.3, "timeout_seconds": 0.5},
+        "heartbeat": {"interval_seconds": 0.3, "timeout_seconds": 2},
         "namespaces": {"custom": {}},
         "limits": {**bounds, **limits},
         "offenders": {"exempt": ["127.0.0.1"]},
@@ -111,7 +111,7 @@ def test_polling_opens_a_session(http: Http) -> None:
     opened = orjson.loads(answer.text.removeprefix("0"))
     assert opened.keys() == {"sid", "upgrades", "pingInterval", "pingTimeout", "maxPayload"}
     assert opened["upgrades"] == ["websocket"]
-    assert (opened["pingInterval"], opened["pingTimeout"], opened["maxPayload"]) == (300, 500, 8192)
+    assert (opened["pingInterval"], opened["pingTimeout"], opened["maxPayload"]) == (300, 2000, 8192)
 
 
 async def test_websocket_opens_a_session(served: GatewayProcess) -> None:
@@ -284,8 +284,9 @@ async def test_what_is_no_packet_ends_that_connection_alone(served: GatewayProce
         assert await bystander.hear() == '431[{"type":"pong"}]'
     path = http.handshake()
     http.post(path, content=packet.encode())
-    assert http.get(path).text in ("1", "")
-    assert code_of(http.get(path)) == (400, 1)
+    said = [http.get(path) for _ in range(3)]
+    assert {answer.text for answer in said[:-1]} <= {"1", "2", said[-1].text}  # a ping may have come before
+    assert code_of(said[-1]) == (400, 1)
 
 
 @pytest.mark.parametrize("behind", ['42["ping"]', "451-[]"])
@@ -300,7 +301,10 @@ async def test_attachments_come_where_they_are_announced(served: GatewayProcess,
         await socket.closed()
 
 
-async def test_an_oversized_packet_is_refused_over_each_transport(served: GatewayProcess, http: Http) -> None:
+async def test_an_oversized_packet_is_refused_over_each_transport(
+    served: GatewayProcess, http: Http, request: pytest.FixtureRequest
+) -> None:
+    plain = request.node.callspec.params["served"] == "plain"
     path = http.handshake()
     answer = http.post(path, content="4" + "x" * 8192)
     assert code_of(answer) == (413, 3)
@@ -308,6 +312,8 @@ async def test_an_oversized_packet_is_refused_over_each_transport(served: Gatewa
     async with websocket(served) as connection:
         socket = await joined(connection)
         await socket.say("4" + "x" * 9000)
+        if not plain:
+            assert (await socket.hear()).startswith('42["error",{"type":"error","code":"message_too_large"')
         await socket.closed()
 
 
@@ -353,7 +359,7 @@ def test_two_polls_at_once_end_the_connection(served: GatewayProcess, http: Http
         return path if asyncio.run(both(path)) else None
 
     path = wait_until(refused, "the second is refused")
-    assert code_of(http.get(path)) == (400, 1)
+    assert [http.get(path) for _ in range(2)][-1].status_code == 400  # "1" may come before
 
 
 def test_connections_are_limited_like_those_of_any_door(

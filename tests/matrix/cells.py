@@ -1,9 +1,9 @@
 """The rows and columns of the matrix, which of its cells don't apply and why, and the table in docs/clients.md."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from playwright.sync_api import Browser
 
@@ -37,6 +37,12 @@ class Client:
     transport: str
     topics: bool = False
     """Whether it speaks of topics where others speak of rooms."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """How it connects besides."""
+
+    def address(self, room: str, topic: str) -> str:
+        """What it calls a room."""
+        return topic if self.topics else room
 
 
 def _page(script: str, *libraries: str) -> Callable[[Browser, str], Program]:
@@ -47,15 +53,17 @@ def _program(start: Callable[..., Program]) -> Callable[[Browser, str], Program]
     return lambda chromium, url: start()
 
 
+_PERSISTENT: Final = {"clean": False, "expiry": 300, "reconnect": 50}
+
 CLIENTS: Final[Mapping[str, Client]] = {
     "websockets (Python)": Client(_program(WebSocketProgram), "websocket"),
     "tidegate.js (Chromium)": Client(_page("dashboard.js"), "websocket"),
     "EventSource (Chromium)": Client(_page("eventsource.js"), "sse"),
-    "fetch, polling": Client(_program(node("polling.js", "plain")), "polling"),
-    "fetch, long polling": Client(_program(node("polling.js", "long")), "polling"),
+    "fetch, polling": Client(_program(node("polling.js")), "polling", options={"wait": 0}),
+    "fetch, long polling": Client(_program(node("polling.js")), "polling", options={"wait": 25}),
     "socket.io-client, WebSocket": Client(_program(node("socketio.js", "websocket")), "socketio"),
     "socket.io-client, polling": Client(_program(node("socketio.js", "polling")), "socketio"),
-    "mqtt.js": Client(_program(node("mqttjs.js")), "mqtt", topics=True),
+    "mqtt.js": Client(_program(node("mqttjs.js")), "mqtt", topics=True, options=_PERSISTENT),
     "Paho (Chromium)": Client(_page("paho.js", "paho-mqtt/paho-mqtt-min.js"), "mqtt", topics=True),
     "peerjs (Chromium)": Client(_page("peerjs.js", "peerjs/dist/peerjs.min.js"), "peerjs"),
     "curl": Client(_program(CurlProgram), "sse"),

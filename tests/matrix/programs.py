@@ -8,7 +8,7 @@ import json
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, Protocol
 from urllib.parse import urlencode
@@ -28,10 +28,10 @@ __all__ = [
     "PageProgram",
     "Program",
     "WebSocketProgram",
+    "last_values",
     "messages_of",
     "node",
     "page_program",
-    "running",
 ]
 
 PAGES: Final = Path(__file__).parent / "pages"
@@ -65,11 +65,23 @@ def messages_of(program: Program, room: str, count: int) -> list[Any]:
         return [
             event["data"]
             for event in tuple(program.events)
-            if event["event"] == "message" and event["room"] == room and not event.get("last")
+            if event["event"] == "message" and event["room"] == room and not is_last(event)
         ]
 
     wait_until(lambda: len(found()) >= count, f"{count} messages; there are {len(found())}: {program.events[-3:]}")
     return found()
+
+
+def is_last(event: dict[str, Any]) -> bool:
+    """Whether a message was there before, and is told as the last value."""
+    return bool(event.get("last") or event.get("retained"))
+
+
+def last_values(program: Program, answer: Any) -> list[Any]:
+    """The data of the last values, told by events or in the answer to `subscribe`."""
+    answered = answer.get("last", ()) if isinstance(answer, dict) else ()
+    told = (event for event in tuple(program.events) if event["event"] == "message" and is_last(event))
+    return [message["data"] for message in (*answered, *told)]
 
 
 class PageProgram:
@@ -290,16 +302,6 @@ def _events(lines: Any) -> Iterator[dict[str, str]]:
         elif "data" in fields:
             yield fields
             fields = {}
-
-
-@contextmanager
-def running(start: Callable[[], Program]) -> Iterator[Program]:
-    """A client while it is needed."""
-    program = start()
-    try:
-        yield program
-    finally:
-        program.stop()
 
 
 def node(script: str, *arguments: str) -> Callable[..., Program]:

@@ -1,5 +1,6 @@
 """One user goes from client to client with nothing but a cursor."""
 
+from contextlib import ExitStack
 from random import Random
 
 from playwright.sync_api import Browser
@@ -7,7 +8,6 @@ from playwright.sync_api import Browser
 from tests.matrix.bench import TOKENS, Bench
 from tests.matrix.cells import CLIENTS
 from tests.matrix.programs import Program, messages_of
-from tests.matrix.programs import running as run
 
 LEGS = (
     "websockets (Python)",
@@ -29,14 +29,16 @@ def cursor_of(program: Program) -> str:
 
 
 def test_one_user_moves_through_all_transports_and_loses_nothing(running: Bench, chromium: Browser) -> None:
-    device, since, told = running.name(), None, 0
+    device, url, since, told = running.name(), running.gateway.url, None, 0
     legs = [*LEGS, *LEGS]
     Random(7).shuffle(legs)
     for leg in legs:
         client = CLIENTS[leg]
-        place = f"sensors/{device}/t" if client.topics else f"sites/{device}/t"
-        with run(lambda client=client: client.start(chromium, running.gateway.url)) as program:  # type: ignore[misc]
-            program.do("connect", url=running.gateway.url, token=TOKENS["operator"])
+        place = client.address(f"sites/{device}/t", f"sensors/{device}/t")
+        with ExitStack() as stack:
+            program = client.start(chromium, url)
+            stack.callback(program.stop)
+            program.do("connect", url=url, token=TOKENS["operator"], **client.options)
             program.do("subscribe", room=place, **({} if since is None else {"since": since}))
             running.measure(device, *range(told + (TOLD if since else 0), told + 2 * TOLD))
             expected = list(range(told, told + 2 * TOLD))

@@ -1,10 +1,13 @@
 from contextlib import suppress
 
+import pytest
+
 from gateway.core.errors import TidegateError
 from gateway.core.identity import Identity
 from gateway.core.idle import IdleWatch
 from gateway.core.limits import Limits
 from gateway.core.publishing import Sending
+from gateway.core.session import TransportName
 from tests.unit.conftest import HandClock, ListSink, World, make_world
 
 
@@ -12,9 +15,10 @@ def idle_world(idle_seconds: float | None = 10) -> World:
     return make_world(limits=Limits(idle_seconds=idle_seconds))
 
 
-def test_a_websocket_that_is_of_no_use_ends() -> None:
+@pytest.mark.parametrize("transport", ["websocket", "socketio"])
+def test_a_connection_that_is_of_no_use_ends(transport: TransportName) -> None:
     world, sink = idle_world(), ListSink()
-    session = world.namespace.open("websocket", sink)
+    session = world.namespace.open(transport, sink)
     world.clock.advance(9.9)
     assert not session.ended
     world.clock.advance(0.2)

@@ -13,7 +13,6 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
-from bridges.websocket import SPEECHES
 from gateway.core.addresses import TrustedProxies
 from gateway.core.clock import SystemClock
 from gateway.core.limits import Limits
@@ -299,7 +298,7 @@ async def handed_over(receivers: list[Taking]) -> tuple[WebSocketProtocol, FakeT
         connection = scope["extensions"]["tidegate"]
         connection.write(b"hello")
         receivers.append(Taking(connection))
-        connection.hand_over(receivers[-1], SPEECHES[None].framing)
+        connection.hand_over(receivers[-1])
 
     state = ServerState()
     protocol, transport = http_connection(app, state)

@@ -103,7 +103,7 @@ def test_answers_are_acknowledgements_and_errors_say_so() -> None:
 
 
 def test_frames_are_made_once_of_what_is_the_same() -> None:
-    frames, payload = Frames(), b"42[1]" + SEPARATOR + b"bAQI=" + SEPARATOR
+    frames, payload = Frames(ROOT.frame), b"42[1]" + SEPARATOR + b"bAQI=" + SEPARATOR
     assert frames.of(payload) == b"\x81\x0542[1]\x82\x02\x01\x02"
     assert frames.of(payload) is frames.of(payload)
 
@@ -287,7 +287,7 @@ class Pace:
 
 async def test_what_waits_for_a_client_that_polls_is_bounded() -> None:
     pace = Pace()
-    outlet = Outlet(100, pace, Frames())
+    outlet = Outlet(100, pace, Frames(ROOT.frame))
     outlet.write(b"x" * 1000)  # one large write is no sign of a slow client
     outlet.write(b"x" * 50)
     assert (pace.told, outlet.paused) == ([], False)
@@ -302,7 +302,7 @@ async def test_what_waits_for_a_client_that_polls_is_bounded() -> None:
 
 
 async def test_after_the_end_what_waits_can_be_taken_and_nothing_more_is() -> None:
-    outlet = Outlet(100, Pace(), Frames())
+    outlet = Outlet(100, Pace(), Frames(ROOT.frame))
     outlet.write(b"last")
     outlet.close(1000, "x")
     outlet.write(b"more")

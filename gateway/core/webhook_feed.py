@@ -1,7 +1,7 @@
 """A room's messages on their way to a webhook: to the hub it is a session like any other, a slow one at times.
 
 When as many messages wait for the webhook as may, the session leaves the fan-out and keeps a place in the sequence;
-when there is room again, it is told from the log what came since. If that takes too long it ends, and another one begins
+when there is room again, it is told from the log what came since. If that takes too long it ends, and another begins
 with the cursor. So an endpoint that is away for hours loses no message of a room with history and costs no memory;
 where the log doesn't reach, `subscribed` with `recovered: false` says so.
 """

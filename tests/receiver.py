@@ -71,8 +71,9 @@ class Receiver:
 
     @property
     def events(self) -> list[dict[str, Any]]:
-        """All that was accepted, in order."""
-        return [event for call in tuple(self.calls) if call.status in (200, 204) for event in call.data["events"]]
+        """All that was accepted, in order; of a call that came again, once."""
+        accepted = {call.id: call for call in tuple(self.calls) if call.status in (200, 204)}
+        return [event for call in accepted.values() for event in call.data["events"]]
 
     def heard(self, count: int) -> list[dict[str, Any]]:
         """The first so many events, once they are there."""

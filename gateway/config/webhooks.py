@@ -42,9 +42,9 @@ class WebhookSettings(Section):
     batch_events: values.Count = 100
     """Events in one call, at most, if so many wait."""
     queue_events: values.Count = 1000
-    """Events that wait, at most; from half of it on, messages wait in the log."""
+    """Events that wait, at most: half of it messages, of which more wait in the log, half others, which are dropped."""
     queue_bytes: values.Bytes = 4 * KIB * KIB
-    """Their size; from half of it on, messages wait in the log."""
+    """Their size, at most, halved the same way."""
     retry_min_seconds: values.Seconds = 0.5
     """The shortest pause before a call that failed is made again."""
     retry_max_seconds: values.Seconds = 30

@@ -1,7 +1,7 @@
 """A room's messages on their way to a webhook: to the hub it is a session like any other, a slow one at times.
 
-When half of what may wait for the webhook does, the session leaves the fan-out and keeps a place in the sequence; when
-there is room again, it is told from the log what came since. If that takes too long it ends, and another one begins
+When as many messages wait for the webhook as may, the session leaves the fan-out and keeps a place in the sequence;
+when there is room again, it is told from the log what came since. If that takes too long it ends, and another begins
 with the cursor. So an endpoint that is away for hours loses no message of a room with history and costs no memory;
 where the log doesn't reach, `subscribed` with `recovered: false` says so.
 """
@@ -79,7 +79,7 @@ class Feed:
         return b"" if said["recovered"] else text
 
     def take(self, event: bytes) -> None:
-        """Let an event wait; when enough do, those that follow are to wait in the log."""
+        """Let an event wait; once as many do as may, those that follow are to wait in the log."""
         self._webhook.offer(event, from_log=True)
         if self._webhook.is_crowded and not self._sink.paused and self._session is not None:
             self._sink.paused = True

@@ -1,7 +1,7 @@
 """What happens in a namespace, as far as a webhook wants to know it: messages, who is in rooms, and sessions.
 
 Messages come by a `Feed`, which the log stands behind. Who comes and goes isn't kept in any log: that waits in the
-webhook's queue alone, and is dropped, and counted, if that is full.
+webhook's queue alone, in a half of it that messages don't take, and is dropped, and counted, if that is full.
 """
 
 from random import Random

@@ -46,6 +46,7 @@ class WebhookOptions:
     batch_events: int = 100
     """Events in one call."""
     queue_events: int = 1000
+    """Events that wait besides the call under way: half of it messages, half others."""
     queue_bytes: int = 4 * 1024 * 1024
     give_up_seconds: float = 3600.0
     """How long one call is tried."""
@@ -59,11 +60,21 @@ class Call:
     id: str
     body: bytes
     events: int
-    size_bytes: int
-    """Of the events alone."""
     missed: int
     since: float
     """When it was first due, by the monotonic clock."""
+
+
+@dataclass(slots=True)
+class _Share:
+    """How much of a kind waits."""
+
+    events: int = 0
+    size_bytes: int = 0
+
+    def add(self, events: int, size_bytes: int) -> None:
+        self.events += events
+        self.size_bytes += size_bytes
 
 
 class Webhook:
@@ -89,8 +100,8 @@ class Webhook:
         self._counters = counters
         self._complaints = TokenBucket(0.1, 5, clock)
         self._retries = Retries(options.retries, random)
-        self._queue: deque[bytes] = deque()
-        self._queue_bytes = 0
+        self._queue: deque[tuple[bytes, _Share]] = deque()
+        self._messages, self._others = _Share(), _Share()
         self._call: Call | None = None
         self._due = clock.monotonic()
         self._missed = 0
@@ -100,19 +111,18 @@ class Webhook:
         return len(self._queue) + (0 if self._call is None else self._call.events)
 
     @property
-    def size_bytes(self) -> int:
-        """How much that is."""
-        return self._queue_bytes + (0 if self._call is None else self._call.size_bytes)
-
-    @property
     def breaker(self) -> BreakerState:
         """Whether calls are made."""
         return self._retries.state
 
     @property
     def is_crowded(self) -> bool:
-        """Whether half of what may wait does: messages are to wait in the log then."""
-        return 2 * len(self) >= self.options.queue_events or 2 * self.size_bytes >= self.options.queue_bytes
+        """Whether as many messages wait as may: others are to wait in the log then."""
+        return self._is_full(self._messages)
+
+    def _is_full(self, share: "_Share") -> bool:
+        """Each has a half, so that neither keeps the other out."""
+        return 2 * share.events >= self.options.queue_events or 2 * share.size_bytes >= self.options.queue_bytes
 
     def offer(self, event: bytes, *, from_log: bool = False) -> None:
         """Let an event, a JSON object, wait to be told; or drop it, if as much waits as may.
@@ -121,18 +131,15 @@ class Webhook:
             event: The event.
             from_log: Whether it comes from somebody who asks first, by `is_crowded`; it is taken then.
         """
+        share = self._messages if from_log else self._others
         if self.gone:
             self._drop(1, "gone")
-        elif not from_log and self._is_full:
+        elif not from_log and self._is_full(share):
             self._drop(1, "full")
         else:
-            self._queue.append(event)
-            self._queue_bytes += len(event)
+            self._queue.append((event, share))
+            share.add(1, len(event))
             self.wake()
-
-    @property
-    def _is_full(self) -> bool:
-        return len(self) >= self.options.queue_events or self.size_bytes >= self.options.queue_bytes
 
     def wait_seconds(self) -> float | None:
         """How long until a call is due; None if nothing waits."""
@@ -150,11 +157,12 @@ class Webhook:
         events: list[bytes] = []
         size_bytes = 0
         while self._queue and len(events) < self.options.batch_events:
-            if events and size_bytes + len(self._queue[0]) > CALL_BYTES:
+            if events and size_bytes + len(self._queue[0][0]) > CALL_BYTES:
                 break
-            events.append(self._queue.popleft())
-            size_bytes += len(events[-1])
-        self._queue_bytes -= size_bytes
+            event, share = self._queue.popleft()
+            share.add(-1, -len(event))
+            events.append(event)
+            size_bytes += len(event)
         data = {
             "namespace": self.namespace,
             "webhook": self.options.name,
@@ -165,7 +173,7 @@ class Webhook:
         body = orjson.dumps({"type": EVENT_TYPE, "timestamp": sent_at.replace("+00:00", "Z"), "data": data})
         missed, self._missed = self._missed, 0
         identifier = f"msg_{self._random.getrandbits(128):032x}"
-        return Call(identifier, body, len(events), size_bytes, missed, self._clock.monotonic())
+        return Call(identifier, body, len(events), missed, self._clock.monotonic())
 
     def delivered(self) -> None:
         """The endpoint has taken the call."""
@@ -226,8 +234,9 @@ class Webhook:
 
     def _drop_all(self, cause: str) -> int:
         count = len(self)
-        self._call, self._queue_bytes = None, 0
+        self._call = None
         self._queue.clear()
+        self._messages, self._others = _Share(), _Share()
         if count:
             self._drop(count, cause)
         return count

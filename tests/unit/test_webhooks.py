@@ -110,20 +110,20 @@ def test_a_full_queue_drops_what_comes_and_the_next_call_says_how_many(caplog: p
 
 def test_the_queue_is_bounded_by_bytes_too() -> None:
     hook = Hook(queue_bytes=100)
-    hook.offer("x" * 60, "x" * 60, "x")
+    hook.offer("x" * 40, "x" * 40, "x")
     assert hook.counters.drops["webhook_full"] == 1
 
 
-def test_who_asks_first_is_told_at_half_of_it_and_never_loses_anything() -> None:
+def test_messages_and_other_events_have_half_of_the_queue_each() -> None:
     hook = Hook(queue_events=4)
-    hook.offer(1)
+    hook.offer(1, 2, 3)
     assert not hook.webhook.is_crowded
-    hook.offer(2)
+    for event in (b"4", b"5", b"6"):
+        hook.webhook.offer(event, from_log=True)
     assert hook.webhook.is_crowded
-    hook.offer(3, 4)
-    hook.webhook.offer(b"5", from_log=True)
-    assert len(hook.webhook) == 5
-    assert not hook.counters.drops
+    assert hook.counters.drops == {"webhook_full": 1}
+    assert events(hook.call()) == [1, 2, 4, 5, 6]
+    assert not hook.webhook.is_crowded
 
 
 def test_complaints_are_sampled_and_all_are_counted(caplog: pytest.LogCaptureFixture) -> None:

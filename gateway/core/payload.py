@@ -14,7 +14,17 @@ from typing import Final
 
 import orjson
 
-from gateway.core.codec import Codec, Decode, Dialect, Payload, PayloadError, PayloadKind, PayloadRule, Transform
+from gateway.core.codec import (
+    Codec,
+    Decode,
+    Dialect,
+    Payload,
+    PayloadError,
+    PayloadKind,
+    PayloadRule,
+    Transform,
+    name_of,
+)
 from gateway.core.errors import BadMessage
 
 __all__ = ["Payload", "PayloadError", "decode", "decoder", "digest", "encode", "reshape", "to_json"]
@@ -22,16 +32,20 @@ __all__ = ["Payload", "PayloadError", "decode", "decoder", "digest", "encode", "
 _SPACES = bytes.maketrans(b"\r\n", b"  ")
 
 
-def decode(kind: PayloadKind, raw: bytes) -> Payload:
+def decode(rule: PayloadRule, raw: bytes) -> Payload:
     """What browsers are given for a device's bytes.
 
     `auto` takes JSON where it is JSON, else text where it is UTF-8, else bytes. No bytes at all, the way to take a
     retained message back, are `null` in `json` and `auto`.
 
     Raises:
-        PayloadError: `json` that isn't valid (RFC 8259), or `text` that isn't UTF-8.
+        PayloadError: `json` that isn't valid (RFC 8259), `text` that isn't UTF-8, or what a codec doesn't take; and
+            anything of a dialect, which no payload says by itself.
     """
-    return _DECODERS[kind](raw)
+    found = decoder(rule)
+    if found is None:
+        raise PayloadError(f"expected a payload that says something by itself, found one of {name_of(rule)}")
+    return found(raw)
 
 
 def decoder(rule: PayloadRule, transform: Transform | None = None) -> Decode | None:

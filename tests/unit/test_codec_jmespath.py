@@ -59,6 +59,11 @@ def test_an_evaluation_ends(expression: str) -> None:
         compile_transform(expression)([{"some": "data", "n": list(range(100))}])
 
 
+def test_steps_count_though_little_comes_of_them() -> None:
+    with pytest.raises(PayloadError, match="at most 50000 steps"):
+        compile_transform("@" + "|[@,@][]" * 20 + "|length(@)")([1] * 100)
+
+
 @pytest.mark.parametrize("expression", ["sort(@)", "avg(@)", "abs(t)", "nosuch(@)", "sum(t)", "keys(t)", "length(`1`)"])
 def test_a_function_that_meets_other_data_is_a_bad_payload(expression: str) -> None:
     with pytest.raises(PayloadError, match="transform: "):

@@ -98,6 +98,11 @@ def test_the_death_of_a_session_before_this_one_is_no_news(heard: Heard) -> None
     assert heard(DEATH, birth(4)).gone == (BIRTH,)
 
 
+def test_a_death_may_speak_of_metrics_by_their_aliases(heard: Heard) -> None:
+    heard(BIRTH, birth(4, ("t", 1, "Double", 0.0)))
+    assert parts(heard(DEATH, payload((1, None, 2.0)))) == {"t": 2.0}
+
+
 def test_a_death_without_a_birth_is_believed(heard: Heard) -> None:
     assert heard(DEATH, birth(9)).gone == (BIRTH,)
 

@@ -1,6 +1,7 @@
 """A client of MQTT that has been let in: its session, what it was greeted with, and what is kept of it when it goes."""
 
 import logging
+from array import array
 from functools import partial
 from typing import Any, Final, Protocol
 
@@ -183,7 +184,7 @@ class Client:
             frozenset(untold),
             dict(sent),
             tuple(self._sink.unsent()),
-            frozenset(self.publishing.unreleased),
+            array("H", self.publishing.unreleased),  # a thirtieth of what a set takes
             self.key[0] or session.address,
         )
 

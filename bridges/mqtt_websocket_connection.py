@@ -28,7 +28,7 @@ from bridges.mqtt_websocket_packets import (
     Subscribe,
     Unsubscribe,
 )
-from bridges.mqtt_websocket_reasons import goodbye_of, refusal_of, told
+from bridges.mqtt_websocket_reasons import goodbye_of, reason_of, refusal_of, told
 from bridges.mqtt_websocket_served import HEAD_BYTES, Served
 from bridges.mqtt_websocket_sink import MqttSink
 from gateway.core.admission import Caller
@@ -45,6 +45,18 @@ UNSUPPORTED_DATA: Final = 1003
 """Close code for text frames: MQTT is in binary ones (MQTT 5 §6.0.0-1)."""
 PROTOCOL_ERROR: Final = 1002
 POLICY: Final = 1008
+OFFENCES: Final = frozenset(
+    {
+        Reason.MALFORMED,
+        Reason.PACKET_TOO_LARGE,
+        Reason.PROTOCOL_ERROR,
+        Reason.RECEIVE_MAXIMUM_EXCEEDED,
+        Reason.TOPIC_ALIAS_INVALID,
+    }
+)
+"""What no client does that keeps to the protocol."""
+LONGEST_DELAY_SECONDS: Final = 10.0
+"""For so long a client is read no further; one that would have to wait for longer is disconnected."""
 KEEP_ALIVE: Final = 1.5
 """How many times its keep-alive a client may be silent (MQTT 5 §3.1.2.10)."""
 
@@ -136,7 +148,7 @@ class Connection:
         except TidegateError as error:
             if refuse is None or self._reader.version == 4:
                 self._served.counters.refuse(error)
-                self.delay(error.retry_after_seconds or 0.0, partial(self._charged, client, size_bytes, act, refuse))
+                self.delay(error, partial(self._charged, client, size_bytes, act, refuse))
             else:
                 refuse(error)
                 if session.budget.refuse():
@@ -146,13 +158,17 @@ class Connection:
         if not session.ended:
             act()
 
-    def delay(self, seconds: float, then: Callable[[], None]) -> None:
-        """Read nothing for so long; what is read then is what waits."""
+    def delay(self, error: TidegateError | MqttError, then: Callable[[], None]) -> None:
+        """Read nothing until what was refused may be tried again, and do that; or end, if that is never or late."""
+        seconds = 0.0 if isinstance(error, MqttError) else error.retry_after_seconds or 0.0
+        if not 0 < seconds <= LONGEST_DELAY_SECONDS:
+            self.fail(MqttError(reason_of(error), told(error)))
+            return
 
         async def wait() -> None:
-            passed = asyncio.get_running_loop().create_future()
-            self._served.clock.call_later(seconds, partial(_pass, passed))
-            await passed
+            passed = asyncio.Event()
+            self._served.clock.call_later(seconds, passed.set)
+            await passed.wait()
             self._waiting = None
             if not self._over:
                 self._guarded(then)
@@ -231,19 +247,20 @@ class Connection:
             patience_seconds = KEEP_ALIVE * client.keep_alive_seconds
         left_seconds = self._seen + patience_seconds - self._served.clock.monotonic()
         if client is None or (left_seconds <= 0 and not self.waits):
-            self.fail(MqttError(Reason.KEEP_ALIVE_TIMEOUT, f"nothing came for {patience_seconds:g} s"), POLICY)
+            self.fail(MqttError(Reason.KEEP_ALIVE_TIMEOUT, f"nothing came for {patience_seconds:g} s"))
         else:
             self._served.wheel.add(self, max(left_seconds, 1.0))
 
-    def fail(self, error: MqttError, code: int | None = PROTOCOL_ERROR) -> None:
-        """End the connection for what its client did, or didn't do."""
+    def fail(self, error: MqttError, code: int | None = None) -> None:
+        """End the connection for what its client did, or didn't do; who breaks the rules of the protocol offends."""
         if self._over:
             return
         if self._reader.version is None and error.reason is Reason.UNSUPPORTED_VERSION:
             self.sink.send(connack(4, error.reason))
         self._say_goodbye(error.reason, error.message)
-        self._seat.offend()
-        self.end(code or PROTOCOL_ERROR, error.message)
+        if error.reason in OFFENCES:
+            self._seat.offend()
+        self.end(code or (PROTOCOL_ERROR if error.reason in OFFENCES else POLICY), error.message)
 
     def taken_over(self) -> None:
         """Another connection of the same client has come."""
@@ -277,8 +294,3 @@ class Connection:
         if self._client is not None:
             self._client.session.end()
         self._seat.free()
-
-
-def _pass(passed: "asyncio.Future[None]") -> None:
-    if not passed.done():
-        passed.set_result(None)

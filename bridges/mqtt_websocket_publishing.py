@@ -30,15 +30,13 @@ PUBACK: Final = 4
 PUBREC: Final = 5
 PUBREL: Final = 6
 PUBCOMP: Final = 7
-LONGEST_DELAY_SECONDS: Final = 10.0
-"""For so long a client is read no further; one that would have to wait for longer is disconnected."""
 
 
 class Reading(Protocol):
     """The connection, as far as it can be read slower or ended."""
 
-    def delay(self, seconds: float, then: Callable[[], None]) -> None:
-        """Read nothing for so long."""
+    def delay(self, error: TidegateError | MqttError, then: Callable[[], None]) -> None:
+        """Read nothing until what was refused may be tried again; or end it."""
         ...
 
     def fail(self, error: MqttError) -> None:
@@ -148,8 +146,8 @@ class Publishing:
             if isinstance(error, RateLimited) and self._session.budget.refuse():
                 reason = f"too many messages over the limits, at last: {error.message}"
                 self._session.end(RateLimited(reason, limit="refusals"))
-        elif size_bytes is not None and 0 < _wait_seconds(error) <= LONGEST_DELAY_SECONDS:
-            self._reading.delay(_wait_seconds(error), partial(self.publish, packet, size_bytes))
+        elif size_bytes is not None:
+            self._reading.delay(error, partial(self.publish, packet, size_bytes))
         else:
             self._reading.fail(MqttError(reason_of(error), told(error)))
 
@@ -167,10 +165,6 @@ class Publishing:
             self._sink.send(puback(self._version, PUBCOMP, packet.packet_id, reason))
         else:
             raise violation("an acknowledgement of QoS 2: nothing was sent with that")
-
-
-def _wait_seconds(error: TidegateError | MqttError) -> float:
-    return 0.0 if isinstance(error, MqttError) else error.retry_after_seconds or 0.0
 
 
 def sending_of(served: Served, session: Session, topic: str, payload: bytes) -> Sending:

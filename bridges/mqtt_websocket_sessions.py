@@ -5,7 +5,7 @@ user's. What is kept are subscriptions and a place in the sequence, never messag
 """
 
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol, TypeAlias
 
@@ -39,7 +39,7 @@ class Kept:
     """What it hasn't acknowledged, by packet identifiers."""
     unsent: tuple[Sent, ...] = ()
     """Last values that waited for that."""
-    unreleased: frozenset[int] = frozenset()
+    unreleased: Sequence[int] = ()
     """Packet identifiers of messages of QoS 2 that it has sent and not released."""
     owner: str = ""
     """Whom it counts for."""

@@ -25,8 +25,10 @@ __all__ = ["Subscribing"]
 
 MAXIMUM_QOS: Final = 1
 """What is granted at most: messages are acknowledged once (MQTT 5 §3.8.4 allows less than was asked for)."""
-MAXIMUM_FILTER_BYTES: Final = 32 * 1024
+MAXIMUM_FILTER_BYTES: Final = 8 * 1024
 """Of all filters of a client together, since they may be kept while it is away."""
+
+TOLD: Final = (Reason.NOT_AUTHORIZED, Reason.FILTER_INVALID, Reason.QUOTA_EXCEEDED, Reason.SHARED_NOT_SUPPORTED)
 
 
 @dataclass(slots=True)
@@ -64,7 +66,7 @@ class Subscribing:
             try:
                 asked.reasons.append(self._add(wanted, packet, asked))
             except (TidegateError, MqttError) as error:
-                asked.reasons.append(reason_of(error))
+                asked.reasons.append(_reason(error))
                 asked.told = told(error)
                 self._count(error)
         cursor = self._namespace.cursor(self._namespace.engine.head)
@@ -79,7 +81,7 @@ class Subscribing:
     def refuse(self, packet: Subscribe, error: TidegateError) -> None:
         """Answer that none of it is granted."""
         self._count(error)
-        reasons = [reason_of(error)] * len(packet.subscriptions)
+        reasons = [_reason(error)] * len(packet.subscriptions)
         properties = {Property.REASON_STRING: told(error)}
         self._sink.send(suback(self._sink.framings.version, packet.packet_id, reasons, properties))
 
@@ -162,6 +164,12 @@ class Subscribing:
             if room not in wanted and room in self._session.rooms:
                 self._namespace.unsubscribe(self._session, room)
         return Reason.SUCCESS
+
+
+def _reason(error: TidegateError | MqttError) -> Reason:
+    """Why a filter is refused, as SUBACK can say it (MQTT 5 §3.9.3)."""
+    reason = reason_of(error)
+    return reason if reason in TOLD else Reason.IMPLEMENTATION_SPECIFIC
 
 
 def _request(rooms: list[str], since: Cursor | None) -> list[wire_requests.Subscribe]:

@@ -119,7 +119,7 @@ def test_what_kubernetes_and_docker_set_for_a_service_called_tidegate_is_passed_
         ("TIDEGATE_PORT", "1", "unknown variable: did you mean TIDEGATE_LISTEN__PORT or TIDEGATE_BROKER__PORT?"),
         ("TIDEGATE_LISTEN__PORT__X", "1", "unknown variable: did you mean TIDEGATE_LISTEN__PORT?"),
         ("TIDEGATE_COLOUR", "1", "unknown variable: expected such as TIDEGATE_LISTEN__PORT"),
-        ("TIDEGATE_", "1", "unknown variable: expected such as TIDEGATE_LISTEN__PORT"),
+        ("TIDEGATE_", "1", "unknown variable: did you mean TIDEGATE_MQTT?"),
         (
             "TIDEGATE_UPSTREAMS__PLANT__PASWORD",
             "s3cret",

@@ -47,8 +47,8 @@ class WebSocketProtocol(HandshakeProtocol):
         super().connection_lost(exc)
         self.pressure.forget()
 
-    def hand_over(self, receiver: Receiver, framing: Framing) -> None:
-        self.framing = framing
+    def hand_over(self, receiver: Receiver, framing: Framing | None = None) -> None:
+        self.framing = framing or self.framing
         events, self.receiver = self.queue, Handed(receiver)
         self.queue = self.receiver  # type: ignore[assignment] # what would be put there is taken
         while not events.empty():

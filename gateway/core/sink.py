@@ -144,10 +144,10 @@ class WebSocketTransport(Transport, Protocol):
         """Whether the client takes messages that are compressed, each by itself (RFC 7692)."""
         ...
 
-    def hand_over(self, receiver: Receiver, framing: Framing) -> None:
+    def hand_over(self, receiver: Receiver, framing: Framing | None = None) -> None:
         """Give a receiver what comes from now on. The application may return: that closes nothing then.
 
-        What the connection itself has to tell its client is framed so.
+        What the connection itself has to tell its client is framed so, or else as the subprotocol says.
         """
         ...
 

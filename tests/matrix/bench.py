@@ -113,6 +113,13 @@ class Bench:
                 found += float(line.rpartition(" ")[2])
         return int(found)
 
+    def limited(self) -> int:
+        """How often clients were held to the rate of messages."""
+        found = [
+            line for line in httpx.get(f"{self.gateway.url}/metrics").text.splitlines() if "tidegate_limited" in line
+        ]
+        return sum(int(float(line.rpartition(" ")[2])) for line in found if 'limit="messages_per_second"' in line)
+
     @property
     def authorization(self) -> dict[str, str]:
         """What the operator shows over HTTP."""

@@ -69,9 +69,11 @@ CLIENTS: Final[Mapping[str, Client]] = {
     "curl": Client(_program(CurlProgram), "sse"),
 }
 
+_NEVER_THERE: Final = "who asks now and then is in no room meanwhile"
 _CALLS: Final = "its messages go from page to page, and only the call itself goes by the gateway"
 
 NOT_APPLICABLE: Final[Mapping[tuple[str, str], str]] = {
+    ("fetch, polling", "presence"): _NEVER_THERE,
     ("peerjs (Chromium)", "last value"): _CALLS,
     ("peerjs (Chromium)", "resume without loss"): _CALLS,
     ("peerjs (Chromium)", "publish to a device, with ack"): _CALLS,

@@ -32,5 +32,8 @@ window.commands = {
       waiting.set(message, { resolve, reject });
       client.send(message);
     }),
+  flood({ room, count }) {
+    for (let number = 0; number < count; number += 1) client.send(room, `${number}`, 1);
+  },
   disconnect: () => client.disconnect(),
 };

@@ -55,7 +55,10 @@ serve({
   connect: (options) =>
     new Promise((resolve, reject) => {
       const socket = open(options);
-      socket.once("connect", () => resolve(socket.id));
+      socket.once("connect", () => {
+        socket.off("connect_error"); // from now on it may try as often as it takes
+        resolve(socket.id);
+      });
       socket.once("connect_error", (error) => {
         socket.io.reconnection(false);
         reject(new Error(`${error.data?.code ?? ""}: ${error.message} ${error.description?.status ?? error.context?.status ?? ""}`));

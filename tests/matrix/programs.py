@@ -59,14 +59,18 @@ class Program(Protocol):
 
 
 def messages_of(program: Program, room: str, count: int) -> list[Any]:
-    """The data of all messages of a room that are new, in order, once there are so many."""
+    """The data of all messages of a room that are new, in order, once there are so many.
+
+    What a client of MQTT is told again, for want of its acknowledgement, says so (MQTT 5 §4.3.2).
+    """
 
     def found() -> list[Any]:
-        return [
-            event["data"]
-            for event in tuple(program.events)
-            if event["event"] == "message" and event["room"] == room and not is_last(event)
-        ]
+        told: list[Any] = []
+        for event in tuple(program.events):
+            new = event["event"] == "message" and event["room"] == room and not is_last(event)
+            if new and not (event.get("duplicate") and event["data"] in told):
+                told.append(event["data"])
+        return told
 
     wait_until(lambda: len(found()) >= count, f"{count} messages; there are {len(found())}: {program.events[-3:]}")
     return found()

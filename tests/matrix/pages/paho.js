@@ -6,8 +6,8 @@ window.commands = {
   connect({ url, token }) {
     const { hostname, port } = new URL(url);
     client = new Paho.Client(hostname, Number(port), "/mqtt", `paho-${crypto.randomUUID()}`);
-    client.onMessageArrived = ({ destinationName, payloadString, retained }) =>
-      say({ event: "message", room: destinationName, data: JSON.parse(payloadString), last: retained });
+    client.onMessageArrived = ({ destinationName, payloadString, retained, duplicate }) =>
+      say({ event: "message", room: destinationName, data: JSON.parse(payloadString), last: retained, duplicate });
     client.onMessageDelivered = (message) => waiting.get(message)?.resolve();
     client.onConnectionLost = ({ errorCode, errorMessage }) => {
       say({ event: "closed", reason: errorMessage });
@@ -16,7 +16,7 @@ window.commands = {
     };
     return new Promise((resolve, reject) =>
       client.connect({
-        userName: "token", password: token, cleanSession: false, reconnect: true, mqttVersion: 4, keepAliveInterval: 30,
+        userName: "token", password: token, cleanSession: false, reconnect: true, mqttVersion: 4, keepAliveInterval: 30, timeout: 1,
         onSuccess: resolve, onFailure: ({ errorMessage }) => reject(new Error(errorMessage)),
       }),
     );

@@ -78,7 +78,7 @@ class MqttSink:
         self.sent_before: dict[int, int] = {}
         """Packet identifiers of an earlier connection, by places in the sequence: to be sent again under them."""
         self._counters = counters
-        self._closing = closing
+        self._closing: Callable[[Notice], None] | None = closing
         self._new: set[str] = set()
         """Rooms whose first last values aren't told yet."""
         self._waiting: deque[tuple[Callable[[int], None], Sent]] = deque()
@@ -119,6 +119,10 @@ class MqttSink:
         """End the connection."""
         self.inner.close(code, reason)
 
+    def forget(self) -> None:
+        """The connection is over."""
+        self.session = self._closing = None
+
     def expect(self, room: str) -> None:
         """The last values of a room that come next are those of a new subscription."""
         self._new.add(room)
@@ -126,7 +130,7 @@ class MqttSink:
     def _notice(self, notice: Notice) -> None:
         if notice.kind == "subscribed":
             self._last_values(bytes(notice))
-        elif notice.kind == "bye":
+        elif notice.kind == "bye" and self._closing is not None:
             self._closing(notice)
 
     def _last_values(self, notice: bytes) -> None:
@@ -149,8 +153,7 @@ class MqttSink:
     def _tell(
         self, message: Outgoing, *, by_room: bool, told: Told | None = None, stored: bool = False, missed: bool = False
     ) -> None:
-        assert self.session is not None
-        session = self.session.id
+        session = "" if self.session is None else self.session.id
         heard = [each for each in self.held.values() if each.by_room == by_room and each.hears(message, session)]
         if not heard:
             return

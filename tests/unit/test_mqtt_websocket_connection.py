@@ -1,5 +1,7 @@
 """One client of MQTT: how it is let in, what it is told, and what ends it."""
 
+import gc
+import weakref
 from typing import Any
 
 import pytest
@@ -290,3 +292,16 @@ def test_acknowledgements_of_nothing_cost_what_pings_cost() -> None:
     for _ in range(20):
         peer.say(puback(5, 4, 77))
     assert left(peer)[0] == Reason.RATE_TOO_HIGH
+
+
+def test_a_connection_that_is_over_waits_for_no_search_for_garbage(mqtt: MqttWorld) -> None:
+    peer = mqtt.join(will=("chat/a", b"gone"), keep_alive_seconds=10).subscribe(("chat/a", 1))
+    connection = weakref.ref(peer.connection)
+    gc.disable()
+    try:
+        peer.connection.closed(offended=False)
+        mqtt.clock.advance(1)
+        del peer
+        assert connection() is None
+    finally:
+        gc.enable()

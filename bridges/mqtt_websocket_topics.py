@@ -84,10 +84,9 @@ class Topics:
 
     def _is_alone(self, route: Route) -> bool:
         """Whether each of a route's topics has a room of its own, and each of its rooms only that topic."""
-        alone = (
-            len(self._rooms.intersecting(route.room.filter)) == len(self._topics.intersecting(route.topic.filter)) == 1
-        )
-        return alone and set(route.room.captures) == set(route.topic.captures)
+        of_rooms = self._rooms.intersecting(route.room.filter)
+        of_topics = self._topics.intersecting(route.topic.filter)
+        return len(of_rooms) == len(of_topics) == 1 and set(route.room.captures) == set(route.topic.captures)
 
     def target(self, topic: str, payload: bytes) -> Target:
         """The room that a client's message is for.

@@ -19,6 +19,7 @@ from gateway.core.errors import TidegateError
 from gateway.core.identity import Identity
 from gateway.core.message import Cursor, Message
 from gateway.core.presence_wire import MAXIMUM_KEY_LENGTH
+from gateway.core.session import Session
 from gateway.core.topics import filter_matches
 
 __all__ = ["Client", "Door"]
@@ -161,12 +162,15 @@ class Client:
 
     def _ending(self) -> None:
         """The session ends, however: keep what is to be kept, and publish the will, if it is due."""
+        self.session.ending = None
         kept = self._state() if self._expiry_seconds > 0 else None
         self._served.sessions.leave(self.key, self._connection, kept, self._expiry_seconds)
         will, self._will = self._will, None
         if will is not None:
             delay_seconds = min(will.delay_seconds, self._expiry_seconds)
-            self._served.sessions.bequeath(self.key, partial(self._publish_will, will), delay_seconds)
+            self._served.sessions.bequeath(
+                self.key, partial(_publish_will, self._served, self.session, will), delay_seconds
+            )
 
     def _state(self) -> Kept:
         session, engine = self.session, self._served.namespace.engine
@@ -188,26 +192,6 @@ class Client:
             self.key[0] or session.address,
         )
 
-    def _publish_will(self, will: Will) -> None:
-        """Publish the will with what its client may do now (§3.1.2.5)."""
-        served, session = self._served, self.session
-
-        def done(error: TidegateError | None) -> None:
-            if error is not None:
-                served.counters.refuse(error)
-                served.counters.drops["mqtt_will"] += 1
-
-        try:
-            grants = served.namespace.current(session.grants)
-            sending = sending_of(served, session, will.topic, will.payload)
-            served.namespace.publish(sending, done, grants)
-        except MqttError:
-            served.counters.drops["mqtt_will"] += 1
-        except TidegateError as error:
-            done(error)
-        except Exception:
-            logger.exception("the will of an MQTT client could not be published")
-
 
 def check_client_id(connect: Connect) -> None:
     """Check a client identifier; an empty one is for a session that isn't to be kept (§3.1.3.1).
@@ -221,3 +205,23 @@ def check_client_id(connect: Connect) -> None:
     if len(name) > MAXIMUM_KEY_LENGTH or not name.isprintable():
         expected = f"expected at most {MAXIMUM_KEY_LENGTH} printable characters"
         raise MqttError(Reason.CLIENT_ID_INVALID, f"the client identifier: {expected}")
+
+
+def _publish_will(served: Served, session: Session, will: Will) -> None:
+    """Publish the will with what its client may do now (§3.1.2.5)."""
+
+    def done(error: TidegateError | None) -> None:
+        if error is not None:
+            served.counters.refuse(error)
+            served.counters.drops["mqtt_will"] += 1
+
+    try:
+        grants = served.namespace.current(session.grants)
+        sending = sending_of(served, session, will.topic, will.payload)
+        served.namespace.publish(sending, done, grants)
+    except MqttError:
+        served.counters.drops["mqtt_will"] += 1
+    except TidegateError as error:
+        done(error)
+    except Exception:
+        logger.exception("the will of an MQTT client could not be published")

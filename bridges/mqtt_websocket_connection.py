@@ -291,6 +291,8 @@ class Connection:
         self._served.wheel.discard(self)
         if offended:
             self._seat.offend()
-        if self._client is not None:
-            self._client.session.end()
+        client, self._client = self._client, None  # it leads back here, and circles wait for a search for garbage
+        if client is not None:
+            client.session.end()
+        self.sink.forget()
         self._seat.free()

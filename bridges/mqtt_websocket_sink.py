@@ -38,10 +38,17 @@ class Held:
     filter: str
     rooms: tuple[str, ...]
     by_room: bool
+    exact: bool
+    """As `Heard.exact`."""
     qos: int
     no_local: bool = False
     retain_as_published: bool = False
     identifier: int | None = None
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether all that comes in its rooms may be sent as it is framed for everybody."""
+        return self.exact and not (self.qos or self.no_local or self.retain_as_published or self.identifier is not None)
 
     def hears(self, message: Outgoing, session: str) -> bool:
         """Whether a message is for it."""
@@ -62,8 +69,6 @@ class Sent:
 class MqttSink:
     """A `Sink`, and the `Flow` of what lies below it."""
 
-    joins = False
-
     def __init__(self, inner: Sink, counters: Counters, framings: Framings, closing: Callable[[Notice], None]) -> None:
         self.inner = inner
         self.framings = framings
@@ -77,8 +82,10 @@ class MqttSink:
         """What was sent with QoS 1, by packet identifiers."""
         self.sent_before: dict[int, int] = {}
         """Packet identifiers of an earlier connection, by places in the sequence: to be sent again under them."""
+        self.plain = False
+        """Whether what is delivered needs no look at it: to be changed only while its session is out of the fan-out."""
         self._counters = counters
-        self._closing = closing
+        self._closing: Callable[[Notice], None] | None = closing
         self._new: set[str] = set()
         """Rooms whose first last values aren't told yet."""
         self._waiting: deque[tuple[Callable[[int], None], Sent]] = deque()
@@ -98,9 +105,19 @@ class MqttSink:
         return self._full or self.inner.paused
 
     @property
+    def joins(self) -> bool:
+        """Whether several frames may be written as one piece."""
+        return self.plain and self.inner.joins
+
+    @property
     def fan_out(self) -> Callable[[bytes], None]:
-        """As `write`."""
-        return self.write
+        """As `write`; where that needs no look, the way of the connection itself."""
+        return self.inner.fan_out if self.plain else self.write
+
+    @property
+    def may_be_plain(self) -> bool:
+        """Whether all its client's subscriptions allow that."""
+        return self.largest_bytes is None and all(each.is_plain for each in self.held.values())
 
     def write(self, data: bytes) -> None:
         """Send what a session is told, as far as its client has subscribed to that; or a packet as it is."""
@@ -119,6 +136,10 @@ class MqttSink:
         """End the connection."""
         self.inner.close(code, reason)
 
+    def forget(self) -> None:
+        """The connection is over."""
+        self.session = self._closing = None
+
     def expect(self, room: str) -> None:
         """The last values of a room that come next are those of a new subscription."""
         self._new.add(room)
@@ -126,7 +147,7 @@ class MqttSink:
     def _notice(self, notice: Notice) -> None:
         if notice.kind == "subscribed":
             self._last_values(bytes(notice))
-        elif notice.kind == "bye":
+        elif notice.kind == "bye" and self._closing is not None:
             self._closing(notice)
 
     def _last_values(self, notice: bytes) -> None:
@@ -149,8 +170,7 @@ class MqttSink:
     def _tell(
         self, message: Outgoing, *, by_room: bool, told: Told | None = None, stored: bool = False, missed: bool = False
     ) -> None:
-        assert self.session is not None
-        session = self.session.id
+        session = "" if self.session is None else self.session.id
         heard = [each for each in self.held.values() if each.by_room == by_room and each.hears(message, session)]
         if not heard:
             return

@@ -102,6 +102,7 @@ class Subscribing:
             wanted.filter,
             heard.rooms,
             heard.by_room,
+            heard.exact,
             min(wanted.qos, MAXIMUM_QOS),
             wanted.no_local,
             wanted.retain_as_published,
@@ -129,6 +130,7 @@ class Subscribing:
         silent = [room for room in asked.silent if room not in session.rooms and room not in asked.fresh]
         for room in fresh:
             self._sink.expect(room)
+        self._choose_way()
         self._namespace.subscribe(
             session,
             *_request(fresh, since),
@@ -147,12 +149,26 @@ class Subscribing:
         for room in fresh:
             self._sink.expect(room)
         known = [room for room in rooms if room not in fresh]
+        self._choose_way()
         self._namespace.subscribe(self._session, *_request(known, cursor), *_request(fresh, None))
+
+    def _choose_way(self) -> None:
+        """Let what is delivered take the shortest way that all subscriptions allow; the hub remembers which."""
+        plain, recovery = self._sink.may_be_plain, self._namespace.recovery
+        if plain == self._sink.plain:
+            return
+        if not self._session.can_be_told:  # it is out of the fan-out
+            self._sink.plain = plain
+            return
+        recovery.step_out(self._session)
+        self._sink.plain = plain
+        recovery.step_in(self._session)
 
     def unsubscribe(self, packet: Unsubscribe) -> None:
         """Answer an UNSUBSCRIBE; rooms that no other filter stands for are left."""
         self._session.budget.accept()
         reasons = [self._remove(each) for each in packet.filters]
+        self._choose_way()
         self._sink.send(unsuback(self._sink.framings.version, packet.packet_id, reasons))
 
     def _remove(self, topic_filter: str) -> Reason:

@@ -34,6 +34,8 @@ class Heard:
     """Rooms, or patterns over rooms."""
     by_room: bool
     """Whether it was meant as a filter over rooms, whose messages have the rooms' names as topics."""
+    exact: bool
+    """Whether all that comes in these rooms is for it, and looks the same to everybody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +54,13 @@ class Topics:
         self._routing = routing
         self._upstreams = sorted({name for route in routing.routes for name in route.upstreams})
         self._written: FilterTrie[tuple[Route, Translation | None]] = FilterTrie()
+        self._rooms: FilterTrie[Route] = FilterTrie()
+        self._topics: FilterTrie[Route] = FilterTrie()
         self._heard = [route for route in routing.routes if route.to_room is not None]
         self._commanded = [route for route in routing.routes if route.to_room is None]
+        for route in self._heard:
+            self._rooms.add(route.room.filter, route)
+            self._topics.add(route.topic.filter, route)
         for route in routing.routes:
             if route.to_topic is not None:
                 known = set(route.room.captures) <= set(route.topic.captures)
@@ -68,12 +75,19 @@ class Topics:
         """
         _check_filter(topic_filter)
         wanted = topic_filter.split("/")
-        rooms = {_room(route.room, bound): 0 for route in self._heard if (bound := _bind(route.topic, wanted))[0]}
-        if rooms:
-            return Heard(tuple(minimal_cover(rooms)), by_room=False)
+        found = [(route, bound) for route in self._heard if (bound := _bind(route.topic, wanted))[0]]
+        if found:
+            rooms = minimal_cover({_room(route.room, bound): 0 for route, bound in found})
+            return Heard(tuple(rooms), by_room=False, exact=all(self._is_alone(route) for route, _ in found))
         if any(_bind(route.topic, wanted)[0] for route in self._commanded):
             raise MqttError(Reason.NOT_AUTHORIZED, "forbidden: only devices are told what is sent to such topics")
-        return Heard((topic_filter,), by_room=True)
+        return Heard((topic_filter,), by_room=True, exact=not self._rooms.intersecting(topic_filter))
+
+    def _is_alone(self, route: Route) -> bool:
+        """Whether each of a route's topics has a room of its own, and each of its rooms only that topic."""
+        of_rooms = self._rooms.intersecting(route.room.filter)
+        of_topics = self._topics.intersecting(route.topic.filter)
+        return len(of_rooms) == len(of_topics) == 1 and set(route.room.captures) == set(route.topic.captures)
 
     def target(self, topic: str, payload: bytes) -> Target:
         """The room that a client's message is for.

@@ -231,7 +231,7 @@ async def hear(client: ClientConnection) -> bytes:
 @pytest.mark.parametrize(
     ("frames", "close"),
     [
-        ([speech.connect(3)], 1002),
+        ([speech.connect(3)], 1008),
         ([speech.PINGREQ], 1002),
         ([b"\x10\xff\xff\xff\xff\x01"], 1002),
         ([speech.connect(), speech.connect()], 1002),

@@ -1,6 +1,8 @@
 """One client of MQTT: how it is let in, what it is told, and what ends it."""
 
-from typing import Any
+import gc
+import weakref
+from typing import Any, cast
 
 import pytest
 from hypothesis import given, settings
@@ -8,9 +10,11 @@ from hypothesis import strategies as st
 
 from bridges.mqtt_websocket_answers import packet, puback, publish
 from bridges.mqtt_websocket_fields import Property, Reader, Reason
+from gateway.core.authentication import KeyUnknown
 from gateway.core.errors import Unauthenticated
-from gateway.core.identity import ANONYMOUS
+from gateway.core.identity import ANONYMOUS, Identity
 from gateway.core.limits import Limits
+from gateway.core.logins import Logins
 from tests import mqtt_speech as speech
 from tests.unit.mqtt_world import BOB, EVE, TOKENS, MqttWorld, Peer
 
@@ -83,6 +87,54 @@ async def test_the_password_is_a_token(version: int, password: bytes | None) -> 
     else:
         assert heard[0][1][:2] == bytes((0, 4 if version == 4 else Reason.BAD_CREDENTIALS))
         assert not mqtt.namespace.sessions
+
+
+class KeyComes:
+    """A verifier that has to ask for the key of a token first."""
+
+    def __init__(self) -> None:
+        self.known = False
+
+    async def renew(self) -> None:
+        self.known = True
+
+    def identify(self, token: str) -> Identity:
+        if not self.known:
+            raise KeyUnknown(f"{token} has an unknown key", self.renew)
+        return EVE
+
+
+async def test_a_tokens_key_is_waited_for() -> None:
+    mqtt = MqttWorld(verifier=KeyComes(), anonymous=None)
+    peer = mqtt.peer(5, None)
+    assert (await peer.say_and_wait(speech.connect(password=b"signed")))[0][1][1] == 0
+    assert peer.session.user == "eve"
+
+
+class OneUser:
+    """Logins of one user."""
+
+    async def log_in(self, name: str, password: str, network: str) -> Identity:
+        if (name, password) != ("bob", "secret"):
+            raise Unauthenticated(f"no such user at {network}")
+        return BOB
+
+    def check(self, identity: Identity) -> None:
+        assert identity is BOB
+
+
+@pytest.mark.parametrize("tokens", [None, TOKENS])
+@pytest.mark.parametrize(
+    ("username", "password", "reason"),
+    [("bob", b"secret", 0), ("bob", b"wrong", Reason.BAD_CREDENTIALS), (None, b"secret", Reason.BAD_CREDENTIALS)],
+)
+async def test_a_users_password_is_taken(
+    tokens: dict[str, Identity] | None, username: str | None, password: bytes, reason: int
+) -> None:
+    mqtt = MqttWorld(tokens=tokens, anonymous=None, logins=cast(Logins, OneUser()))
+    peer = mqtt.peer(5, None)
+    assert (await peer.say_and_wait(speech.connect(username=username, password=password)))[0][1][1] == reason
+    assert mqtt.counters.logins["accepted" if reason == 0 else "refused"] == (username is not None)
 
 
 @VERSIONS
@@ -290,3 +342,16 @@ def test_acknowledgements_of_nothing_cost_what_pings_cost() -> None:
     for _ in range(20):
         peer.say(puback(5, 4, 77))
     assert left(peer)[0] == Reason.RATE_TOO_HIGH
+
+
+def test_a_connection_that_is_over_waits_for_no_search_for_garbage(mqtt: MqttWorld) -> None:
+    peer = mqtt.join(will=("chat/a", b"gone"), keep_alive_seconds=10).subscribe(("chat/a", 1))
+    connection = weakref.ref(peer.connection)
+    gc.disable()
+    try:
+        peer.connection.closed(offended=False)
+        mqtt.clock.advance(1)
+        del peer
+        assert connection() is None
+    finally:
+        gc.enable()

@@ -537,5 +537,31 @@ def test_who_would_have_to_wait_for_long_is_disconnected() -> None:
     assert (peer.connection.waits, peer.sink.closed is not None) == (False, True)
 
 
+def test_what_comes_in_a_burst_is_written_as_one_where_no_look_is_needed(mqtt: MqttWorld) -> None:
+    peer = mqtt.join(4)
+    peer.sink.joins = True
+    written: list[bytes] = []
+    peer.sink.write = written.append  # type: ignore[method-assign, assignment]
+
+    def burst(*payloads: bytes) -> int:
+        """Let a device say several things at once; in how many pieces they come."""
+        written.clear()
+        mqtt.namespace.outbox.begin()
+        for payload in payloads:
+            mqtt.world.device(TOPIC, payload)
+        mqtt.namespace.outbox.end()
+        assert b"".join(written).count(b"sensors/") == len(payloads)
+        return len(written)
+
+    peer.subscribe(("sensors/#", 0))
+    assert burst(b"1", b"2", b"3") == 1
+    peer.subscribe(("lamps/a", 0))  # of its room, others have a part
+    assert burst(b"4", b"5", b"6") == 3
+    peer.say(speech.unsubscribe(1, "lamps/a", version=4))
+    assert burst(b"7", b"8", b"9") == 1
+    peer.subscribe(("sensors/#", 1))
+    assert burst(b"10", b"11") == 2
+
+
 def test_a_ping_is_answered(mqtt: MqttWorld) -> None:
     assert mqtt.join().say(packet(0xC0, b"")).heard() == [(0xD0, b"")]

@@ -69,6 +69,22 @@ def test_filters_that_stand_for_nothing_are_refused(topic_filter: str, reason: R
     assert caught.value.reason is reason
 
 
+@pytest.mark.parametrize(
+    ("topic_filter", "exact"),
+    [
+        ("sensors/oslo/#", True),
+        ("any/+", True),
+        ("chat/+", True),
+        ("lamps/kitchen", False),  # the room has other lamps
+        ("tree/#", False),  # sites share rooms
+        ("sites/oslo/#", False),  # messages have devices' topics
+        ("#", False),
+    ],
+)
+def test_it_is_known_whether_all_that_comes_is_for_a_filter(topic_filter: str, exact: bool) -> None:
+    assert TOPICS.heard(topic_filter).exact is exact
+
+
 LEVEL = st.sampled_from(["sensors", "tree", "lamps", "oslo", "b", "c"])
 TOPIC = st.lists(LEVEL, min_size=1, max_size=5)
 

@@ -10,6 +10,7 @@ import httpx
 import jwt
 import orjson
 import pytest
+import yaml
 
 from gateway.core.authentication import hash_token
 from tests.integration.conftest import Device
@@ -17,6 +18,7 @@ from tests.integration.test_proxies import location
 from tests.javascript import ClientError, NodeProgram, node_program
 from tests.nginx import nginx
 from tests.real import GatewayProcess, Mosquitto, configuration, mosquitto, wait_until
+from tests.unit.test_passwords import CHEAP
 
 SECRET = "s" * 64
 API_TOKEN = "tg_" + "a" * 64
@@ -24,8 +26,8 @@ TRANSPORTS = ["websocket", "polling", "polling,websocket"]
 Open = Callable[..., NodeProgram]
 
 
-def token(user: str, role: str = "operator") -> str:
-    return jwt.encode({"sub": user, "roles": [role], "exp": time.time() + 3600}, SECRET, "HS256")
+def token(user: str, seconds: float = 3600) -> str:
+    return jwt.encode({"sub": user, "roles": ["operator"], "exp": time.time() + seconds}, SECRET, "HS256")
 
 
 @pytest.fixture(scope="module")
@@ -48,9 +50,12 @@ def everything() -> dict[str, Any]:
 def serve(folder: Path, broker: Mosquitto, *, plain: bool = False, **more: Any) -> GatewayProcess:
     (folder / "gateway").mkdir()
     (folder / "gateway" / "jwt.key").write_text(SECRET)
+    users = {"cara": {"password_hash": CHEAP.hash("correct horse"), "roles": ["operator"]}}
+    (folder / "gateway" / "users.yaml").write_text(yaml.safe_dump(users))
     config: dict[str, Any] = {
         "identity": {
             "anonymous": {"roles": ["guest"]},
+            "users_file": "users.yaml",
             "jwt": {"algorithms": ["HS256"], "secret_file": "jwt.key"},
             "tokens": [{"name": "ci", "sha256": hash_token(API_TOKEN), "roles": ["operator"]}],
         },
@@ -227,6 +232,29 @@ def test_a_ticket_and_a_header_say_who_one_is(client: NodeProgram, served: Gatew
         assert welcome["identity"]["user"] == "ann"
     with pytest.raises(ClientError, match="unauthenticated"):
         client.do("connect", url=served.url, query={"ticket": ticket}, socket="c")
+
+
+def test_a_login_lets_in_and_its_end_ends_the_session(client: NodeProgram, served: GatewayProcess) -> None:
+    with httpx.Client(base_url=served.url) as browser:
+        csrf = browser.post("/login", json={"user": "cara", "password": "correct horse"}).json()["csrf"]
+        (cookie,) = (f"{each.name}={each.value}" for each in browser.cookies.jar)
+        client.do("connect", url=served.url, headers={"cookie": cookie, "origin": served.url})
+        (welcome,) = client.wait_for(said("welcome"))
+        assert welcome["identity"]["user"] == "cara"
+        browser.post("/logout", headers={"x-csrf-token": csrf})
+    client.wait_for(said("bye", code="unauthenticated"))
+    client.wait_for(said("closed", reason="io server disconnect"))
+
+
+def test_a_token_that_expires_ends_the_session_unless_a_newer_one_comes(
+    client: NodeProgram, served: GatewayProcess
+) -> None:
+    client.do("connect", url=served.url, token=token("ann", seconds=2))
+    client.do("connect", url=served.url, token=token("ann", seconds=2), socket="b")
+    assert client.do("emit", args=["auth", token("ann")])["identity"]["user"] == "ann"
+    client.wait_for(said("bye", "b", code="unauthenticated"))
+    client.wait_for(said("closed", "b", reason="io server disconnect"))
+    assert client.do("emit", args=["ping"]) == {"type": "pong"}
 
 
 def test_a_connection_that_polls_is_of_use_only_to_who_opened_it(served: GatewayProcess) -> None:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,12 @@ from tests.integration.conftest import Device
 from tests.integration.test_proxies import location
 from tests.javascript import ClientError, NodeProgram, node_program
 from tests.nginx import nginx
-from tests.real import GatewayProcess, Mosquitto, configuration, mosquitto, wait_until
+from tests.real import ROUTES, GatewayProcess, Mosquitto, configuration, mosquitto, wait_until
 from tests.unit.test_passwords import CHEAP
 
 SECRET = "s" * 64
 API_TOKEN = "tg_" + "a" * 64
+ASKED = {"topic": "ask/{name}", "room": "ask/{name}", "reply": "ask/{name}/reply"}
 TRANSPORTS = ["websocket", "polling", "polling,websocket"]
 Open = Callable[..., NodeProgram]
 
@@ -62,6 +64,7 @@ def serve(folder: Path, broker: Mosquitto, *, plain: bool = False, **more: Any) 
         "access": [everything(), {"roles": ["guest"], "subscribe": ["open/#"]}],
         "rooms": [{"room": "chat/#", "history": {"messages": 100}}, {"room": "here/#", "presence": True}],
         "presence": {"grace_seconds": 0},
+        "routes": [*ROUTES, {**ASKED, "direction": "to_device", "payload": "json"}],
         "namespaces": {"factory-b": {"access": [everything()]}},
         "heartbeat": {"interval_seconds": 1, "timeout_seconds": 5},
         **more,
@@ -371,10 +374,22 @@ def test_a_client_that_does_not_poll_costs_no_queue_and_loses_nothing(served: Ga
     assert heard == list(range(2000))
 
 
-def test_a_request_is_answered_by_the_device(client: NodeProgram, served: GatewayProcess) -> None:
+def test_a_request_is_answered_by_the_device(client: NodeProgram, served: GatewayProcess, upstream: Mosquitto) -> None:
+    lamp = Device(upstream.port)
+    lamp.subscribe("ask/lamp")
+
+    def answer() -> None:
+        lamp.received(1)
+        lamp.publish("ask/lamp/reply", '{"on": true}')
+
     client.do("connect", url=served.url, token=API_TOKEN)
+    with ThreadPoolExecutor() as pool:
+        answering = pool.submit(answer)
+        assert client.do("request", room="ask/lamp", data=1) == {"type": "reply", "data": {"on": True}}
+        answering.result()
+    lamp.stop()
     with pytest.raises(ClientError, match="not_requestable"):
-        client.do("request", room="kept/lamp", data=1)
+        client.do("request", room="chat/lamp", data=1)
 
 
 def test_bad_arguments_are_named_and_the_connection_stays(client: NodeProgram, served: GatewayProcess) -> None:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -10,22 +11,25 @@ import httpx
 import jwt
 import orjson
 import pytest
+import yaml
 
 from gateway.core.authentication import hash_token
 from tests.integration.conftest import Device
 from tests.integration.test_proxies import location
 from tests.javascript import ClientError, NodeProgram, node_program
 from tests.nginx import nginx
-from tests.real import GatewayProcess, Mosquitto, configuration, mosquitto, wait_until
+from tests.real import ROUTES, GatewayProcess, Mosquitto, configuration, mosquitto, wait_until
+from tests.unit.test_passwords import CHEAP
 
 SECRET = "s" * 64
 API_TOKEN = "tg_" + "a" * 64
+ASKED = {"topic": "ask/{name}", "room": "ask/{name}", "reply": "ask/{name}/reply"}
 TRANSPORTS = ["websocket", "polling", "polling,websocket"]
 Open = Callable[..., NodeProgram]
 
 
-def token(user: str, role: str = "operator") -> str:
-    return jwt.encode({"sub": user, "roles": [role], "exp": time.time() + 3600}, SECRET, "HS256")
+def token(user: str, seconds: float = 3600) -> str:
+    return jwt.encode({"sub": user, "roles": ["operator"], "exp": time.time() + seconds}, SECRET, "HS256")
 
 
 @pytest.fixture(scope="module")
@@ -48,15 +52,19 @@ def everything() -> dict[str, Any]:
 def serve(folder: Path, broker: Mosquitto, *, plain: bool = False, **more: Any) -> GatewayProcess:
     (folder / "gateway").mkdir()
     (folder / "gateway" / "jwt.key").write_text(SECRET)
+    users = {"cara": {"password_hash": CHEAP.hash("correct horse"), "roles": ["operator"]}}
+    (folder / "gateway" / "users.yaml").write_text(yaml.safe_dump(users))
     config: dict[str, Any] = {
         "identity": {
             "anonymous": {"roles": ["guest"]},
+            "users_file": "users.yaml",
             "jwt": {"algorithms": ["HS256"], "secret_file": "jwt.key"},
             "tokens": [{"name": "ci", "sha256": hash_token(API_TOKEN), "roles": ["operator"]}],
         },
         "access": [everything(), {"roles": ["guest"], "subscribe": ["open/#"]}],
         "rooms": [{"room": "chat/#", "history": {"messages": 100}}, {"room": "here/#", "presence": True}],
         "presence": {"grace_seconds": 0},
+        "routes": [*ROUTES, {**ASKED, "direction": "to_device", "payload": "json"}],
         "namespaces": {"factory-b": {"access": [everything()]}},
         "heartbeat": {"interval_seconds": 1, "timeout_seconds": 5},
         **more,
@@ -229,6 +237,29 @@ def test_a_ticket_and_a_header_say_who_one_is(client: NodeProgram, served: Gatew
         client.do("connect", url=served.url, query={"ticket": ticket}, socket="c")
 
 
+def test_a_login_lets_in_and_its_end_ends_the_session(client: NodeProgram, served: GatewayProcess) -> None:
+    with httpx.Client(base_url=served.url) as browser:
+        csrf = browser.post("/login", json={"user": "cara", "password": "correct horse"}).json()["csrf"]
+        (cookie,) = (f"{each.name}={each.value}" for each in browser.cookies.jar)
+        client.do("connect", url=served.url, headers={"cookie": cookie, "origin": served.url})
+        (welcome,) = client.wait_for(said("welcome"))
+        assert welcome["identity"]["user"] == "cara"
+        browser.post("/logout", headers={"x-csrf-token": csrf})
+    client.wait_for(said("bye", code="unauthenticated"))
+    client.wait_for(said("closed", reason="io server disconnect"))
+
+
+def test_a_token_that_expires_ends_the_session_unless_a_newer_one_comes(
+    client: NodeProgram, served: GatewayProcess
+) -> None:
+    client.do("connect", url=served.url, token=token("ann", seconds=2))
+    client.do("connect", url=served.url, token=token("ann", seconds=2), socket="b")
+    assert client.do("emit", args=["auth", token("ann")])["identity"]["user"] == "ann"
+    client.wait_for(said("bye", "b", code="unauthenticated"))
+    client.wait_for(said("closed", "b", reason="io server disconnect"))
+    assert client.do("emit", args=["ping"]) == {"type": "pong"}
+
+
 def test_a_connection_that_polls_is_of_use_only_to_who_opened_it(served: GatewayProcess) -> None:
     def shown(user: str) -> dict[str, str]:
         return {"authorization": f"Bearer {token(user)}"}
@@ -343,10 +374,22 @@ def test_a_client_that_does_not_poll_costs_no_queue_and_loses_nothing(served: Ga
     assert heard == list(range(2000))
 
 
-def test_a_request_is_answered_by_the_device(client: NodeProgram, served: GatewayProcess) -> None:
+def test_a_request_is_answered_by_the_device(client: NodeProgram, served: GatewayProcess, upstream: Mosquitto) -> None:
+    lamp = Device(upstream.port)
+    lamp.subscribe("ask/lamp")
+
+    def answer() -> None:
+        lamp.received(1)
+        lamp.publish("ask/lamp/reply", '{"on": true}')
+
     client.do("connect", url=served.url, token=API_TOKEN)
+    with ThreadPoolExecutor() as pool:
+        answering = pool.submit(answer)
+        assert client.do("request", room="ask/lamp", data=1) == {"type": "reply", "data": {"on": True}}
+        answering.result()
+    lamp.stop()
     with pytest.raises(ClientError, match="not_requestable"):
-        client.do("request", room="kept/lamp", data=1)
+        client.do("request", room="chat/lamp", data=1)
 
 
 def test_bad_arguments_are_named_and_the_connection_stays(client: NodeProgram, served: GatewayProcess) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from websockets.frames import Frame
+from websockets.protocol import State
 
 from bridges.websocket import SPEECHES
 from gateway.core.errors import InternalError, MessageTooLarge
@@ -154,8 +155,8 @@ class WebSocketProtocol(HandshakeProtocol):
         return self.transport.write
 
     def close(self, code: int, reason: str) -> None:
-        if self.transport.is_closing() or self.close_sent:
-            return
+        if self.transport.is_closing() or self.close_sent or self.conn.state is not State.OPEN:
+            return  # the last: the client's close was read together with what is being answered, and is next
         self._flush()
         self.queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": reason})
         self.conn.send_close(code, reason)

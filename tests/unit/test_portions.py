@@ -289,7 +289,7 @@ class Taking:
         self.ended += 1
 
 
-async def handed_over(receivers: list[Taking]) -> tuple[WebSocketProtocol, FakeTransport]:
+async def handed_over(receivers: list[Taking], kind: type[Taking] = Taking) -> tuple[WebSocketProtocol, FakeTransport]:
     """A connection whose application has greeted its client, handed it over, and returned."""
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -297,7 +297,7 @@ async def handed_over(receivers: list[Taking]) -> tuple[WebSocketProtocol, FakeT
         await send({"type": "websocket.accept"})
         connection = scope["extensions"]["tidegate"]
         connection.write(b"hello")
-        receivers.append(Taking(connection))
+        receivers.append(kind(connection))
         connection.hand_over(receivers[-1])
 
     state = ServerState()
@@ -338,3 +338,21 @@ async def test_one_that_was_handed_over_is_told_of_a_close_once() -> None:
     protocol.data_received(b"\x88\x80\0\0\0\0")
     protocol.connection_lost(None)
     assert receivers[0].ended == 1
+
+
+class Leaving(Taking):
+    """Closes the connection at the first frame."""
+
+    def receive(self, frame: str | bytes) -> None:
+        super().receive(frame)
+        self.transport.close(1000, "you said so")
+
+
+async def test_a_client_that_closes_beside_its_last_word_is_closed_once() -> None:
+    """MQTT's DISCONNECT and the close come in one read; whoever answers the former finds the latter read already."""
+    receivers: list[Taking] = []
+    protocol, transport = await handed_over(receivers, Leaving)
+    protocol.data_received(b"\x82\x81\0\0\0\0b" + b"\x88\x82\0\0\0\0\x03\xe8")
+    assert receivers[0].taken == [b"b"]
+    assert receivers[0].ended == 1
+    assert transport.written.count(b"\x88") == 1

@@ -23,7 +23,7 @@ import paho.mqtt.client as paho
 import uvloop
 from paho.mqtt.enums import CallbackAPIVersion
 
-from bridges.websocket_frames import text_frame
+from bridges.carrier_frames import text_frame
 from tests.real import GatewayProcess, Running, configuration, mosquitto, wait_until
 
 ROOM = "sites/bench/device/value"

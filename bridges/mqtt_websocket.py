@@ -4,14 +4,16 @@ The thin shell: it accepts or refuses the handshake and carries frames. What the
 Nothing goes through unseen: topics are rooms here, with the access rules, limits and the log that all clients have.
 """
 
-import asyncio
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
+from bridges.carrier_frames import binary_frame
+from bridges.carrier_serving import deny, exchange, send_close
 from bridges.mqtt_websocket_connection import Connection
-from bridges.mqtt_websocket_frames import Framings, binary_frame
-from bridges.mqtt_websocket_handshake import choose_subprotocol, deny
+from bridges.mqtt_websocket_frames import Framings
+from bridges.mqtt_websocket_handshake import choose_subprotocol
 from bridges.mqtt_websocket_served import MqttOptions, Served
 from bridges.mqtt_websocket_sessions import ClientSessions
 from bridges.mqtt_websocket_topics import Topics
@@ -22,7 +24,7 @@ from gateway.core.counters import Counters
 from gateway.core.errors import TidegateError
 from gateway.core.identity import Identity
 from gateway.core.namespace import Namespace
-from gateway.core.sink import CLOSE_GRACE_SECONDS, BufferSink, Sink, TransportSink, WebSocketTransport
+from gateway.core.sink import BufferSink, Sink, TransportSink, WebSocketTransport
 from gateway.core.wheel import Wheel
 
 __all__ = ["MqttOptions", "MqttWebSocketBridge"]
@@ -98,16 +100,7 @@ class MqttWebSocketBridge:
         connection = self.connection(caller, seat, shown, inner, direct=False)
         inner.watch(connection.sink)
         try:
-            async with asyncio.TaskGroup() as tasks:
-                sender = tasks.create_task(_send_from(inner, send))
-                while (event := await receive())["type"] != "websocket.disconnect":
-                    text = event.get("text")
-                    connection.receive(event["bytes"] if text is None else text)
-                    while connection.waits:
-                        await connection.settle()
-                sender.cancel()
-        except* TimeoutError:
-            pass  # it doesn't read; the server ends the connection as this returns
+            await exchange(connection, receive, partial(_send_from, inner, send))
         finally:
             connection.closed(offended=False)
 
@@ -116,6 +109,4 @@ async def _send_from(sink: BufferSink, send: Any) -> None:
     async def send_one(packet: bytes) -> None:
         await send({"type": "websocket.send", "bytes": packet})
 
-    code, reason = await sink.pump(send_one)
-    async with asyncio.timeout(CLOSE_GRACE_SECONDS):
-        await send({"type": "websocket.close", "code": code, "reason": reason})
+    await send_close(send, *await sink.pump(send_one))

@@ -5,7 +5,6 @@ clients need; with it comes the message, for those who need another packet, or n
 """
 
 import re
-import struct
 from base64 import b64decode
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -19,23 +18,10 @@ from bridges.mqtt_websocket_topics import Topics
 from gateway.core.codec import Codec, PayloadKind, PayloadRule
 from gateway.core.errors import BadMessage
 
-__all__ = ["Framings", "Notice", "Outgoing", "Told", "binary_frame"]
+__all__ = ["Framings", "Notice", "Outgoing", "Told"]
 
 _TOKEN: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[][{}]')
 """What tells in JSON where a value ends."""
-
-BINARY: Final = 0x82
-"""The first byte of a whole binary message (RFC 6455 §5.2)."""
-
-
-def binary_frame(payload: bytes) -> bytes:
-    """A whole binary message, unmasked."""
-    size = len(payload)
-    if size < 126:
-        return bytes((BINARY, size)) + payload
-    if size < 65_536:
-        return struct.pack("!BBH", BINARY, 126, size) + payload
-    return struct.pack("!BBQ", BINARY, 127, size) + payload
 
 
 class Outgoing:

@@ -1,11 +1,10 @@
-"""How a WebSocket for MQTT is accepted or refused."""
+"""Which WebSocket is one for MQTT."""
 
-from typing import Any, Final
+from typing import Final
 
-from gateway.core.errors import TidegateError, WrongSubprotocol
-from gateway.core.problem import problem
+from gateway.core.errors import WrongSubprotocol
 
-__all__ = ["choose_subprotocol", "deny"]
+__all__ = ["choose_subprotocol"]
 
 SUBPROTOCOLS: Final = ("mqtt", "mqttv3.1")
 """Those that clients offer; `mqttv3.1` is what some call 3.1.1 by."""
@@ -21,13 +20,3 @@ def choose_subprotocol(offered: list[str]) -> str:
         if subprotocol in SUBPROTOCOLS:
             return subprotocol
     raise WrongSubprotocol("expected the subprotocol mqtt")
-
-
-async def deny(scope: Any, send: Any, error: TidegateError) -> None:
-    """Refuse the handshake with problem details, or with a bare 403 where the server can't say more."""
-    if "websocket.http.response" not in (scope.get("extensions") or {}):
-        await send({"type": "websocket.close", "code": 1008, "reason": error.code})
-        return
-    status, headers, body = problem(error)
-    await send({"type": "websocket.http.response.start", "status": status, "headers": headers})
-    await send({"type": "websocket.http.response.body", "body": body})

@@ -11,7 +11,8 @@ from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from typing import Any, Final, TypeAlias
 
-from bridges.mqtt_websocket_handshake import choose_subprotocol, deny
+from bridges.carrier_serving import deny
+from bridges.mqtt_websocket_handshake import choose_subprotocol
 from gateway.core.admission import Admission, Caller
 from gateway.core.clock import Clock
 from gateway.core.counters import Counters

@@ -4,11 +4,11 @@ The thin shell around `peerjs_conversation`: it lets clients in, carries frames,
 ends; and the endpoints over HTTP: a new id, who is there, and which STUN and TURN servers to use. Each `key` is a room.
 """
 
-import asyncio
 import re
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from random import Random
 from typing import Any, Final
 from urllib.parse import parse_qs
@@ -18,6 +18,8 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
+from bridges.carrier_frames import text_frame
+from bridges.carrier_serving import deny, exchange, send_close
 from bridges.peerjs_conversation import Call, Exchange
 from bridges.peerjs_ice import IceServer, ice_servers
 from bridges.peerjs_protocol import Handshake, Ids, check_id, read_handshake, refusal, told
@@ -31,7 +33,7 @@ from gateway.core.errors import Forbidden, NoPresence, TidegateError, Unauthenti
 from gateway.core.namespace import Namespace
 from gateway.core.peer_errors import InvalidKey
 from gateway.core.problem import problem
-from gateway.core.sink import CLOSE_GRACE_SECONDS, BufferSink, Framing, Sink, TransportSink, WebSocketTransport
+from gateway.core.sink import BufferSink, Sink, TransportSink, WebSocketTransport
 from gateway.core.topics import InvalidName, check_name, filter_matches
 
 __all__ = ["PeerJsBridge", "PeerJsOptions"]
@@ -58,11 +60,7 @@ class PeerJsOptions:
 
 
 class PeerJsBridge:
-    """The endpoints of a namespace for PeerJS; called as an ASGI application, the WebSocket.
-
-    Args:
-        frame: Makes a text frame of text, where the gateway writes frames itself.
-    """
+    """The endpoints of a namespace for PeerJS; called as an ASGI application, the WebSocket."""
 
     def __init__(
         self,
@@ -71,7 +69,6 @@ class PeerJsBridge:
         options: PeerJsOptions,
         clock: Clock,
         random: Random,
-        frame: Callable[[bytes], bytes],
     ) -> None:
         self._namespace = namespace
         self._admission = admission
@@ -80,7 +77,6 @@ class PeerJsBridge:
         self._random = random
         self._switchboard = Switchboard(options.bounds, clock, namespace.counters)
         self._exchange = Exchange(namespace, self._switchboard, clock, options.alive_seconds)
-        self._framing = _framed(frame)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve one connection: from handshake to close, or until the server goes on by itself."""
@@ -103,14 +99,14 @@ class PeerJsBridge:
                 else:
                     await self._serve_buffered(client, receive, send)
         except TidegateError as error:
-            await (_turn_away(send, error) if accepted else _deny(scope, send, error))
+            await (_turn_away(send, error) if accepted else deny(scope, send, error))
 
     def _hand_over(self, transport: WebSocketTransport, client: "_Client") -> None:
-        call = self._open(TransportSink(transport, self._framing), client)
+        call = self._open(TransportSink(transport, _framed), client)
         try:
             transport.watch(self._namespace.limits.write_buffer_bytes, call.session)
             call.begin(client.asked.id, client.asked.token)
-            transport.speak(self._framing)
+            transport.speak(_framed)
             transport.hand_over(call)
         except BaseException:
             call.end()
@@ -122,7 +118,7 @@ class PeerJsBridge:
         try:
             sink.watch(call.session)
             call.begin(client.asked.id, client.asked.token)
-            await _converse(sink, call, receive, send)
+            await exchange(call, receive, partial(_send_from, sink, send))
         finally:
             call.end()
 
@@ -234,30 +230,14 @@ def _plain(kind: str, text: bytes, cursor: str | None = None) -> bytes:  # noqa:
     return told(kind, text)
 
 
-def _framed(frame: Callable[[bytes], bytes]) -> Framing:
-    """A framing; what a peer isn't told makes no frame."""
-
-    def framing(kind: str, text: bytes, cursor: str | None = None) -> bytes:  # noqa: ARG001 - a `Framing`
-        said = told(kind, text)
-        return frame(said) if said else b""
-
-    return framing
+def _framed(kind: str, text: bytes, cursor: str | None = None) -> bytes:  # noqa: ARG001 - a `Framing`
+    """A text frame; what a peer isn't told makes none."""
+    said = told(kind, text)
+    return text_frame(said) if said else b""
 
 
 def _json(value: Any) -> Response:
     return Response(orjson.dumps(value), media_type="application/json", headers=NO_STORE)
-
-
-async def _converse(sink: BufferSink, call: Call, receive: Any, send: Any) -> None:
-    try:
-        async with asyncio.TaskGroup() as tasks:
-            sender = tasks.create_task(_send_from(sink, send))
-            while (event := await receive())["type"] != "websocket.disconnect":
-                text = event.get("text")
-                call.receive(event["bytes"] if text is None else text)
-            sender.cancel()
-    except* TimeoutError:
-        pass  # it doesn't read; the server ends the connection as this returns
 
 
 async def _send_from(sink: BufferSink, send: Any) -> None:
@@ -265,22 +245,10 @@ async def _send_from(sink: BufferSink, send: Any) -> None:
         if text:
             await send({"type": "websocket.send", "text": text.decode()})
 
-    code, reason = await sink.pump(send_one)
-    async with asyncio.timeout(CLOSE_GRACE_SECONDS):
-        await send({"type": "websocket.close", "code": code, "reason": reason})
+    await send_close(send, *await sink.pump(send_one))
 
 
 async def _turn_away(send: Any, error: TidegateError) -> None:
     """Tell a client whose handshake was accepted why it can't stay."""
     await send({"type": "websocket.send", "text": refusal(error).decode()})
     await send({"type": "websocket.close", "code": error.close_code or 1000, "reason": error.code})
-
-
-async def _deny(scope: Any, send: Any, error: TidegateError) -> None:
-    """Refuse the handshake with problem details, or with a bare 403 where the server can't say more."""
-    if "websocket.http.response" not in (scope.get("extensions") or {}):
-        await send({"type": "websocket.close", "code": 1008, "reason": error.code})
-        return
-    status, headers, body = problem(error)
-    await send({"type": "websocket.http.response.start", "status": status, "headers": headers})
-    await send({"type": "websocket.http.response.body", "body": body})

@@ -11,8 +11,8 @@ from functools import partial
 from typing import Any, Final
 from urllib.parse import parse_qs
 
-from bridges.websocket_frames import binary_frame, compressed, text_frame
-from bridges.websocket_serving import Client, Serving, deny, send_close
+from bridges.carrier_frames import binary_frame, compressed, text_frame
+from bridges.carrier_serving import Client, Serving, deny, send_close
 from gateway.core import wire_msgpack as msgpack
 from gateway.core.admission import Admission, Caller
 from gateway.core.conversation import Conversation, Parse
@@ -123,8 +123,8 @@ class WebSocketBridge:
 
     async def _serve_buffered(self, speech: Speech, receive: Any, send: Any, client: Client) -> None:
         sink = BufferSink(speech.plain, self._namespace.limits.write_buffer_bytes)
-        sending = _send_from(sink, send, text=speech.text)
-        await self._serving.buffered(sink, client, partial(self._greet, speech=speech), receive, sending)
+        send_all = partial(_send_from, sink, send, text=speech.text)
+        await self._serving.buffered(sink, client, partial(self._greet, speech=speech), receive, send_all)
 
     def _greet(self, session: Session, speech: Speech) -> Conversation:
         conversation = Conversation(

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import orjson
 
-from bridges.websocket_frames import binary_frame, compressed, text_frame
+from bridges.carrier_frames import binary_frame, compressed, text_frame
 from gateway.core.codec import PayloadKind, PayloadRule
 from gateway.core.sink import Framing
 

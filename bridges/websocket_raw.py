@@ -10,9 +10,9 @@ from contextlib import ExitStack
 from functools import partial
 from typing import Any, Final
 
-from bridges.websocket_frames import whole_frames
+from bridges.carrier_frames import whole_frames
+from bridges.carrier_serving import Client, Serving, deny, send_close
 from bridges.websocket_payloads import compressing, payload_frames, read_payload
-from bridges.websocket_serving import Client, Serving, deny, send_close
 from gateway.core.admission import Admission, Caller
 from gateway.core.counters import Counters
 from gateway.core.errors import BadMessage, InternalError, TidegateError, error_table
@@ -164,7 +164,7 @@ class RawBridge:
                     held.pop_all()
                 else:
                     sink = BufferSink(payload_frames, self._namespace.limits.write_buffer_bytes)
-                    await self._serving.buffered(sink, client, begin, receive, _send_from(sink, send))
+                    await self._serving.buffered(sink, client, begin, receive, partial(_send_from, sink, send))
         except TidegateError as error:
             await deny(scope, send, error)
 

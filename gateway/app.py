@@ -32,7 +32,7 @@ from gateway.core.room_rules import RoomRules
 from gateway.core.routing import RoutingTable
 from gateway.cors import Cors
 from gateway.doors import make_authentication, make_doorkeeper, make_keys, make_logins
-from gateway.endpoints import Endpoints, namespace_routes
+from gateway.endpoints import BridgeOptions, Endpoints, namespace_routes
 from gateway.engines import make_engine
 from gateway.entrance import Entrance, HeadBounds
 from gateway.forwarded import Forwarded
@@ -91,23 +91,25 @@ class Gateway:
         self.heartbeats = Heartbeats(beat.interval_seconds, beat.timeout_seconds, clock, random)
         logins = make_logins(settings, clock, random, self.namespaces.values())
         self._authentication = make_authentication(settings.identity, clock, random, self.keys, logins)
+        options = BridgeOptions(
+            beat.interval_seconds,
+            settings.listen.compress_from_bytes,
+            peerjs_options(settings.peerjs),
+            mqtt_options(settings.mqtt),
+        )
         self.endpoints = {
             name: Endpoints(
                 namespace,
                 self.origins,
                 clock,
-                beat.interval_seconds,
+                random,
                 self._authentication,
                 offenders,
-                settings.listen.compress_from_bytes,
-                peerjs_options(settings.peerjs),
-                random,
-                mqtt_options(settings.mqtt),
+                options,
                 self._tunnel(name),
             )
             for name, namespace in self.namespaces.items()
         }
-
         doors = {name: (each.namespace, each.admission) for name, each in self.endpoints.items()}
         self.socketio = SocketIoBridge(doors, clock, random, beat.interval_seconds, beat.timeout_seconds)
 

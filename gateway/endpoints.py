@@ -5,6 +5,7 @@ only list of them.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from random import Random
 from typing import Any, Final
 
@@ -19,7 +20,6 @@ from bridges.peerjs import PeerJsBridge, PeerJsOptions
 from bridges.polling import PollingBridge
 from bridges.sse import SseBridge
 from bridges.websocket import WebSocketBridge
-from bridges.websocket_frames import text_frame
 from bridges.websocket_raw import RawBridge
 from gateway.core.admission import Admission
 from gateway.core.authentication import Authentication
@@ -30,10 +30,21 @@ from gateway.core.offenders import Offenders
 from gateway.core.origins import Origins
 from gateway.refusal import refuse
 
-__all__ = ["Endpoints", "namespace_routes"]
+__all__ = ["BridgeOptions", "Endpoints", "namespace_routes"]
 
 ANY_METHOD: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
 """The bridge itself refuses what it doesn't serve, with the right words."""
+
+
+@dataclass(frozen=True, slots=True)
+class BridgeOptions:
+    """What the configuration says of bridges, for all namespaces alike."""
+
+    heartbeat_seconds: float
+    compress_from_bytes: int | None
+    peerjs: PeerJsOptions | None
+    mqtt: MqttOptions | None
+    """None if MQTT isn't served, or passed through."""
 
 
 class Endpoints:
@@ -44,29 +55,28 @@ class Endpoints:
         namespace: Namespace,
         origins: Origins,
         clock: Clock,
-        heartbeat_seconds: float,
+        random: Random,
         authentication: Authentication,
         offenders: Offenders,
-        compress_from_bytes: int | None,
-        peerjs: PeerJsOptions | None,
-        random: Random,
-        mqtt: MqttOptions | None,
+        options: BridgeOptions,
         mqtt_tunnel: Dial | None,
     ) -> None:
         counters = namespace.counters
         admission = Admission(origins, namespace.role_limits, clock, counters, authentication, offenders)
         self.namespace, self.admission = namespace, admission
-        self.websocket = WebSocketBridge(namespace, admission, counters, heartbeat_seconds, compress_from_bytes)
+        beat_seconds, compress_from_bytes = options.heartbeat_seconds, options.compress_from_bytes
+        self.websocket = WebSocketBridge(namespace, admission, counters, beat_seconds, compress_from_bytes)
         self.raw = RawBridge(namespace, admission, counters, compress_from_bytes)
-        self.sse = SseBridge(namespace, admission, counters, heartbeat_seconds)
+        self.sse = SseBridge(namespace, admission, counters, beat_seconds)
         self.polling = PollingBridge(namespace, admission, counters, clock)
         self._mqtt: MqttWebSocketBridge | MqttTunnelBridge | None = None
-        if mqtt is not None:
-            self._mqtt = MqttWebSocketBridge(namespace, admission, counters, clock, mqtt)
+        if options.mqtt is not None:
+            self._mqtt = MqttWebSocketBridge(namespace, admission, counters, clock, options.mqtt)
         elif mqtt_tunnel is not None:
             self._mqtt = MqttTunnelBridge(namespace.role_limits, admission, counters, clock, mqtt_tunnel)
         self.http = HttpBridge(namespace, admission, counters)
-        self._peerjs = None if peerjs is None else PeerJsBridge(namespace, admission, peerjs, clock, random, text_frame)
+        peerjs = options.peerjs
+        self._peerjs = None if peerjs is None else PeerJsBridge(namespace, admission, peerjs, clock, random)
         self._login = LoginBridge(admission, counters, clock)
         self._renewal = [Middleware(CookieRenewal, admission=admission, clock=clock)]
 

@@ -15,7 +15,7 @@ from websockets.extensions.permessage_deflate import PerMessageDeflate, ServerPe
 from websockets.http11 import Request
 from websockets.protocol import Protocol as FrameParser
 
-from bridges.websocket_frames import WINDOW_BITS
+from bridges.carrier_frames import WINDOW_BITS
 from gateway.handed import Handed
 from gateway.portions import PortionedWebSocketProtocol
 

@@ -1,11 +1,12 @@
 """One client that is being tried, with rooms of its own."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from playwright.sync_api import Browser
 
+from tests.javascript import ClientError
 from tests.matrix.bench import TOKENS, Bench
 from tests.matrix.cells import CLIENTS
 from tests.matrix.programs import Program, messages_of
@@ -37,6 +38,8 @@ class Trial:
             program.do("connect", url=self._url, token=TOKENS[who], **{**self.client.options, **options})
             yield program
         finally:
+            with suppress(ClientError):  # it may have left, or been sent away
+                program.do("disconnect")
             program.stop()
 
     def measured(self, program: Program, count: int) -> list[Any]:

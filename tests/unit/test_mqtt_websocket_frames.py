@@ -3,7 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bridges.mqtt_websocket_frames import Framings, Outgoing, Told, binary_frame
+from bridges.carrier_frames import binary_frame
+from bridges.mqtt_websocket_frames import Framings, Outgoing, Told
 from bridges.mqtt_websocket_packets import PacketReader, Publish
 from bridges.mqtt_websocket_topics import Topics
 from gateway.core import wire

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridges.websocket_frames import binary_frame, text_frame, whole_frames
+from bridges.carrier_frames import binary_frame, text_frame, whole_frames
 from bridges.websocket_payloads import compressing, payload_frames, payloads, read_payload
 from bridges.websocket_raw import RawClient, close_code
 from gateway.core import wire

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from websockets.frames import Frame
 from websockets.streams import StreamReader
 
+from bridges.carrier_frames import WINDOW_BITS, binary_frame, compressed, text_frame
 from bridges.websocket import SPEECHES
-from bridges.websocket_frames import WINDOW_BITS, binary_frame, compressed, text_frame
 
 RSV1 = 0x40
 SIZES = st.sampled_from([0, 1, 125, 126, 65_535, 65_536, 70_000])

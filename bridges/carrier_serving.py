@@ -1,4 +1,4 @@
-"""How one connection is served once its handshake is done: by the server itself if it can, else by a buffer and a task.
+"""How one WebSocket is served, whatever it carries: by the server itself if it can, else by a buffer and a task.
 
 What is spoken isn't known here: a framing says how objects become frames, and `begin` gives who takes what comes.
 """
@@ -23,10 +23,14 @@ from gateway.core.sink import (
     WebSocketTransport,
 )
 
-__all__ = ["Begin", "Client", "Serving", "deny", "send_close"]
+__all__ = ["Begin", "Client", "Serving", "deny", "exchange", "send_close"]
 
 Begin: TypeAlias = Callable[[Session], Receiver]
 """Tells a new session what it is to be told at first; who takes what its client sends."""
+
+
+SendAll: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
+"""Sends what is to be sent, until there will be no more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,33 +62,38 @@ class Serving:
             raise
 
     async def buffered(
-        self, sink: BufferSink, client: Client, begin: Begin, receive: Any, sending: Coroutine[Any, Any, None]
+        self,
+        sink: BufferSink,
+        client: Client,
+        begin: Begin,
+        receive: Any,
+        send_all: SendAll,
     ) -> None:
-        """Serve the connection until it ends; `sending` sends what the sink has, until that is closed."""
+        """Serve the connection until it ends; `send_all` sends what the sink has, until that is closed."""
         session = self._open(sink, client)
         sink.watch(session)
         try:
-            async with asyncio.TaskGroup() as tasks:
-                sender = tasks.create_task(sending)
-                await self._converse(session, begin, receive)
-                sender.cancel()
-        except* TimeoutError:
-            pass  # it doesn't read; the server ends the connection as this returns
+            await exchange(begin(session), receive, send_all)
+        finally:
+            session.end()
 
     def _open(self, sink: Sink, client: Client) -> Session:
         return self._namespace.open(self._name, sink, client.grants, member=client.member, seat=client.seat)
 
-    @staticmethod
-    async def _converse(session: Session, begin: Begin, receive: Any) -> None:
-        try:
-            receiver = begin(session)
+
+async def exchange(receiver: Receiver, receive: Any, send_all: SendAll) -> None:
+    """Give a receiver what comes, and send what is to be sent, until the client is gone or doesn't read."""
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            sender = tasks.create_task(send_all())
             while (event := await receive())["type"] != "websocket.disconnect":
                 text = event.get("text")
                 receiver.receive(event["bytes"] if text is None else text)
-                if receiver.waits:
+                while receiver.waits:
                     await receiver.settle()
-        finally:
-            session.end()
+            sender.cancel()
+    except* TimeoutError:
+        pass  # it doesn't read; the server ends the connection as this returns
 
 
 async def send_close(send: Any, code: int, reason: str) -> None:

@@ -14,6 +14,5 @@ class Section(BaseModel):
         allow_inf_nan=False,
         coerce_numbers_to_str=True,
         hide_input_in_errors=True,
-        use_attribute_docstrings=True,
         validate_default=True,
     )

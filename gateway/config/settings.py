@@ -116,9 +116,7 @@ class NamespaceSettings(Section):
 class Settings(BaseSettings):
     """The keys at the top."""
 
-    model_config = SettingsConfigDict(
-        extra="forbid", frozen=True, allow_inf_nan=False, hide_input_in_errors=True, use_attribute_docstrings=True
-    )
+    model_config = SettingsConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, hide_input_in_errors=True)
 
     listen: ListenSettings = ListenSettings()
     """Where browsers and programs find the gateway."""

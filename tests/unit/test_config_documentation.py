@@ -1,8 +1,12 @@
 """docs/configuration.md says of every key what the settings say."""
 
+import ast
+import inspect
 import re
+import textwrap
 from collections.abc import Iterator
 from enum import Enum
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +36,7 @@ from gateway.config import (
     WebhookSettings,
     load_settings,
 )
+from gateway.config.section import Section
 from gateway.config.shape import fields_of
 from gateway.config.users import read_users
 
@@ -59,8 +64,23 @@ SECTIONS: dict[str, type[BaseModel]] = {
 
 
 def table(model: type[BaseModel]) -> str:
-    rows = [f"| `{name}` | {default(name, field)} | {field.description} |" for name, field in fields_of(model).items()]
+    said = descriptions(model)
+    rows = [f"| `{name}` | {default(name, field)} | {said[name]} |" for name, field in fields_of(model).items()]
     return "\n".join(["| key | default | what |", "|---|---|---|", *rows])
+
+
+def descriptions(model: type[BaseModel]) -> dict[str, str]:
+    """What stands behind each field; pydantic could say it, but would read all sources at each start for that."""
+    found: dict[str, str] = {}
+    for base in reversed([each for each in model.__mro__ if issubclass(each, Section) or each is Settings]):
+        (body,) = ast.parse(textwrap.dedent(inspect.getsource(base))).body
+        assert isinstance(body, ast.ClassDef)
+        for field, text in pairwise(body.body):
+            if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(text, ast.Expr):
+                assert isinstance(text.value, ast.Constant)
+                known = model.model_fields[field.target.id]
+                found[known.alias or field.target.id] = inspect.cleandoc(str(text.value.value))
+    return found
 
 
 def default(name: str, field: FieldInfo) -> str:

@@ -11,7 +11,7 @@ from uuid import UUID
 
 import cbor2
 
-from bridges.codec_values import MAXIMUM_DEPTH, MAXIMUM_ODD_BYTES, bounded, json_text
+from bridges.codec_values import MAXIMUM_DEPTH, MAXIMUM_ODD_BYTES, Tally, bounded, json_text
 from gateway.core.codec import Codec, PayloadError
 from gateway.core.errors import BadMessage
 
@@ -33,11 +33,12 @@ def _read(raw: bytes) -> bytes:
 
 
 def _load(raw: bytes, *, text_keys: bool) -> Any:
-    stream = BytesIO(raw)
+    stream, tally = BytesIO(raw), Tally()
+    tags = _TAGS if len(raw) <= MAXIMUM_ODD_BYTES else {tag: _counted(read, tally) for tag, read in _TAGS.items()}
     decoder = cbor2.CBORDecoder(
         stream,
-        semantic_decoders=_TAGS,
-        tag_hook=lambda tag, _: tag.value,
+        semantic_decoders=tags,
+        tag_hook=_counted(lambda tag, _: tag.value, tally),
         max_depth=MAXIMUM_DEPTH,
         allow_duplicate_keys=False,
         strict_hashable_types=text_keys,
@@ -46,6 +47,14 @@ def _load(raw: bytes, *, text_keys: bool) -> Any:
     if stream.tell() != len(raw):
         raise PayloadError(f"expected one CBOR item, found {len(raw) - stream.tell()} bytes after it")
     return value
+
+
+def _counted(read: Callable[[Any, bool], Any], tally: Tally) -> Callable[[Any, bool], Any]:
+    def counted(value: Any, immutable: bool) -> Any:
+        tally.add()
+        return read(value, immutable)
+
+    return counted
 
 
 def _other(value: Any) -> Any:
@@ -127,7 +136,7 @@ _TAGS: Final[Mapping[int, Callable[[Any, bool], Any]]] = MappingProxyType(
 def _encode(data: Any) -> bytes:
     try:
         return cbor2.dumps(data)
-    except (cbor2.CBOREncodeError, RecursionError) as error:
+    except (cbor2.CBOREncodeError, RecursionError, UnicodeEncodeError) as error:
         raise BadMessage(f"data: expected what CBOR can say, of less depth ({error})") from None
 
 

@@ -1,11 +1,12 @@
 """MessagePack by ormsgpack. Timestamps are text; other extension types are `{"ext": type, "data": base64}`."""
 
 from base64 import b64encode
+from functools import partial
 from typing import Any, Final
 
 import ormsgpack
 
-from bridges.codec_values import MAXIMUM_ODD_BYTES, bounded, json_text
+from bridges.codec_values import MAXIMUM_ODD_BYTES, Tally, bounded, json_text
 from gateway.core.codec import Codec, PayloadError
 from gateway.core.errors import BadMessage
 
@@ -20,20 +21,21 @@ class _End:
     """What `_END` is read as."""
 
 
-def _ext(kind: int, data: bytes) -> Any:
+def _ext(kind: int, data: bytes, tally: Tally) -> Any:
+    tally.add()
     if kind == 0x7F and data == _END[2:]:
         return _End()
     return {"ext": kind, "data": b64encode(data).decode()}
 
 
 def _read(raw: bytes) -> bytes:
-    framed, option = _PAIR + raw + _END, ormsgpack.OPT_DATETIME_AS_TIMESTAMP_EXT
+    framed, option, ext = _PAIR + raw + _END, ormsgpack.OPT_DATETIME_AS_TIMESTAMP_EXT, partial(_ext, tally=Tally())
     try:
-        value, end = ormsgpack.unpackb(framed, ext_hook=_ext, option=option)
+        value, end = ormsgpack.unpackb(framed, ext_hook=ext, option=option)
     except ormsgpack.MsgpackDecodeError:
         if len(raw) > MAXIMUM_ODD_BYTES:
             raise
-        value, end = ormsgpack.unpackb(framed, ext_hook=_ext, option=option | ormsgpack.OPT_NON_STR_KEYS)
+        value, end = ormsgpack.unpackb(framed, ext_hook=ext, option=option | ormsgpack.OPT_NON_STR_KEYS)
     if not isinstance(end, _End):
         raise PayloadError("expected one MessagePack value, found more bytes after it")
     return json_text(value)

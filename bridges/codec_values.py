@@ -12,14 +12,45 @@ import orjson
 
 from gateway.core.codec import Decode, Payload, PayloadError
 
-__all__ = ["MAXIMUM_BYTES", "MAXIMUM_DEPTH", "MAXIMUM_ODD_BYTES", "bounded", "check_size", "json_text", "reason"]
+__all__ = [
+    "MAXIMUM_BYTES",
+    "MAXIMUM_DEPTH",
+    "MAXIMUM_ODD_BYTES",
+    "MAXIMUM_ODD_VALUES",
+    "Tally",
+    "bounded",
+    "check_size",
+    "json_text",
+    "reason",
+]
 
 MAXIMUM_BYTES: Final = 256 * 1024
 """The largest payload that is decoded: to read one must not keep everybody waiting."""
 MAXIMUM_ODD_BYTES: Final = 16 * 1024
 """The largest payload in which keys may be other than text: what a device chooses as keys may make a dict slow."""
+MAXIMUM_ODD_VALUES: Final = 5_000
+"""Of one payload: bytes, tags, extensions and whatever else takes a call for each of them to be said in JSON."""
 MAXIMUM_DEPTH: Final = 64
 """Containers within containers."""
+
+
+class Tally:
+    """Counts a payload's values that take long."""
+
+    __slots__ = ("_left",)
+
+    def __init__(self) -> None:
+        self._left = MAXIMUM_ODD_VALUES
+
+    def add(self) -> None:
+        """Count one more.
+
+        Raises:
+            PayloadError: there are too many.
+        """
+        self._left -= 1
+        if self._left < 0:
+            raise PayloadError(f"expected at most {MAXIMUM_ODD_VALUES} values of kinds that JSON doesn't know")
 
 
 def json_text(value: Any, other: Callable[[Any], Any] | None = None) -> bytes:
@@ -29,7 +60,10 @@ def json_text(value: Any, other: Callable[[Any], Any] | None = None) -> bytes:
         PayloadError: it can't be said in JSON.
     """
 
+    tally = Tally()
+
     def plain(found: Any) -> Any:
+        tally.add()
         if isinstance(found, (bytes, bytearray, memoryview)):
             return b64encode(found).decode()
         if other is None:
@@ -39,7 +73,8 @@ def json_text(value: Any, other: Callable[[Any], Any] | None = None) -> bytes:
     try:
         return orjson.dumps(value, plain, orjson.OPT_NON_STR_KEYS | orjson.OPT_UTC_Z)
     except orjson.JSONEncodeError as error:
-        raise PayloadError(f"expected what JSON can say: {error}") from None
+        cause = error.__cause__
+        raise PayloadError(f"expected what JSON can say: {error}" if cause is None else reason(error)) from None
 
 
 def bounded(name: str, read: Callable[[bytes], bytes]) -> Decode:

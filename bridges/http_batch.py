@@ -29,6 +29,8 @@ __all__ = ["HttpBatch", "is_batch", "lines_of"]
 
 MEDIA_TYPES: Final = ("application/x-ndjson", "application/ndjson", "application/jsonl")
 
+EMPTY_LINES: Final = 10_000
+"""A batch has at most so many besides its messages: to pass over a million of them would keep everybody waiting."""
 LINES_A_TURN: Final = 64
 """After so many lines others have their turn."""
 
@@ -181,11 +183,16 @@ def lines_of(body: bytes, most: int) -> list[tuple[int, bytes]]:
         MessageTooLarge: there are more.
         BadMessage: there are none.
     """
+    if (found := body.count(b"\n")) > most + EMPTY_LINES:
+        raise MessageTooLarge(
+            f"{found} lines: expected at most {most} with messages and {EMPTY_LINES} without; nothing was published",
+            limit="batch_messages",
+        )
     numbered = enumerate(body.split(b"\n"), 1)
     lines = [(number, text.removesuffix(b"\r")) for number, text in numbered if text.strip()]
     if len(lines) > most:
-        found = f"{len(lines)} lines: expected at most {most} in one batch; nothing of it was published"
-        raise MessageTooLarge(found, limit="batch_messages")
+        text = f"{len(lines)} lines: expected at most {most} in one batch; nothing of it was published"
+        raise MessageTooLarge(text, limit="batch_messages")
     if not lines:
         raise BadMessage('body: expected lines such as {"room": "sites/oslo", "data": 1}, found none')
     return lines

@@ -11,7 +11,7 @@ from bridges.mqtt_websocket_fields import MqttError, Property, Reason
 from bridges.mqtt_websocket_packets import Disconnect, Subscribe
 from bridges.mqtt_websocket_publishing import TOPIC_ALIASES, Publishing, Reading, sending_of
 from bridges.mqtt_websocket_served import HEAD_BYTES, INBOUND, Served
-from bridges.mqtt_websocket_sessions import Kept, Live
+from bridges.mqtt_websocket_sessions import Bequest, Kept, Live
 from bridges.mqtt_websocket_sink import IN_FLIGHT, MqttSink, Sent
 from bridges.mqtt_websocket_subscribing import Subscribing
 from gateway.core.connections import Seat
@@ -168,9 +168,9 @@ class Client:
         will, self._will = self._will, None
         if will is not None:
             delay_seconds = min(will.delay_seconds, self._expiry_seconds)
-            self._served.sessions.bequeath(
-                self.key, partial(_publish_will, self._served, self.session, will), delay_seconds
-            )
+            publish = partial(_publish_will, self._served, self.session, will)
+            size_bytes = len(will.topic) + len(will.payload)
+            self._served.sessions.bequeath(self.key, Bequest(publish, size_bytes, self._owner), delay_seconds)
 
     def _state(self) -> Kept:
         session, engine = self.session, self._served.namespace.engine
@@ -189,8 +189,13 @@ class Client:
             dict(sent),
             tuple(self._sink.unsent()),
             array("H", self.publishing.unreleased),  # a thirtieth of what a set takes
-            self.key[0] or session.address,
+            self._owner,
         )
+
+    @property
+    def _owner(self) -> str:
+        """Whom it counts for: its user, or its address."""
+        return self.key[0] or self.session.address
 
 
 def check_client_id(connect: Connect) -> None:

@@ -15,15 +15,17 @@ from gateway.core.counters import Counters
 from gateway.core.message import Cursor
 from gateway.core.wheel import Wheel
 
-__all__ = ["ClientSessions", "Kept", "Key", "Live"]
+__all__ = ["Bequest", "ClientSessions", "Kept", "Key", "Live"]
 
 Key: TypeAlias = tuple[str | None, str]
 """A user, or None for anybody, and a client identifier."""
 
 MAXIMUM_OF_ONE: Final = 100
-"""Sessions that are kept for one user, or for one address's clients without a user."""
+"""Sessions that are kept, and wills that wait, for one user, or for one address's clients without a user."""
 MAXIMUM_WILLS: Final = 10_000
 """Wills that may wait."""
+MAXIMUM_WILL_BYTES: Final = 16 * 1024 * 1024
+"""Of all of those."""
 
 
 @dataclass(slots=True)
@@ -42,6 +44,16 @@ class Kept:
     unreleased: Sequence[int] = ()
     """Packet identifiers of messages of QoS 2 that it has sent and not released."""
     owner: str = ""
+    """Whom it counts for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bequest:
+    """A will, as far as it may have to wait."""
+
+    publish: Callable[[], None]
+    size_bytes: int
+    owner: str
     """Whom it counts for."""
 
 
@@ -68,7 +80,9 @@ class ClientSessions:
         self._kept: OrderedDict[Key, Kept] = OrderedDict()
         self._owned: Counter[str] = Counter()
         self._expiry: Wheel[Key] = Wheel(clock, self._expire)
-        self._wills: dict[Key, Timer] = {}
+        self._wills: dict[Key, tuple[Timer, Bequest]] = {}
+        self._will_bytes = 0
+        self._wills_of: Counter[str] = Counter()
 
     def __len__(self) -> int:
         """How many are kept that are away."""
@@ -80,9 +94,7 @@ class ClientSessions:
         if before is not None:
             before.taken_over()
         self._live[key] = client
-        will = self._wills.pop(key, None)
-        if will is not None:
-            will.cancel()
+        self._revoke(key)
         kept = self._forget(key)
         return None if clean else kept
 
@@ -117,15 +129,38 @@ class ClientSessions:
     def _expire(self, key: Key) -> None:
         self._forget(key)
 
-    def bequeath(self, key: Key, publish: Callable[[], None], delay_seconds: float) -> None:
-        """Publish a client's will, after a delay unless it comes back before (MQTT 5 §3.1.3.2.2)."""
+    def bequeath(self, key: Key, will: Bequest, delay_seconds: float) -> None:
+        """Publish a client's will, after a delay unless it comes back before (MQTT 5 §3.1.3.2.2).
+
+        At once, if as many wait as may: a will that comes early is better than one that never comes.
+        """
 
         def due() -> None:
-            if self._wills.get(key) is timer:
-                del self._wills[key]
-            publish()
+            self._revoke(key)
+            will.publish()
 
-        waits = delay_seconds > 0 and len(self._wills) < MAXIMUM_WILLS
-        timer = self._clock.call_later(delay_seconds if waits else 0, due)
-        if waits:
-            self._wills[key] = timer
+        if delay_seconds <= 0 or not self._has_place(will):
+            self._clock.call_later(0, will.publish)
+            return
+        self._revoke(key)
+        self._wills[key] = self._clock.call_later(delay_seconds, due), will
+        self._will_bytes += will.size_bytes
+        self._wills_of[will.owner] += 1
+
+    def _has_place(self, will: Bequest) -> bool:
+        return (
+            len(self._wills) < MAXIMUM_WILLS
+            and self._will_bytes + will.size_bytes <= MAXIMUM_WILL_BYTES
+            and self._wills_of[will.owner] < MAXIMUM_OF_ONE
+        )
+
+    def _revoke(self, key: Key) -> None:
+        """Let a will that waits wait no more."""
+        timer, will = self._wills.pop(key, (None, None))
+        if timer is None or will is None:
+            return
+        timer.cancel()
+        self._will_bytes -= will.size_bytes
+        self._wills_of[will.owner] -= 1
+        if not self._wills_of[will.owner]:
+            del self._wills_of[will.owner]

@@ -42,6 +42,10 @@ class _Asked:
     """Rooms whose last values are to be told."""
     silent: dict[str, None] = field(default_factory=dict)
     """Rooms of which only what comes is."""
+    rooms: set[str] = field(default_factory=set)
+    """All that the session would be subscribed to: counted once, as a packet may have very many filters."""
+    size_bytes: int = 0
+    """Of all filters of the client."""
 
 
 class Subscribing:
@@ -56,10 +60,11 @@ class Subscribing:
 
     def subscribe(self, packet: Subscribe) -> None:
         """Answer a SUBSCRIBE, then let come what it brings; a refused filter changes nothing."""
-        asked = _Asked()
+        asked = _Asked(rooms={*self._session.rooms}, size_bytes=sum(map(len, self._sink.held)))
         try:
             since = _since(packet)
-        except BadMessage as error:
+            self._check_filters(len(packet.subscriptions))
+        except (BadMessage, TooManySubscriptions) as error:
             self.refuse(packet, error)
             return
         for wanted in packet.subscriptions:
@@ -97,7 +102,7 @@ class Subscribing:
             check_room_filter(room)
             self._session.grants.check(Action.SUBSCRIBE, room)
         known = wanted.filter in self._sink.held
-        self._check_count(wanted.filter, {*self._session.rooms, *asked.fresh, *asked.silent, *heard.rooms})
+        self._check_count(wanted.filter, heard.rooms, asked)
         held = Held(
             wanted.filter,
             heard.rooms,
@@ -113,13 +118,23 @@ class Subscribing:
         (asked.silent if quiet else asked.fresh).update(dict.fromkeys(heard.rooms))
         return held.qos
 
-    def _check_count(self, topic_filter: str, rooms: set[str]) -> None:
+    def _check_filters(self, filters: int) -> None:
+        most = 2 * self._session.limits.subscriptions_per_connection
+        if filters > most:  # none of them is looked at: that would take long
+            raise TooManySubscriptions(f"too many filters: expected at most {most}, found {filters} in one packet")
+
+    def _check_count(self, topic_filter: str, rooms: tuple[str, ...], asked: _Asked) -> None:
         most = self._session.limits.subscriptions_per_connection
-        filters = {*self._sink.held, topic_filter}
-        if len(rooms) > most or len(filters) > most:
+        fresh = [room for room in rooms if room not in asked.rooms]
+        filters, size_bytes = len(self._sink.held), asked.size_bytes
+        if topic_filter not in self._sink.held:
+            filters, size_bytes = filters + 1, size_bytes + len(topic_filter)
+        if len(asked.rooms) + len(fresh) > most or filters > most:
             raise TooManySubscriptions(f"too many subscriptions: expected at most {most}, counted by rooms")
-        if sum(len(each) for each in filters) > MAXIMUM_FILTER_BYTES:
+        if size_bytes > MAXIMUM_FILTER_BYTES:
             raise TooManySubscriptions(f"filters too long: expected at most {MAXIMUM_FILTER_BYTES} bytes of them")
+        asked.rooms.update(fresh)
+        asked.size_bytes = size_bytes
 
     def _begin(self, asked: _Asked, since: Cursor | None) -> None:
         """Subscribe to the rooms. One that is being caught up with stays as it is, so that nothing is lost."""
@@ -167,19 +182,17 @@ class Subscribing:
     def unsubscribe(self, packet: Unsubscribe) -> None:
         """Answer an UNSUBSCRIBE; rooms that no other filter stands for are left."""
         self._session.budget.accept()
-        reasons = [self._remove(each) for each in packet.filters]
+        gone = [self._sink.held.pop(each, None) for each in packet.filters]
+        self._leave(dict.fromkeys(room for held in gone if held is not None for room in held.rooms))
+        reasons = [Reason.NO_SUBSCRIPTION_EXISTED if held is None else Reason.SUCCESS for held in gone]
         self._choose_way()
         self._sink.send(unsuback(self._sink.framings.version, packet.packet_id, reasons))
 
-    def _remove(self, topic_filter: str) -> Reason:
-        held = self._sink.held.pop(topic_filter, None)
-        if held is None:
-            return Reason.NO_SUBSCRIPTION_EXISTED
+    def _leave(self, rooms: Iterable[str]) -> None:
         wanted = {room for each in self._sink.held.values() for room in each.rooms}
-        for room in held.rooms:
+        for room in rooms:
             if room not in wanted and room in self._session.rooms:
                 self._namespace.unsubscribe(self._session, room)
-        return Reason.SUCCESS
 
 
 def _reason(error: TidegateError | MqttError) -> Reason:

@@ -20,6 +20,12 @@ __all__ = ["Away", "Memory", "Place", "places_of"]
 AWAY_SECONDS: Final = 120.0
 """As long as the reference implementation waits by default."""
 MAXIMUM_AWAY: Final = 10_000
+MAXIMUM_BYTES_OF_ONE: Final = 64 * 1024
+"""Of the names of a client's rooms; who is in more can't come back to them."""
+MAXIMUM_BYTES: Final = 32 * 1024 * 1024
+"""Of all of those."""
+PLACE_BYTES: Final = 100
+"""What a place costs besides the room's name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +59,7 @@ class Away:
     epoch: str
     places: Mapping[str, Place]
     due: float
+    size_bytes: int
 
     def requests(self, offset: Cursor | None) -> list[Subscribe]:
         """What it is to be subscribed to again: each room from where it lacks something, by what it got at last.
@@ -81,6 +88,7 @@ class Memory:
         self._random = random
         self._away: dict[str, Away] = {}
         """In the order in which they left."""
+        self._size_bytes = 0
         self._present: dict[str, tuple[str, str | None, Callable[[], None]]] = {}
         """The path and user of each who is there, and how its connection is ended."""
 
@@ -103,19 +111,30 @@ class Memory:
         return f"{self._random.getrandbits(128):032x}"
 
     def keep(self, secret: str, path: str, user: str | None, epoch: str, places: Mapping[str, Place]) -> None:
-        """Remember a client that has left."""
-        now = self._clock.monotonic()
-        while self._away and (len(self._away) >= MAXIMUM_AWAY or next(iter(self._away.values())).due <= now):
-            del self._away[next(iter(self._away))]
-        self._away.pop(secret, None)
-        self._away[secret] = Away(path, user, epoch, dict(places), now + AWAY_SECONDS)
+        """Remember a client that has left, unless that would take too much."""
+        now, size_bytes = self._clock.monotonic(), sum(PLACE_BYTES + len(room) for room in places)
+        self._forget(secret)
+        if size_bytes > MAXIMUM_BYTES_OF_ONE:
+            return
+        while self._away and (self._is_full(size_bytes) or next(iter(self._away.values())).due <= now):
+            self._forget(next(iter(self._away)))
+        self._away[secret] = Away(path, user, epoch, dict(places), now + AWAY_SECONDS, size_bytes)
+        self._size_bytes += size_bytes
+
+    def _is_full(self, size_bytes: int) -> bool:
+        return len(self._away) >= MAXIMUM_AWAY or self._size_bytes + size_bytes > MAXIMUM_BYTES
+
+    def _forget(self, secret: str) -> None:
+        away = self._away.pop(secret, None)
+        if away is not None:
+            self._size_bytes -= away.size_bytes
 
     def take(self, secret: str, path: str, user: str | None) -> Away | None:
         """What is remembered of a client, once, if it is the same user in the same namespace."""
         away = self._away.get(secret)
         if away is None or away.path != path or away.user != user:
             return None
-        del self._away[secret]
+        self._forget(secret)
         return away if away.due > self._clock.monotonic() else None
 
     def __len__(self) -> int:

@@ -4,16 +4,20 @@ Reading from a place costs a search and what is taken, however many messages the
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from heapq import heapify, heappop, heapreplace
 from operator import attrgetter
-from typing import Final
+from typing import Final, TypeAlias
 
 from gateway.core.message import Message
 
-__all__ = ["Backlog", "by_sequence", "each_once"]
+__all__ = ["Backlog", "by_sequence", "each_in_turn", "each_once"]
 
 COMPACT_FROM: Final = 64
 """So many dropped messages may hold a place at the front before the list is moved together."""
+
+_Turn: TypeAlias = tuple[int, int, tuple[Message, Iterator[Message]] | None]
+"""The place of a room's next message, the room's number, and that message with those behind it, once it was read."""
 
 by_sequence = attrgetter("sequence")
 
@@ -25,6 +29,30 @@ def each_once(messages: Iterable[Message]) -> Iterator[Message]:
         if message.sequence != told:
             told = message.sequence
             yield message
+
+
+def each_in_turn(
+    firsts: Iterable[int | None], read: Callable[[int], Iterator[Message]], *, newest_first: bool = False
+) -> Iterator[Message]:
+    """The messages of many rooms in order; none of these is read before its turn, as few have what is taken.
+
+    Args:
+        firsts: The place of each room's first message; None if it has none.
+        read: Reads a room, by its number.
+        newest_first: Whether that is the order, of each room's messages too.
+    """
+    sign = -1 if newest_first else 1
+    heap: list[_Turn] = [(sign * first, index, None) for index, first in enumerate(firsts) if first is not None]
+    heapify(heap)
+    while heap:
+        _, index, begun = heap[0]
+        messages = read(index) if begun is None else begun[1]
+        yield next(messages) if begun is None else begun[0]
+        following = next(messages, None)
+        if following is None:
+            heappop(heap)
+        else:
+            heapreplace(heap, (sign * following.sequence, index, (following, messages)))
 
 
 class Backlog:
@@ -59,6 +87,16 @@ class Backlog:
             del self._messages[: self._start]
             self._start = 0
         return message
+
+    def first_after(self, place: int) -> int | None:
+        """The place of the oldest message that came after a place; None if there is none."""
+        message = next(self.after(place), None)
+        return None if message is None else message.sequence
+
+    def first_before(self, place: int) -> int | None:
+        """The place of the newest message that came before a place; None if there is none."""
+        message = next(self.before(place), None)
+        return None if message is None else message.sequence
 
     def after(self, place: int) -> Iterator[Message]:
         """What came after a place, the oldest first."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from heapq import merge
 from typing import Final, Protocol, TypeAlias
 
-from gateway.core.backlog import Backlog, by_sequence, each_once
+from gateway.core.backlog import Backlog, by_sequence, each_in_turn, each_once
 from gateway.core.clock import Clock
 from gateway.core.counters import Counters
 from gateway.core.message import Message
@@ -65,6 +65,20 @@ class _Room:
     last: dict[str | None, Message] = field(default_factory=dict)
     seconds: float = 0.0
     """How old its history may get."""
+
+    def first_after(self, place: int) -> int | None:
+        """The place of the first message that is kept of those after a place."""
+        places = [message.sequence for message in self.last.values() if message.sequence > place]
+        if self.history and (first := self.history.first_after(place)) is not None:
+            places.append(first)
+        return min(places, default=None)
+
+    def first_before(self, place: int) -> int | None:
+        """The place of the newest message that is kept of those before a place."""
+        places = [message.sequence for message in self.last.values() if message.sequence < place]
+        if self.history and (first := self.history.first_before(place)) is not None:
+            places.append(first)
+        return max(places, default=None)
 
     def after(self, place: int) -> Iterator[Message]:
         """What is kept of the messages after a place, in order."""
@@ -232,6 +246,11 @@ class Log:
             if self._observer is not None:
                 self._observer.room_forgotten(stalest.name, self._floor)
 
+    def _expire_and_settle(self, room: _Room) -> None:
+        if room.history or not room.last:
+            self._expire(room)
+            self._settle(room)
+
     def last_of(self, room: str, topic: str | None) -> Message | None:
         """The last value of one topic in one room."""
         known = self._rooms.get(room)
@@ -250,18 +269,18 @@ class Log:
         complete = self._floor <= position or (not has_wildcard(room_filter) and room_filter in self._rooms)
         rooms = [room for room in self._tree.find(room_filter) if room.newest > position]
         for room in rooms:
-            self._expire(room)
-            self._settle(room)
+            self._expire_and_settle(room)
             complete = complete and (room.lost if latest else room.floor) <= position
-        return merge(*(room.after(position) for room in rooms), key=by_sequence), complete
+        firsts = (room.first_after(position) for room in rooms)
+        return each_in_turn(firsts, lambda index: rooms[index].after(position)), complete
 
     def before(self, room_filter: str, place: int) -> Iterator[Message]:
         """What is kept of the messages before a place, the newest first; found as they are taken, so at once."""
         rooms = list(self._tree.find(room_filter))
         for room in rooms:
-            self._expire(room)
-            self._settle(room)
-        return merge(*(room.before(place) for room in rooms), key=by_sequence, reverse=True)
+            self._expire_and_settle(room)
+        firsts = (room.first_before(place) for room in rooms)
+        return each_in_turn(firsts, lambda index: rooms[index].before(place), newest_first=True)
 
 
 def _cost(message: Message) -> int:

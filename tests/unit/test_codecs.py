@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from bridges.codec_cbor import CBOR, LIBRARY_TAGS
 from bridges.codec_msgpack import MSGPACK
-from bridges.codec_values import MAXIMUM_BYTES, MAXIMUM_DEPTH, MAXIMUM_ODD_BYTES
+from bridges.codec_values import MAXIMUM_BYTES, MAXIMUM_DEPTH, MAXIMUM_ODD_BYTES, MAXIMUM_ODD_VALUES
 from gateway.core.codec import Codec, PayloadError
 from gateway.core.errors import BadMessage
 from gateway.core.payload import encode
@@ -170,6 +170,28 @@ def test_a_payload_that_is_too_large_is_refused_unread(codec: Codec) -> None:
     assert read(codec, codec.encode("x" * (MAXIMUM_BYTES - 5)))
 
 
+@pytest.mark.parametrize(
+    ("codec", "head", "one"),
+    [
+        (CBOR, b"\x99", b"\xc1\x01"),
+        (CBOR, b"\x99", b"\xc6\xf4"),
+        (CBOR, b"\x99", b"\x40"),
+        (CBOR, b"\x99", b"\xf7"),
+        (MSGPACK, b"\xdc", b"\xc4\x00"),
+        (MSGPACK, b"\xdc", b"\xd4\x01\x01"),
+    ],
+)
+def test_values_that_take_long_are_taken_up_to_a_number(codec: Codec, head: bytes, one: bytes) -> None:
+    def many(count: int) -> bytes:
+        filler = 20_000  # which makes the payload a large one
+        plain = b"\x01" * filler
+        return head + (count + filler).to_bytes(2) + one * count + plain
+
+    assert len(read(codec, many(MAXIMUM_ODD_VALUES))) > MAXIMUM_ODD_VALUES
+    with pytest.raises(PayloadError):
+        codec.decode(many(MAXIMUM_ODD_VALUES + 1))
+
+
 @BOTH
 def test_keys_that_are_no_text_are_taken_in_small_payloads_only(codec: Codec) -> None:
     def dumped(data: Any) -> bytes:
@@ -178,6 +200,11 @@ def test_keys_that_are_no_text_are_taken_in_small_payloads_only(codec: Codec) ->
     assert read(codec, dumped({1: "a"})) == {"1": "a"}
     with pytest.raises(PayloadError):
         codec.decode(dumped({1: "x" * MAXIMUM_ODD_BYTES}))
+
+
+def test_text_that_is_no_unicode_is_a_bad_message() -> None:
+    with pytest.raises(BadMessage, match="data: expected"):
+        CBOR.encode("\ud800")
 
 
 def test_data_that_is_too_deep_for_a_device_is_a_bad_message() -> None:

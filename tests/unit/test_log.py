@@ -1,6 +1,8 @@
 """What is remembered, what is forgotten, and that the log never claims to have what it lacks."""
 
 import math
+from collections.abc import Callable, Iterator
+from itertools import islice
 
 import pytest
 from hypothesis import given
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 
 from gateway.core.backlog import Backlog
 from gateway.core.counters import Counters
-from gateway.core.log import MESSAGE_OVERHEAD_BYTES, Log, LogBounds
+from gateway.core.log import MESSAGE_OVERHEAD_BYTES, Log, LogBounds, _Room
 from gateway.core.message import Message
 from gateway.core.retention import NOTHING, Retention
 from gateway.core.topics import filter_matches
@@ -188,3 +190,44 @@ def test_nothing_is_lacking_while_all_is_kept(retention: Retention) -> None:
         writer.store("a", retention, topic)
     assert writer.sequences_after("a", 0) == ([1, 2, 3, 4, 5], True)
     assert writer.sequences_after("#", 0) == ([1, 2, 3, 4, 5], True)
+
+
+def test_of_very_many_rooms_only_those_are_read_that_have_what_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    writer = Writer()
+    read: list[str] = []
+    for number in range(200):
+        writer.store(f"a/{number}", Retention(messages=number % 2))
+
+    def noted(reads: Callable[[_Room, int], Iterator[Message]]) -> Callable[[_Room, int], Iterator[Message]]:
+        def note(room: _Room, place: int) -> Iterator[Message]:
+            read.append(room.name)
+            return reads(room, place)
+
+        return note
+
+    monkeypatch.setattr(_Room, "after", noted(_Room.after))
+    monkeypatch.setattr(_Room, "before", noted(_Room.before))
+
+    messages, complete = writer.log.after("a/#", 20)
+    assert ([message.sequence for message in islice(messages, 5)], complete) == ([21, 22, 23, 24, 25], True)
+    assert [message.sequence for message in islice(writer.log.before("#", 90), 3)] == [89, 88, 87]
+    assert len(read) <= 8
+
+
+@given(
+    stored=st.lists(st.tuples(st.sampled_from("abcd"), st.integers(0, 3), st.booleans(), st.sampled_from("tu"))),
+    place=st.integers(0, 30),
+)
+def test_rooms_come_in_the_order_of_the_sequence_both_ways(
+    stored: list[tuple[str, int, bool, str]], place: int
+) -> None:
+    writer = Writer()
+    for room, messages, last, topic in stored:
+        writer.store(f"r/{room}", Retention(last=last, messages=messages), topic)
+    rooms = [f"r/{room}" for room in "abcd"]
+
+    after = [message.sequence for message in writer.log.after("r/#", place)[0]]
+    before = [message.sequence for message in writer.log.before("r/#", place)]
+
+    assert after == sorted(m.sequence for room in rooms for m in writer.log.after(room, place)[0])
+    assert before == sorted((m.sequence for room in rooms for m in writer.log.before(room, place)), reverse=True)

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bridges import mqtt_websocket_sessions
 from bridges.mqtt_websocket_answers import packet, puback, publish
 from bridges.mqtt_websocket_fields import Property, Reader, Reason
 from gateway.core.authentication import KeyUnknown
@@ -355,3 +356,35 @@ def test_a_connection_that_is_over_waits_for_no_search_for_garbage(mqtt: MqttWor
         assert connection() is None
     finally:
         gc.enable()
+
+
+def test_wills_of_one_address_wait_up_to_a_hundred_and_come_at_once_beyond(mqtt: MqttWorld) -> None:
+    watcher = mqtt.join(4, client_id="w").subscribe(("chat/a", 0))
+    watcher.heard()
+    options: dict[str, Any] = {"will_delay_seconds": 60, "properties": {Property.SESSION_EXPIRY: 600}}
+
+    for number in range(101):
+        one = mqtt.join(client_id=str(number), will=("chat/a", str(number).encode()), **options)
+        one.connection.closed(offended=False)
+    mqtt.clock.advance(0)
+    assert [message.payload for message in watcher.messages()] == [b"100"]
+
+    back = mqtt.join(client_id="0", will=("chat/a", b"new"), **options)  # its will waits no more, so there is a place
+    back.connection.closed(offended=False)
+    mqtt.clock.advance(0)
+    assert not watcher.messages()
+
+    mqtt.clock.advance(60)
+    assert len(watcher.messages()) == 100
+
+
+def test_large_wills_wait_up_to_a_sum(mqtt: MqttWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mqtt_websocket_sessions, "MAXIMUM_WILL_BYTES", 5000)
+    watcher = mqtt.join(4, client_id="w").subscribe(("chat/a", 0))
+    watcher.heard()
+    options: dict[str, Any] = {"will_delay_seconds": 60, "properties": {Property.SESSION_EXPIRY: 600}}
+
+    for name in "ab":
+        mqtt.join(client_id=name, will=("chat/a", name.encode() * 3000), **options).connection.closed(offended=False)
+    mqtt.clock.advance(0)
+    assert [message.payload[:1] for message in watcher.messages()] == [b"b"]

@@ -565,3 +565,27 @@ def test_what_comes_in_a_burst_is_written_as_one_where_no_look_is_needed(mqtt: M
 
 def test_a_ping_is_answered(mqtt: MqttWorld) -> None:
     assert mqtt.join().say(packet(0xC0, b"")).heard() == [(0xD0, b"")]
+
+
+@VERSIONS
+def test_a_packet_with_far_more_filters_than_there_may_be_is_refused_without_a_look_at_them(
+    mqtt: MqttWorld, version: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked = []
+    monkeypatch.setattr(type(mqtt.bridge._served.topics), "heard", lambda _, each: looked.append(each))
+    most = 2 * mqtt.namespace.limits.subscriptions_per_connection
+    peer = mqtt.join(version).subscribe(*[("sensors/#", 0)] * (most + 1))
+
+    refused = Reason.QUOTA_EXCEEDED if version == 5 else 0x80
+    assert granted(peer) == [refused] * (most + 1)
+    assert not looked
+    assert mqtt.counters.refusals["too_many_subscriptions"] == 1
+
+
+def test_unsubscribing_from_many_filters_leaves_the_rooms_that_another_one_stands_for(mqtt: MqttWorld) -> None:
+    peer = mqtt.join().subscribe(("sensors/oslo/+/t", 0), ("sensors/oslo/+/t", 0), ("lamps/1", 0), ("lamps/2", 0))
+    peer.heard()
+
+    peer.say(speech.unsubscribe(9, "sensors/oslo/+/t", "lamps/1", "lamps/3"))
+
+    assert set(peer.session.rooms) == {"lamps/all"}

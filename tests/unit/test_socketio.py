@@ -12,7 +12,7 @@ from socketio import packet as library
 from bridges.socketio_answers import Answers
 from bridges.socketio_events import read_event
 from bridges.socketio_framing import Frames, NamespaceFraming
-from bridges.socketio_memory import AWAY_SECONDS, MAXIMUM_AWAY, Memory, Place, places_of
+from bridges.socketio_memory import AWAY_SECONDS, MAXIMUM_AWAY, MAXIMUM_BYTES, Memory, Place, places_of
 from bridges.socketio_outlet import Outlet
 from bridges.socketio_packets import SEPARATOR, Malformed, StrictPacket, read_engine_packet
 from gateway.core import wire, wire_requests
@@ -251,6 +251,27 @@ def test_of_too_many_who_are_away_the_first_is_forgotten() -> None:
         remember(memory, str(number), {})
     assert len(memory) == MAXIMUM_AWAY
     assert memory.take("0", "/", "ann") is None
+
+
+def test_who_is_away_holds_a_bounded_amount_of_memory() -> None:
+    memory, place = Memory(HandClock(), Random(1)), Place(1, None, None)
+    remember(memory, "hoarder", {f"{number}{'x' * 999}": place for number in range(100)})
+    assert len(memory) == 0
+
+    large = {f"{number}{'x' * 999}": place for number in range(50)}
+    most = MAXIMUM_BYTES // 50_000
+    for number in range(most + 10):
+        remember(memory, str(number), large)
+    remember(memory, "last", {"a": place})
+    assert most * 0.8 < len(memory) <= most
+    assert memory.take("0", "/", "ann") is None
+    assert memory.take("last", "/", "ann") is not None
+
+    while memory.take(str(number), "/", "ann"):
+        number -= 1
+    assert len(memory) == 0
+    remember(memory, "again", large)  # what was taken counts no more
+    assert memory.take("again", "/", "ann") is not None
 
 
 def test_places_are_those_of_a_session(world: World) -> None:

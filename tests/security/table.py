@@ -74,8 +74,12 @@ def _lines() -> Iterator[str]:
         yield f"### {category[0].upper()}{category[1:]}\n"
         yield "| attack | what is sent | by | outcome |\n|---|---|---|---|"
         for case in cases:
-            yield f"| {case.name} | {case.sent} | {told(case.doors)} | {case.outcome} |"
+            yield f"| {case.name} | {case.sent} | {told(case.doors)} | {_outcome(case)} |"
         yield ""
+
+
+def _outcome(case: Case) -> str:
+    return "; ".join([case.outcome, *(f"{door}: {outcome}" for door, outcome in case.elsewhere)])
 
 
 def document() -> str:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 __all__ = ["ACTIONS", "BATCH", "CALL", "HTTP", "PATTERNS", "READS", "WRITES", "Case"]
 
-BATCH: Final = "POST /publish, NDJSON"
+BATCH: Final = "POST /publish (NDJSON)"
 CALL: Final = "peerjs call"
 WRITES: Final = ("ws publish", "POST /publish", BATCH, "socket.io publish", "mqtt publish")
 ACTIONS: Final = (*WRITES, "ws request", "ws presence", "POST /request", "GET /presence", CALL)

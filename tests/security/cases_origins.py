@@ -16,7 +16,7 @@ ASKING: Final = (
     "GET /history",
     "GET /presence",
     "GET /problems",
-    "POST /publish, NDJSON",
+    "POST /publish (NDJSON)",
     "socket.io handshake",
     "mqtt handshake",
     "peerjs call",

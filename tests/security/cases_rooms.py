@@ -12,6 +12,8 @@ MALFORMED: Final = (("mqtt subscribe", "DISCONNECT 0x81"), ("mqtt publish", "DIS
 """What MQTT knows no text with (MQTT 5 §1.5.4)."""
 EVERY: Final = (*ACTIONS, *PATTERNS)
 COMMAND: Final = "sites/{}/fan-4/commands"
+ROOMY: Final = tuple(door for door in EVERY if door != CALL)
+"""Doors to which another server lets so long a head come, too."""
 RESERVED: Final = (("mqtt subscribe", "forbidden"),)
 SHARED: Final = (("mqtt subscribe", "SUBACK 0x9E"),)
 NAMELESS: Final = (("mqtt publish", "bad_message"), NO_KEY)
@@ -19,7 +21,8 @@ LONG: Final = (("mqtt subscribe", "too_many_subscriptions"),)
 """Clients of MQTT are remembered while they are away, so their filters are bounded."""
 OWN: Final = (("mqtt publish", "read_only"),)
 """To MQTT it is a topic, which is the gateway's, elsewhere a room that no topic has."""
-WEBSOCKET: Final = (*(door for door in EVERY if door.startswith("ws ")), BATCH)
+WEBSOCKET: Final = (*(door for door in EVERY if door.startswith(("ws ", "socket.io ", "mqtt "))), BATCH)
+NO_TEXT: Final = (*MALFORMED, *((door, "close 1002") for door in EVERY if door.startswith("socket.io ")))
 BAD: Final = "bad_message"
 
 
@@ -74,12 +77,12 @@ CASES: Final = (
     _everywhere("an escape sequence", "open/\x1b[2J"),
     _everywhere("a control character of Latin-1", "open/\x85FORGED"),
     _everywhere("a non-character", "open/\ufffe"),
-    Case("half a surrogate pair", CATEGORY, WEBSOCKET, BAD, room="open/\ud800"),
-    Case("the other half", CATEGORY, WEBSOCKET, BAD, room="open/\udc00a"),
+    Case("half a surrogate pair", CATEGORY, WEBSOCKET, BAD, room="open/\ud800", elsewhere=NO_TEXT),
+    Case("the other half", CATEGORY, WEBSOCKET, BAD, room="open/\udc00a", elsewhere=NO_TEXT),
     _everywhere("129 levels", "/".join(["a"] * 129)),
     _everywhere("200 levels", "/".join(["a"] * 200)),
-    _everywhere("a name of 15,000 slashes", "/" * 15_000),
-    Case("a name of 60,000 bytes is a name", CATEGORY, EVERY, "ok", room="a" * 60_000, elsewhere=LONG),
+    Case("a name of 15,000 slashes", CATEGORY, ROOMY, BAD, room="/" * 15_000),
+    Case("a name of 60,000 bytes is a name", CATEGORY, ROOMY, "ok", room="a" * 60_000, elsewhere=LONG),
     Case("a name of 65,536 bytes in an address", CATEGORY, HTTP, "headers_too_large", room="a" * 65_536),
     _for_a_device("a command to all devices", "#", WILDCARD),
     _for_a_device("a command to one level of devices", "+", WILDCARD),

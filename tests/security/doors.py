@@ -155,7 +155,7 @@ DOORS: Final[dict[str, Door]] = {
     "GET /history": http("GET", "/history"),
     "GET /presence": http("GET", "/presence"),
     "GET /problems": http("GET", "/problems"),
-    "POST /publish, NDJSON": foreign.batch,
+    "POST /publish (NDJSON)": foreign.batch,
     "socket.io handshake": foreign.socketio(None),
     "socket.io subscribe": foreign.socketio("subscribe"),
     "socket.io publish": foreign.socketio("publish", data=True),

@@ -6,6 +6,7 @@ It is read, written and ended here: bounded, in order, and so that nothing that 
 import asyncio
 from base64 import b64decode
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -185,7 +186,9 @@ class EngineSocket(AsyncSocket):  # type: ignore[misc] # the library has no type
                 for piece in filter(None, self.outlet.take().split(SEPARATOR)):
                     await ws.send(b64decode(piece[1:]) if piece[:1] == b"b" else piece.decode())
                 self.outlet.relieve()
-            await ws.close()
+            code, reason = self.outlet.closed or (1000, "")
+            with suppress(OSError, RuntimeError):  # the client has closed it meanwhile
+                await ws.asgi_send({"type": "websocket.close", "code": code, "reason": reason})
 
     async def _upgrade(self, ws: Any) -> bool:
         """Go over to WebSocket as soon as the client has seen that this gets through; whether it has."""

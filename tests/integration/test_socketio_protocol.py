@@ -289,6 +289,14 @@ async def test_what_is_no_packet_ends_that_connection_alone(served: GatewayProce
     assert code_of(said[-1]) == (400, 1)
 
 
+async def test_the_close_code_says_why_a_connection_ends(served: GatewayProcess) -> None:
+    async with websocket(served) as connection:
+        socket = await joined(connection)
+        await socket.say("4abc")
+        await socket.closed()
+        assert (connection.close_code, connection.close_reason) == (1002, "parse error")
+
+
 @pytest.mark.parametrize("behind", ['42["ping"]', "451-[]"])
 async def test_attachments_come_where_they_are_announced(served: GatewayProcess, behind: str) -> None:
     async with websocket(served) as connection:

@@ -9,12 +9,22 @@ that it applies to (the keys of `doors.DOORS`), what is sent, and what is to com
 from dataclasses import dataclass, fields
 from typing import Any, Final
 
-__all__ = ["ACTIONS", "HTTP", "PATTERNS", "READS", "WRITES", "Case"]
+__all__ = ["ACTIONS", "BATCH", "CALL", "HTTP", "PATTERNS", "READS", "WRITES", "Case"]
 
-WRITES: Final = ("ws publish", "POST /publish")
-ACTIONS: Final = ("ws publish", "ws request", "ws presence", "POST /publish", "POST /request", "GET /presence")
+BATCH: Final = "POST /publish (NDJSON)"
+CALL: Final = "peerjs call"
+WRITES: Final = ("ws publish", "POST /publish", BATCH, "socket.io publish", "mqtt publish")
+ACTIONS: Final = (*WRITES, "ws request", "ws presence", "POST /request", "GET /presence", CALL)
 """Doors that take one room."""
-PATTERNS: Final = ("ws subscribe", "sse", "GET /poll", "GET /last", "GET /history")
+PATTERNS: Final = (
+    "ws subscribe",
+    "sse",
+    "GET /poll",
+    "GET /last",
+    "GET /history",
+    "socket.io subscribe",
+    "mqtt subscribe",
+)
 """Doors that take patterns."""
 READS: Final = (*PATTERNS, "GET /presence")
 HTTP: Final = ("sse", "GET /poll", "POST /publish", "POST /request", "GET /last", "GET /history", "GET /presence")
@@ -45,8 +55,14 @@ class Case:
     """The topic that a device publishes to."""
     reaches: tuple[str, ...] = ()
     """Topics that devices may hear of, since what is sent is taken for what it says."""
+    elsewhere: tuple[tuple[str, str], ...] = ()
+    """Doors whose protocol has other words for it, and these."""
     plain: str | None = None
     """The outcome under another ASGI server, where that is not the gateway's to decide."""
+
+    def outcome_at(self, door: str) -> str:
+        """What is to come of it at one door."""
+        return dict(self.elsewhere).get(door, self.outcome)
 
     @property
     def sent(self) -> str:

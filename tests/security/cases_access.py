@@ -2,15 +2,36 @@
 
 from typing import Final
 
-from tests.security.case import ACTIONS, PATTERNS, READS, Case
+from tests.security.case import ACTIONS, BATCH, CALL, PATTERNS, READS, WRITES, Case
 
 CATEGORY: Final = "access"
 ALL: Final = (*ACTIONS, *PATTERNS)
+PRESENCE: Final = ("socket.io presence", "GET /peerjs/…/peers")
+SERVED: Final = (
+    "ws handshake",
+    "socket.io handshake",
+    "mqtt handshake",
+    CALL,
+    BATCH,
+    "GET /problems",
+    "GET /peerjs/ice",
+    "GET /peerjs/…/id",
+    "GET /peerjs/…/peers",
+)
+NAMELESS: Final = (("mqtt publish", "bad_message"), (CALL, "invalid_key"))
+"""What these protocols have no name with, whoever may."""
 FORBIDDEN: Final = "forbidden"
 
 
-def _forbidden(name: str, token: str, room: str, doors: tuple[str, ...] = ALL, outcome: str = FORBIDDEN) -> Case:
-    return Case(name, CATEGORY, doors, outcome, room=room, token=token)
+def _forbidden(
+    name: str,
+    token: str,
+    room: str,
+    doors: tuple[str, ...] = ALL,
+    outcome: str = FORBIDDEN,
+    elsewhere: tuple[tuple[str, str], ...] = (),
+) -> Case:
+    return Case(name, CATEGORY, doors, outcome, room=room, token=token, elsewhere=elsewhere)
 
 
 CASES: Final = (
@@ -19,6 +40,12 @@ CASES: Final = (
     Case("one's own room", CATEGORY, ALL, "ok", room="users/ann/a", token="of a guest"),
     Case("a pattern within what is granted", CATEGORY, PATTERNS, "ok", room="open/+/a", token="of an operator"),
     _forbidden("a room of nobody's", "of a guest", "open/x"),
+    _forbidden(
+        "to speak where one may only hear", "of a listener", "shared/witness", (*WRITES, "socket.io request", CALL)
+    ),
+    _forbidden("another's room's presence", "of an operator", "users/witness/inbox", PRESENCE),
+    _forbidden("what devices said that nobody understood", "of an operator", "open/x", ("GET /problems",)),
+    Case("what devices said, by whom all rooms are for", CATEGORY, ("GET /problems",), "ok"),
     _forbidden("another's room", "of an operator", "users/witness/inbox"),
     _forbidden("the witness's room", "of a guest", "shared/witness"),
     _forbidden("a parent of what is granted", "of an operator", "open", ("ws publish",), "ok"),
@@ -35,7 +62,7 @@ CASES: Final = (
     _forbidden("a user `#` and everybody's rooms", "of a guest `#`", "users/#", PATTERNS),
     _forbidden("a user of two levels and another's room", "of a guest `a/b`", "users/a/b"),
     _forbidden("a user `$SYS`", "of a guest `$SYS`", "users/$SYS/a", PATTERNS, "bad_message"),
-    _forbidden("a user `$SYS` and one room", "of a guest `$SYS`", "users/$SYS/a", ACTIONS),
+    _forbidden("a user `$SYS` and one room", "of a guest `$SYS`", "users/$SYS/a", ACTIONS, elsewhere=NAMELESS),
     _forbidden("a user of two dots and another's room", "of a guest `..`", "users/witness/inbox"),
     _forbidden("a claim `+` and a team's room", 'of a guest with `team: "+"`', "teams/red/a"),
     _forbidden("a claim `#` in a list and another team's room", 'of a guest with `team: ["red", "#"]`', "teams/blue/a"),
@@ -43,7 +70,7 @@ CASES: Final = (
     _forbidden("a claim that is true", "of a guest with `team: true`", "teams/true/a"),
     _forbidden("a claim that isn't there", "of a guest", "teams/None/a"),
     Case("the rules of one namespace in another", CATEGORY, ALL, FORBIDDEN, namespace="/n/b", token="of an operator"),
-    Case("a namespace that isn't there", CATEGORY, (*READS[1:], "ws handshake"), "no_such_endpoint", namespace="/n/c"),
+    Case("a namespace that isn't there", CATEGORY, (*READS[1:], *SERVED), "no_such_endpoint", namespace="/n/c"),
     Case("a namespace by two dots", CATEGORY, READS[1:], "no_such_endpoint", namespace="/n/b/.."),
     Case("a namespace whose slash is encoded", CATEGORY, READS[1:], "no_such_endpoint", namespace="/n/b%2f.."),
 )

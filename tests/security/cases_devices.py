@@ -2,10 +2,9 @@
 
 from typing import Final
 
-from tests.security.case import Case
+from tests.security.case import WRITES, Case
 
 CATEGORY: Final = "devices and schemas"
-COMMANDS: Final = ("ws publish", "POST /publish", "POST /request")
 SENSOR: Final = "sensors/oslo/fan-4/power"
 BAD: Final = "bad_message"
 
@@ -14,10 +13,10 @@ def _device(name: str, topic: str, payload: bytes, outcome: str) -> Case:
     return Case(name, CATEGORY, ("MQTT",), outcome, topic=topic, body=payload)
 
 
-def _checked(name: str, data: bytes, outcome: str = BAD) -> Case:
-    return Case(
-        name, CATEGORY, ("POST /publish",), outcome, room="checked/fan-4", body=data, reaches=("checked/fan-4",)
-    )
+def _checked(name: str, data: bytes, outcome: str = BAD, elsewhere: tuple[tuple[str, str], ...] = ()) -> Case:
+    room = "checked/fan-4"
+    reaches = (room,) if outcome == "ok" else ()
+    return Case(name, CATEGORY, WRITES[1:], outcome, room=room, body=data, reaches=reaches, elsewhere=elsewhere)
 
 
 CASES: Final = (
@@ -47,10 +46,12 @@ CASES: Final = (
     _checked("a field that a schema doesn't know", b'{"constructor":1}'),
     _checked("a key of prototypes", b'{"__proto__":{"switch":1}}'),
     _checked("another type than the schema's", b'{"switch":"on"}'),
-    _checked("data of 5,000 levels", b'{"name":' + b"[" * 5000 + b"]" * 5000 + b"}"),
-    _checked("5,000 fields that a schema doesn't know", b"{%b}" % b",".join(b'"%d":1' % i for i in range(5000))),
-    Case(
-        "data for a room that devices alone write", CATEGORY, COMMANDS[:2], "read_only", room="sites/oslo/fan-4/power"
+    _checked(
+        "data of 5,000 levels",
+        b'{"name":' + b"[" * 5000 + b"]" * 5000 + b"}",
+        elsewhere=(("socket.io publish", "close 1002"),),
     ),
-    Case("data in the name of a device", CATEGORY, COMMANDS[:2], "read_only", room="raw/x"),
+    _checked("5,000 fields that a schema doesn't know", b"{%b}" % b",".join(b'"%d":1' % i for i in range(5000))),
+    Case("data for a room that devices alone write", CATEGORY, WRITES, "read_only", room="sites/oslo/fan-4/power"),
+    Case("data in the name of a device", CATEGORY, WRITES, "read_only", room="raw/x"),
 )

@@ -3,24 +3,41 @@
 import gzip
 from typing import Final
 
-from tests.security.case import Case
+from tests.security.case import BATCH, CALL, Case
 
 CATEGORY: Final = "JSON"
 BODY: Final = ("POST /publish", "POST /request")
-BOTH: Final = ("ws message", *BODY)
+DATA: Final = (*BODY, BATCH)
+BOTH: Final = ("ws message", *DATA)
 BOMB: Final = gzip.compress(bytes(10_000_000), mtime=0)
 UTF_16: Final = ("Content-Type", "application/json; charset=utf-16")
 BAD: Final = "bad_message"
+PARSE: Final = "close 1002"
+"""As Socket.IO has it: the connection ends, with `parse error`."""
 
 
 def _data(name: str, data: bytes, outcome: str = BAD) -> Case:
     """Data in a body."""
-    return Case(name, CATEGORY, BODY, outcome, body=data)
+    return Case(name, CATEGORY, DATA, outcome, body=data)
 
 
 def _message(name: str, text: bytes, outcome: str = BAD) -> Case:
     """A message to the gateway."""
     return Case(name, CATEGORY, ("ws message",), outcome, body=text)
+
+
+BROKEN: Final = {
+    "10,000 arrays in another protocol": b"[" * 10_000 + b"]" * 10_000,
+    "arrays that never end in another protocol": b"[" * 30_000,
+    "NaN in another protocol": b"NaN",
+    "half a surrogate pair in another protocol": b'"\\ud800"',
+    "nothing in another protocol": b"",
+}
+
+
+def _foreign(name: str, data: bytes) -> Case:
+    """Data within a packet, which is none then."""
+    return Case(name, CATEGORY, ("socket.io publish", CALL), BAD, body=data, elsewhere=(("socket.io publish", PARSE),))
 
 
 CASES: Final = (
@@ -53,6 +70,20 @@ CASES: Final = (
     ),
     Case("a text that is no UTF-8", CATEGORY, BODY, BAD, body=b"\xff", headers=(("Content-Type", "text/plain"),)),
     Case("another encoding of signs", CATEGORY, BODY, BAD, body="1".encode("utf-16"), headers=(UTF_16,)),
+    *(_foreign(name, data) for name, data in BROKEN.items()),
+    Case("a text as what is called with", CATEGORY, (CALL,), BAD, body=b'"a"'),
+    Case("a list as what is called with", CATEGORY, (CALL,), BAD, body=b"[]"),
+    Case("keys of prototypes in a call are the other one's", CATEGORY, (CALL,), "ok", body=b'{"__proto__":{"a":1}}'),
+    Case("two payloads of a call, the last one bad", CATEGORY, (CALL,), BAD, body=b'{},"payload":1'),
+    Case("another's name as the caller's", CATEGORY, (CALL,), "ok", body=b'{},"src":"witness"'),
+    Case("more arguments than there are", CATEGORY, ("socket.io publish",), BAD, body=b"1,{},2"),
+    Case("options that nobody knows", CATEGORY, ("socket.io publish",), BAD, body=b'1,{"from":{"user":"witness"}}'),
+    Case(
+        "an attachment that never comes", CATEGORY, ("socket.io publish",), "ok", body=b'{"_placeholder":true,"num":9}'
+    ),
+    Case("another room behind a batch's data: it holds", CATEGORY, (BATCH,), BAD, body=b'1,"room":"open/##"'),
+    Case("another type in a batch", CATEGORY, (BATCH,), BAD, body=b'1,"type":"subscribe"'),
+    Case("another's name as a batch's sender", CATEGORY, (BATCH,), BAD, body=b'1,"from":{"user":"witness"}'),
     _message("an array of messages", b'[{"type":"ping"}]'),
     _message("a text instead of an object", b'"subscribe"'),
     _message("two types, the last one good: it holds", b'{"type":"nonsense","type":"ping"}', "ok"),
@@ -77,5 +108,5 @@ CASES: Final = (
     _message(
         "a cursor of another epoch's making", b'{"type":"subscribe","room":"open/x","since":"a-99999999999999999999"}'
     ),
-    Case("a body of 70,000 bytes", CATEGORY, BODY, "message_too_large", body=b'"%b"' % (b"a" * 70_000)),
+    Case("a body of 70,000 bytes", CATEGORY, DATA, "message_too_large", body=b'"%b"' % (b"a" * 70_000)),
 )

@@ -6,6 +6,7 @@ from tests.security.case import HTTP, WRITES, Case
 from tests.security.cases_http import CLOSE, HOST
 
 CATEGORY: Final = "log injection"
+SPOKEN: Final = ("ws subscribe", "socket.io subscribe", "mqtt subscribe", *WRITES)
 LINE: Final = "\r\nFORGED 00:00:00 [info] all is well"
 
 
@@ -14,7 +15,7 @@ def _path(name: str, path: bytes, outcome: str = "404") -> Case:
 
 
 CASES: Final = (
-    Case("a line in a room", CATEGORY, (*HTTP, "ws subscribe", "ws publish"), "bad_message", room=f"open/a{LINE}"),
+    Case("a line in a room", CATEGORY, (*HTTP, *SPOKEN), "bad_message", room=f"open/a{LINE}"),
     Case("a line in a key", CATEGORY, ("ws message",), "bad_message", body=b'{"type":"ping","a\\r\\nFORGED":1}'),
     Case("a line in a type", CATEGORY, ("ws message",), "bad_message", body=b'{"type":"a\\nFORGED"}'),
     Case("a line in data", CATEGORY, ("POST /publish", "POST /request"), "ok", body=b'"a\\r\\nFORGED"'),

@@ -15,7 +15,17 @@ ASKING: Final = (
     "GET /last",
     "GET /history",
     "GET /presence",
+    "GET /problems",
+    "POST /publish (NDJSON)",
+    "socket.io handshake",
+    "mqtt handshake",
+    "peerjs call",
+    "GET /peerjs/ice",
+    "GET /peerjs/…/id",
+    "GET /peerjs/…/peers",
 )
+HANDSHAKES: Final = ("ws handshake", "socket.io handshake", "mqtt handshake", "peerjs call")
+REQUESTS: Final = tuple(door for door in ASKING if door not in HANDSHAKES)
 PAGES: Final = ("GET /", "GET /tidegate.js", "GET /readyz", "GET /metrics")
 OWN: Final = "http://localhost:8080"
 ELSEWHERE: Final = "http://elsewhere.example"
@@ -53,9 +63,9 @@ CASES: Final = (
     _origin("a listed origin with more behind", "https://listed.example.evil.example"),
     _origin("a listed origin below another", "https://evil.listed.example"),
     _origin("a listed origin with a path", "https://listed.example/"),
-    _twice("two origins in two lines, the own one first", ASKING[1:], "origin_refused", OWN, ELSEWHERE),
-    _twice("two origins in two lines, the own one last", ASKING[1:], "origin_refused", ELSEWHERE, OWN),
-    _twice("two origins in two lines of a handshake", ASKING[:1], "400", ELSEWHERE, OWN),
+    _twice("two origins in two lines, the own one first", REQUESTS, "origin_refused", OWN, ELSEWHERE),
+    _twice("two origins in two lines, the own one last", REQUESTS, "origin_refused", ELSEWHERE, OWN),
+    _twice("two origins in two lines of a handshake", HANDSHAKES, "400", ELSEWHERE, OWN),
     _origin("two origins in one line", f"http://localhost:8080 {ELSEWHERE}"),
     _origin("two origins with a comma", f"http://localhost:8080, {ELSEWHERE}"),
     _origin("an origin that is no address", "http://["),

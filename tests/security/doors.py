@@ -1,60 +1,21 @@
 """All ways in, each as what becomes of a case that comes this way: `ok`, an error's code, or what the answer is."""
 
 import json
-import struct
-from collections.abc import Callable
 from contextlib import closing, suppress
 from functools import partial
-from typing import Any, Final, Protocol
-from urllib.parse import quote
+from typing import Any, Final
 
+from tests.security import foreign
+from tests.security.asking import Door, Ports, close_code, head, opened, outcome
 from tests.security.case import Case
-from tests.security.raw import UPGRADE, RawWebSocket, connect, exchange, frame, statuses
+from tests.security.raw import RawWebSocket, connect, exchange, frame, statuses
 from tests.security.tokens import SECRET, TOKENS
 
 FENCE: Final = frame(1, b'{"type":"ping","id":"the fence"}')
 LEAKS: Final = (b"root:x:0", SECRET.encode(), b"secret_file", b"BEGIN PRIVATE")
 """What stands in files beside those that are served."""
-
-
-class Ports(Protocol):
-    """Where the gateway is, and what devices and browsers do around it."""
-
-    port: int
-    broker_port: int
-
-    def heard_of(self, topic: str, payload: bytes) -> list[dict[str, Any]]:
-        """What a browser hears when a device publishes."""
-        ...
-
-
 OF_THE_SERVER: Final = ("ws frames", "HTTP bytes")
 """Doors behind which it is the server that answers: another one's answers aren't the gateway's to promise."""
-
-Door = Callable[[Ports, Case], str]
-
-
-def _head(ports: Ports, case: Case, method: str, path: str, more: bytes = b"") -> bytes:
-    headers = case.headers
-    if not any(name.lower() == "host" for name, _ in headers):
-        headers = (("Host", f"127.0.0.1:{ports.port}"), *headers)
-    if case.token is not None:
-        headers = (*headers, ("Authorization", f"Bearer {TOKENS[case.token]()}"))
-    query = f"room={quote(case.room, safe='', errors='surrogatepass')}" if case.query is None else case.query
-    target = f"{case.namespace}{path}?{query}" if query else f"{case.namespace}{path}"
-    lines = "".join(f"{name}: {value}\r\n" for name, value in headers)
-    return f"{method} {target} HTTP/1.1\r\n{lines}".encode("latin-1") + more + b"\r\n"
-
-
-def _outcome(heard: bytes) -> str:
-    """`ok`, or the code of the problem; the status where there is none."""
-    (status, *_) = statuses(heard) or [0]
-    if 100 < status < 300:
-        return "ok"
-    try:
-        return str(json.loads(heard.partition(b"\r\n\r\n")[2])["code"])
-    except (ValueError, KeyError):
-        return str(status)
 
 
 def http(method: str, path: str) -> Door:
@@ -64,10 +25,9 @@ def http(method: str, path: str) -> Door:
         more = b"Connection: close\r\n"
         if method == "POST":
             more += b"Content-Length: %d\r\n" % len(case.body)
-        outcome = _outcome(
-            exchange(ports.port, _head(ports, case, method, path, more) + case.body * (method == "POST"))
-        )
-        return "ok" if outcome == "not_requestable" else outcome
+        sent = head(ports, case, method, path, more) + case.body * (method == "POST")
+        found = outcome(exchange(ports.port, sent))
+        return "ok" if found == "not_requestable" else found
 
     return run
 
@@ -75,23 +35,19 @@ def http(method: str, path: str) -> Door:
 def sse(ports: Ports, case: Case) -> str:
     """An event stream, until it is subscribed."""
     with closing(connect(ports.port)) as client:
-        client.sendall(_head(ports, case, "GET", "/sse", b"Connection: close\r\n"))
+        client.sendall(head(ports, case, "GET", "/sse", b"Connection: close\r\n"))
         heard = b""
         while b"event: subscribed" not in heard and (part := client.recv(65_536)):
             heard += part
-        return _outcome(heard)
-
-
-def _websocket(ports: Ports, case: Case, path: str = "/ws") -> RawWebSocket:
-    return RawWebSocket(ports.port, _head(ports, case, "GET", path, UPGRADE))
+        return outcome(heard)
 
 
 def handshake(ports: Ports, case: Case, path: str = "/ws") -> str:
     """A WebSocket's handshake, with the token in a header."""
-    with closing(_websocket(ports, case, path)) as client:
+    with closing(opened(ports, case, path)) as client:
         if client.open:
             return "ok"
-        return _outcome(client.head + b"\r\n\r\n" + client.rest())
+        return outcome(client.head + b"\r\n\r\n" + client.rest())
 
 
 def websocket(kind: str, **more: Any) -> Door:
@@ -99,14 +55,14 @@ def websocket(kind: str, **more: Any) -> Door:
 
     def run(ports: Ports, case: Case) -> str:
         anonymous = Case(case.name, "", (), "", query="", token=None, namespace=case.namespace)
-        with closing(_websocket(ports, anonymous)) as client:
+        with closing(opened(ports, anonymous)) as client:
             asked = [{"type": kind, "room": case.room, "id": "asked", **more}]
             if case.token is not None:
                 asked.insert(0, {"type": "auth", "token": TOKENS[case.token](), "id": "auth"})
             for request in asked:
                 client.say(json.dumps(request).encode())
             for opcode, data in client.frames():
-                answer = json.loads(data) if opcode == 1 else {"type": "error", "code": f"close {_close_code(data)}"}
+                answer = json.loads(data) if opcode == 1 else {"type": "error", "code": f"close {close_code(data)}"}
                 if answer["type"] == "error":
                     return "ok" if answer["code"] == "not_requestable" else str(answer["code"])
                 if answer.get("id") == "asked":
@@ -114,10 +70,6 @@ def websocket(kind: str, **more: Any) -> Door:
         return "lost"
 
     return run
-
-
-def _close_code(data: bytes) -> int:
-    return int(struct.unpack_from("!H", data)[0]) if len(data) >= 2 else 1005
 
 
 def _told(client: RawWebSocket) -> str:
@@ -130,7 +82,7 @@ def _told(client: RawWebSocket) -> str:
                 break
             told += [answer["code"]] if answer["type"] in ("error", "bye") else []
         elif opcode == 8:
-            told.append(f"close {_close_code(data)}")
+            told.append(f"close {close_code(data)}")
             break
     else:
         told.append("lost")
@@ -139,7 +91,7 @@ def _told(client: RawWebSocket) -> str:
 
 def frames(ports: Ports, case: Case) -> str:
     """Bytes within an open WebSocket."""
-    with closing(_websocket(ports, case)) as client:
+    with closing(opened(ports, case)) as client:
         with suppress(ConnectionError):
             client.send(case.raw)
             client.send(FENCE)
@@ -148,7 +100,7 @@ def frames(ports: Ports, case: Case) -> str:
 
 def message(ports: Ports, case: Case) -> str:
     """One text message within an open WebSocket."""
-    with closing(_websocket(ports, case)) as client:
+    with closing(opened(ports, case)) as client:
         client.say(case.body)
         with suppress(ConnectionError):  # it may be closed by now, and what was said before is heard all the same
             client.send(FENCE)
@@ -202,6 +154,20 @@ DOORS: Final[dict[str, Door]] = {
     "GET /last": http("GET", "/last"),
     "GET /history": http("GET", "/history"),
     "GET /presence": http("GET", "/presence"),
+    "GET /problems": http("GET", "/problems"),
+    "POST /publish (NDJSON)": foreign.batch,
+    "socket.io handshake": foreign.socketio(None),
+    "socket.io subscribe": foreign.socketio("subscribe"),
+    "socket.io publish": foreign.socketio("publish", data=True),
+    "socket.io request": foreign.socketio("request", data=True),
+    "socket.io presence": foreign.socketio("presence"),
+    "mqtt handshake": foreign.mqtt(None),
+    "mqtt subscribe": foreign.mqtt("subscribe"),
+    "mqtt publish": foreign.mqtt("publish"),
+    "peerjs call": foreign.peerjs,
+    "GET /peerjs/ice": http("GET", "/peerjs/ice"),
+    "GET /peerjs/…/id": http("GET", "/peerjs/peerjs/id"),
+    "GET /peerjs/…/peers": foreign.peers,
     "GET /": http("GET", "/"),
     "GET /tidegate.js": http("GET", "/tidegate.js"),
     "GET /healthz": http("GET", "/healthz"),

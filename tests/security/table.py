@@ -20,7 +20,7 @@ from tests.security import (
     cases_queries,
     cases_rooms,
 )
-from tests.security.case import ACTIONS, HTTP, PATTERNS, Case
+from tests.security.case import ACTIONS, HTTP, PATTERNS, WRITES, Case
 
 MODULES: Final = (
     cases_rooms,
@@ -45,6 +45,7 @@ GROUPS: Final = (
     ("every door of rooms", (*ACTIONS, *PATTERNS)),
     ("doors of one room", ACTIONS),
     ("doors of patterns", PATTERNS),
+    ("doors to publish by", WRITES),
     ("every HTTP endpoint", HTTP),
     ("every page and endpoint", (*cases_origins.ASKING, *cases_origins.PAGES)),
     ("every endpoint", cases_origins.ASKING),
@@ -74,8 +75,12 @@ def _lines() -> Iterator[str]:
         yield f"### {category[0].upper()}{category[1:]}\n"
         yield "| attack | what is sent | by | outcome |\n|---|---|---|---|"
         for case in cases:
-            yield f"| {case.name} | {case.sent} | {told(case.doors)} | {case.outcome} |"
+            yield f"| {case.name} | {case.sent} | {told(case.doors)} | {_outcome(case)} |"
         yield ""
+
+
+def _outcome(case: Case) -> str:
+    return "; ".join([case.outcome, *(f"{door}: {outcome}" for door, outcome in case.elsewhere)])
 
 
 def document() -> str:

@@ -62,6 +62,7 @@ def config(broker_port: int, folder: Path) -> dict[str, Any]:
             {"roles": ["witness"], "subscribe": [WITNESS_ROOM]},
         ],
         rooms=[{"room": "#", "presence": True}],
+        peerjs={"rooms": ["#"], "expire_seconds": 300},
         namespaces={"b": {}},
         limits=GENEROUS,
         heartbeat={"interval_seconds": 300},  # the witness answers no pings

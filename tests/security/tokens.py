@@ -47,6 +47,7 @@ def _claims(**changes: Any) -> dict[str, Any]:
 TOKENS: Final[dict[str, Callable[[], str]]] = {
     "all": lambda: token("boss", "all"),
     "of an operator": lambda: token("ann", "operator"),
+    "of a listener": lambda: token("ann", "witness"),
     "of a guest": lambda: token("ann", "guest"),
     "of a guest `+`": lambda: token("+", "guest"),
     "of a guest `#`": lambda: token("#", "guest"),

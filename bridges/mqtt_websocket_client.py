@@ -28,8 +28,6 @@ logger = logging.getLogger(__name__)
 
 WITH_WILL: Final = 0x04
 """The reason of a DISCONNECT after which the will is published all the same (MQTT 5 §3.14.2.1)."""
-NEVER: Final = 0xFFFFFFFF
-"""A session expiry of this stands for never (§3.1.2.11.2)."""
 
 
 class Door(Live, Reading, Protocol):

@@ -4,11 +4,10 @@
 clients need; with it comes the message, for those who need another packet, or none.
 """
 
-import re
 from base64 import b64decode
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any
 
 import orjson
 
@@ -17,11 +16,9 @@ from bridges.mqtt_websocket_fields import Properties, Property
 from bridges.mqtt_websocket_topics import Topics
 from gateway.core.codec import Codec, PayloadKind, PayloadRule
 from gateway.core.errors import BadMessage
+from gateway.core.wire_parts import data_of, last_values
 
 __all__ = ["Framings", "Notice", "Outgoing", "Told"]
-
-_TOKEN: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[][{}]')
-"""What tells in JSON where a value ends."""
 
 
 class Outgoing:
@@ -107,21 +104,8 @@ class Framings:
 
     def outgoing(self, text: bytes) -> Outgoing:
         """A message, from its JSON text."""
-        # No text in JSON has a quote that isn't escaped, and `data` stands before `cursor`: so these are the fields.
-        start, end = text.index(b',"data":') + 8, text.rindex(b',"cursor":"')
-        return Outgoing(orjson.loads(text), text[start:end], self._topics)
+        return Outgoing(orjson.loads(text), data_of(text), self._topics)
 
     def last(self, said: bytes) -> Iterator[Outgoing]:
         """The last values in the text of a `subscribed`."""
-        depth, start = 0, 0
-        for found in _TOKEN.finditer(said, said.index(b',"last":[') + 9):
-            token = found[0]
-            if token in b"{[":
-                start = start if depth else found.start()
-                depth += 1
-            elif token in b"}]":
-                depth -= 1
-                if depth == 0:
-                    yield self.outgoing(said[start : found.end()])
-                elif depth < 0:
-                    return
+        return map(self.outgoing, last_values(said))

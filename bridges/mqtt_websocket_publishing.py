@@ -143,9 +143,8 @@ class Publishing:
         elif self._version == 5 and packet.qos:
             kind = PUBACK if packet.qos == 1 else PUBREC
             self._sink.send(puback(5, kind, packet.packet_id, reason_of(error), told(error)))
-            if isinstance(error, RateLimited) and self._session.budget.refuse():
-                reason = f"too many messages over the limits, at last: {error.message}"
-                self._session.end(RateLimited(reason, limit="refusals"))
+            if isinstance(error, RateLimited):
+                self._session.over_limit(error)
         elif size_bytes is not None:
             self._reading.delay(error, partial(self.publish, packet, size_bytes))
         else:

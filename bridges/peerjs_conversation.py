@@ -180,9 +180,8 @@ class Call:
         self._exchange.counters.refuse(error)
         if isinstance(error, MessageTooLarge):
             session.end(error)
-        elif isinstance(error, RateLimited) and session.budget.refuse():
-            reason = f"too many messages over the limits, at last: {error.message}"
-            session.end(RateLimited(reason, limit="refusals"))
+        elif isinstance(error, RateLimited):
+            session.over_limit(error)
 
     @property
     def waits(self) -> bool:

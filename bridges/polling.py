@@ -91,6 +91,12 @@ class PollingBridge:
             self._namespace.check_rooms(asked.rooms, grants)
         self._admission.spend(caller, identity)
         account = self._account(caller, grants)
+        if not asked.wait_seconds and await self._is_known(asked):
+            self._still(grants, asked)
+            headers = [*ASKED_AGAIN, _etag_header(asked, str(asked.known))]
+            await send({"type": "http.response.start", "status": 304, "headers": headers})
+            await send({"type": "http.response.body", "body": b""})
+            return
         page = await self._page(asked, asked.since)
         grants = self._still(grants, asked)
         if asked.wait_seconds and asked.since is not None and not page.is_news:
@@ -104,13 +110,8 @@ class PollingBridge:
                 else:
                     await self._park(waiting, transport, send)
                     held.pop_all()
-        elif asked.wait_seconds or not await self._is_known(asked):
-            await self._tell(asked, page, send, account)
         else:
-            assert asked.known is not None
-            headers = [*ASKED_AGAIN, _etag_header(asked, str(asked.known))]
-            await send({"type": "http.response.start", "status": 304, "headers": headers})
-            await send({"type": "http.response.body", "body": b""})
+            await self._tell(asked, page, send, account)
 
     async def _page(self, asked: _Asked, since: Cursor | None) -> Page:
         position = None if since is None else self._namespace.engine.position(since)

@@ -3,21 +3,18 @@
 What is written here is cut out of the text that every other client gets, so that a payload is what its sender wrote.
 """
 
-import re
 from base64 import b64decode, b64encode
 from collections.abc import Collection, Iterator
-from typing import Any, Final
+from typing import Any
 
 import orjson
 
 from bridges.carrier_frames import binary_frame, compressed, text_frame
 from gateway.core.codec import PayloadKind, PayloadRule
 from gateway.core.sink import Framing
+from gateway.core.wire_parts import data_of, last_values
 
 __all__ = ["compressing", "payload_frames", "payloads", "read_payload"]
-
-TOKEN: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|[{}\[\]]')
-"""What JSON's nesting is known by: brackets that don't stand in a string."""
 
 
 def payload_frames(kind: str, text: bytes, cursor: str | None = None) -> bytes:  # noqa: ARG001 - a `Framing`
@@ -46,31 +43,14 @@ def payloads(kind: str, text: bytes) -> Iterator[tuple[bool, bytes]]:
     if kind == "message":
         yield _payload(text)
     elif kind == "subscribed":
-        for message in _elements(text, text.index(b'"last":[') + len(b'"last":[')):
-            yield _payload(message)
+        yield from map(_payload, last_values(text))
 
 
 def _payload(message: bytes) -> tuple[bool, bytes]:
-    """See `wire.encode_message` for the fields: quotes within strings are escaped, so none of them holds a field."""
-    data = message[message.index(b'"data":') + len(b'"data":') : message.rindex(b',"cursor":"')]
+    data = data_of(message)
     if message.endswith(b',"binary":true}'):
         return False, b64decode(data[1:-1])
     return True, orjson.loads(data).encode() if data.startswith(b'"') else data
-
-
-def _elements(text: bytes, start: int) -> Iterator[bytes]:
-    """The objects of the list whose first one begins at `start`."""
-    depth, began = 0, start
-    for token in TOKEN.finditer(text, start):
-        if token[0] in b"{[":
-            began = began if depth else token.start()
-            depth += 1
-        elif token[0] in b"}]":
-            depth -= 1
-            if depth < 0:
-                return
-            if depth == 0:
-                yield text[began : token.end()]
 
 
 def read_payload(frame: str | bytes, kinds: Collection[PayloadRule]) -> tuple[Any, bool]:

@@ -123,11 +123,10 @@ class RawClient:
     def _refuse(self, error: TidegateError) -> None:
         """Close the connection; but what comes too fast is dropped, until it has been too often in a row."""
         self._counters.refuse(error)
-        if not isinstance(error, (RateLimited, RoomRateLimited)):
+        if isinstance(error, (RateLimited, RoomRateLimited)):
+            self._session.over_limit(error)
+        else:
             self._session.end(error)
-        elif self._session.budget.refuse():
-            reason = f"too many messages over the limits, at last: {error.message}"
-            self._session.end(RateLimited(reason, limit="refusals"))
 
 
 class RawBridge:

@@ -142,9 +142,8 @@ class Conversation:
         self._session.send("error", wire.encode_error(identifier, error))
         if isinstance(error, MessageTooLarge) or self._session.identity is None:
             self._session.end(error if error.close_code is not None else Unauthenticated(error.message))
-        elif isinstance(error, (RateLimited, TooManySubscriptions)) and self._session.budget.refuse():
-            reason = f"too many messages over the limits, at last: {error.message}"
-            self._session.end(RateLimited(reason, limit="refusals"))
+        elif isinstance(error, (RateLimited, TooManySubscriptions)):
+            self._session.over_limit(error)
 
     def _act(self, request: wire_requests.Request) -> None:
         if self._session.identity is None and not isinstance(request, wire_requests.Authenticate):

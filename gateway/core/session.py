@@ -196,6 +196,12 @@ class Session:
             if self.budget.refuse():
                 self.end(RateLimited(f"too many pings and the like: {error.message}", limit="refusals"))
 
+    def over_limit(self, error: TidegateError) -> None:
+        """Account for what was refused since it is over a limit; end if there was too much of that in a row."""
+        if self.budget.refuse():
+            reason = f"too many messages over the limits, at last: {error.message}"
+            self.end(RateLimited(reason, limit="refusals"))
+
     def end(self, error: TidegateError | None = None) -> None:
         """Leave all rooms; with an error, say `bye` and close the connection. Only the first call counts."""
         if self.ended:

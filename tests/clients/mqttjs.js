@@ -36,7 +36,7 @@ function listen(client, as) {
 }
 
 serve({
-  connect({ as, url, token, protocolVersion = 5, clean = true, clientId = clean ? undefined : `mqttjs-${process.pid}`, expiry, keepalive = 60, will, reconnect = 0 }) {
+  connect({ as, url, token, protocolVersion = 5, clientId = `mqttjs-${process.pid}-${as ?? 0}`, clean = true, expiry, keepalive = 60, will, reconnect = 0 }) {
     const credentials = token ? { username: "token", password: token } : {};
     const properties = protocolVersion === 5 && expiry ? { properties: { sessionExpiryInterval: expiry } } : {};
     const client = mqtt.connect(`${url.replace(/^http/, "ws").replace(/\/mqtt$/, "")}/mqtt`, {

@@ -2,7 +2,7 @@ import asyncio
 import ssl
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,29 @@ def gateway(tmp_path: Path, broker: Mosquitto, request: pytest.FixtureRequest) -
     with GatewayProcess(tmp_path / "gateway", configuration(broker.port), plain=plain) as running:
         running.wait_until_ready()
         yield running
+
+
+@pytest.fixture(scope="module")
+def plant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mosquitto]:
+    """One broker for all tests of a module."""
+    with mosquitto(tmp_path_factory.mktemp("plant")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module", params=["direct", "plain"])
+def start_shared(
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[Callable[[dict[str, Any]], GatewayProcess]]:
+    """Starts gateways for all tests of a module: on their own server, and on one that only has ASGI."""
+    with ExitStack() as started:
+
+        def start(config: dict[str, Any]) -> GatewayProcess:
+            folder = tmp_path_factory.mktemp("shared") / "gateway"
+            running = started.enter_context(GatewayProcess(folder, config, plain=request.param == "plain"))
+            running.wait_until_ready()
+            return running
+
+        yield start
 
 
 @pytest.fixture
@@ -92,7 +115,9 @@ class Device:
 
 
 @pytest.fixture
-def device(broker: Mosquitto) -> Iterator[Device]:
+def device(request: pytest.FixtureRequest) -> Iterator[Device]:
+    """A device at the broker that the test has: the module's, or its own."""
+    broker: Mosquitto = request.getfixturevalue("plant" if "plant" in request.fixturenames else "broker")
     running = Device(broker.port)
     yield running
     running.stop()

@@ -1,6 +1,6 @@
 """What stands in for EventSource outside of browsers; Chromium's own is in tests/browser/test_eventsource.py."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
@@ -13,37 +13,18 @@ from tests.http_proxy import cutter
 from tests.integration.conftest import Device
 from tests.integration.test_websocket import sessions
 from tests.javascript import ClientError, NodeProgram, node_program
-from tests.real import GatewayProcess, Mosquitto, configuration, mosquitto, wait_until
+from tests.real import GatewayProcess, Mosquitto, configuration, wait_until
 
 TOKEN = "tg_" + "a" * 64
 LIBRARIES = ["eventsource", "event-source-polyfill"]
 
 
 @pytest.fixture(scope="module")
-def plant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mosquitto]:
-    with mosquitto(tmp_path_factory.mktemp("plant")) as running:
-        yield running
-
-
-@pytest.fixture(scope="module", params=["direct", "plain"])
-def guarded(
-    plant: Mosquitto, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
-) -> Iterator[GatewayProcess]:
+def guarded(plant: Mosquitto, start_shared: Callable[..., GatewayProcess]) -> GatewayProcess:
     """A gateway that wants tokens, on its own server and on one that only has ASGI."""
     identity = {"tokens": [{"name": "ci", "sha256": hash_token(TOKEN), "roles": ["operator"]}]}
     access = [{"roles": ["operator"], "subscribe": ["kept/#", "raw/#"], "publish": ["chat/#"]}]
-    config = configuration(plant.port, identity=identity, access=access)
-    folder = tmp_path_factory.mktemp("guarded") / "gateway"
-    with GatewayProcess(folder, config, plain=request.param == "plain") as running:
-        running.wait_until_ready()
-        yield running
-
-
-@pytest.fixture
-def device(plant: Mosquitto) -> Iterator[Device]:
-    running = Device(plant.port)
-    yield running
-    running.stop()
+    return start_shared(configuration(plant.port, identity=identity, access=access))
 
 
 def data(client: NodeProgram, count: int) -> list[Any]:

@@ -3,7 +3,7 @@
 import asyncio
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,20 +26,8 @@ LIMITS = {"message_bytes": 65_536, "bytes_per_second": 1_000_000, "bytes_burst":
 
 
 @pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mosquitto]:
-    with mosquitto(tmp_path_factory.mktemp("broker")) as running:
-        yield running
-
-
-@pytest.fixture(scope="module", params=["direct", "plain"])
-def gateway(
-    tmp_path_factory: pytest.TempPathFactory, broker: Mosquitto, request: pytest.FixtureRequest
-) -> Iterator[GatewayProcess]:
-    config = configuration(broker.port, mqtt=THROUGH, limits=LIMITS)
-    directory = tmp_path_factory.mktemp("gateway")
-    with GatewayProcess(directory / "gateway", config, plain=request.param == "plain") as running:
-        running.wait_until_ready()
-        yield running
+def gateway(plant: Mosquitto, start_shared: Callable[..., GatewayProcess]) -> GatewayProcess:
+    return start_shared(configuration(plant.port, mqtt=THROUGH, limits=LIMITS))
 
 
 def through(gateway: GatewayProcess, **options: Any) -> connect:

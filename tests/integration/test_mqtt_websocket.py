@@ -19,7 +19,7 @@ from tests.integration.conftest import Device
 from tests.integration.test_proxies import location
 from tests.javascript import ClientError, NodeProgram, node_program
 from tests.nginx import nginx
-from tests.real import DEADLINE_SECONDS, GatewayProcess, Mosquitto, configuration, mosquitto
+from tests.real import DEADLINE_SECONDS, GatewayProcess, Mosquitto, configuration
 
 TOKENS = {"operator": "tg_" + "1" * 64, "guest": "tg_" + "2" * 64}
 IDENTITY = {
@@ -41,21 +41,9 @@ NUMBERS = count()
 
 
 @pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mosquitto]:
-    with mosquitto(tmp_path_factory.mktemp("broker")) as running:
-        yield running
-
-
-@pytest.fixture(scope="module", params=["direct", "plain"])
-def gateway(
-    tmp_path_factory: pytest.TempPathFactory, broker: Mosquitto, request: pytest.FixtureRequest
-) -> Iterator[GatewayProcess]:
+def gateway(plant: Mosquitto, start_shared: Callable[..., GatewayProcess]) -> GatewayProcess:
     """One gateway for all tests, on its own server and on one that only has ASGI."""
-    config = configuration(broker.port, identity=IDENTITY, access=ACCESS, rooms=ROOMS)
-    directory = tmp_path_factory.mktemp("gateway")
-    with GatewayProcess(directory / "gateway", config, plain=request.param == "plain") as running:
-        running.wait_until_ready()
-        yield running
+    return start_shared(configuration(plant.port, identity=IDENTITY, access=ACCESS, rooms=ROOMS))
 
 
 @pytest.fixture(scope="module")

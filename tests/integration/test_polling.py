@@ -18,35 +18,16 @@ from tests.integration.test_snippets import snippets
 from tests.integration.test_websocket import GENEROUS, sessions
 from tests.javascript import ClientError, node_program
 from tests.nginx import nginx
-from tests.real import DEADLINE_SECONDS, GatewayProcess, Mosquitto, configuration, mosquitto, wait_until
+from tests.real import DEADLINE_SECONDS, GatewayProcess, Mosquitto, configuration, wait_until
 
 TOKEN = "tg_" + "a" * 64
 
 
 @pytest.fixture(scope="module")
-def plant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mosquitto]:
-    with mosquitto(tmp_path_factory.mktemp("plant")) as running:
-        yield running
-
-
-@pytest.fixture(scope="module", params=["direct", "plain"])
-def polled(
-    plant: Mosquitto, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
-) -> Iterator[GatewayProcess]:
+def polled(plant: Mosquitto, start_shared: Callable[..., GatewayProcess]) -> GatewayProcess:
     """One gateway for all tests here, on its own server and on one that only has ASGI."""
     limits = {**GENEROUS, "subscriptions_per_connection": 10}
-    config = configuration(plant.port, limits=limits, rooms=[{"room": "crew/#", "presence": True}])
-    folder = tmp_path_factory.mktemp("polled") / "gateway"
-    with GatewayProcess(folder, config, plain=request.param == "plain") as running:
-        running.wait_until_ready()
-        yield running
-
-
-@pytest.fixture
-def device(plant: Mosquitto) -> Iterator[Device]:
-    running = Device(plant.port)
-    yield running
-    running.stop()
+    return start_shared(configuration(plant.port, limits=limits, rooms=[{"room": "crew/#", "presence": True}]))
 
 
 def ask(gateway: GatewayProcess, room: str, **asked: Any) -> httpx.Response:

@@ -17,34 +17,15 @@ from websockets.typing import Subprotocol
 from gateway.core.authentication import hash_token
 from tests.integration.conftest import Device, browser
 from tests.integration.test_websocket import sessions
-from tests.real import DEADLINE_SECONDS, GatewayProcess, Mosquitto, configuration, mosquitto, wait_until
+from tests.real import DEADLINE_SECONDS, GatewayProcess, Mosquitto, configuration, wait_until
 
 TOKEN = "tg_" + "a" * 64
 
 
 @pytest.fixture(scope="module")
-def plant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mosquitto]:
-    with mosquitto(tmp_path_factory.mktemp("plant")) as running:
-        yield running
-
-
-@pytest.fixture(scope="module", params=["direct", "plain"])
-def served(
-    plant: Mosquitto, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
-) -> Iterator[GatewayProcess]:
+def served(plant: Mosquitto, start_shared: Callable[..., GatewayProcess]) -> GatewayProcess:
     """One gateway for all tests here, on its own server and on one that only has ASGI."""
-    folder = tmp_path_factory.mktemp("raw") / "gateway"
-    config = configuration(plant.port, listen={"compress_from_bytes": 200})
-    with GatewayProcess(folder, config, plain=request.param == "plain") as running:
-        running.wait_until_ready()
-        yield running
-
-
-@pytest.fixture
-def device(plant: Mosquitto) -> Iterator[Device]:
-    running = Device(plant.port)
-    yield running
-    running.stop()
+    return start_shared(configuration(plant.port, listen={"compress_from_bytes": 200}))
 
 
 def raw(gateway: GatewayProcess, query: str, **options: Any) -> connect:

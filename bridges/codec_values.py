@@ -59,7 +59,6 @@ def json_text(value: Any, other: Callable[[Any], Any] | None = None) -> bytes:
     Raises:
         PayloadError: it can't be said in JSON.
     """
-
     tally = Tally()
 
     def plain(found: Any) -> Any:

@@ -22,9 +22,9 @@ class _End:
 
 
 def _ext(kind: int, data: bytes, tally: Tally) -> Any:
-    tally.add()
     if kind == 0x7F and data == _END[2:]:
         return _End()
+    tally.add()
     return {"ext": kind, "data": b64encode(data).decode()}
 
 

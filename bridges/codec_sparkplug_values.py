@@ -8,6 +8,7 @@ import struct
 from base64 import b64encode
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -112,7 +113,7 @@ class Values:
         return None if value.is_null else _of_one(name_of_type(value.type), value)
 
     def _array(self, kind: str, raw: bytes) -> list[Any]:
-        found = list(_array(kind, raw))
+        found = list(islice(_array(kind, raw), self._left + 1))
         self._spend(len(found), 0)
         return found
 

@@ -11,6 +11,7 @@ from typing import Any, Final
 import orjson
 
 from gateway.core.codec import Decode, Payload, PayloadError
+from gateway.core.json_depth import is_too_deep
 
 __all__ = [
     "MAXIMUM_BYTES",
@@ -70,10 +71,13 @@ def json_text(value: Any, other: Callable[[Any], Any] | None = None) -> bytes:
         return other(found)
 
     try:
-        return orjson.dumps(value, plain, orjson.OPT_NON_STR_KEYS | orjson.OPT_UTC_Z)
+        text = orjson.dumps(value, plain, orjson.OPT_NON_STR_KEYS | orjson.OPT_UTC_Z)
     except orjson.JSONEncodeError as error:
         cause = error.__cause__
         raise PayloadError(f"expected what JSON can say: {error}" if cause is None else reason(error)) from None
+    if is_too_deep(text):
+        raise PayloadError("expected fewer levels")
+    return text
 
 
 def bounded(name: str, read: Callable[[bytes], bytes]) -> Decode:

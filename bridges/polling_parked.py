@@ -12,6 +12,7 @@ import orjson
 from bridges.polling_page import MAXIMUM_BYTES, MAXIMUM_MESSAGES, answer
 from gateway.core.clock import Clock, Timer
 from gateway.core.connections import Seat
+from gateway.core.errors import PresenceFull
 from gateway.core.namespace import Namespace
 from gateway.core.session import Session
 
@@ -29,7 +30,9 @@ def entry(kind: str, text: bytes, cursor: str | None = None) -> bytes:
         return cursor.encode() + b"\n" + text
     if kind == "subscribed":
         return b"" if orjson.loads(text)["recovered"] else BEHIND
-    return STOP if kind == "error" else b""
+    if kind != "error" or orjson.loads(text)["code"] == PresenceFull.code:  # who isn't shown hears all the same
+        return b""
+    return STOP
 
 
 class ParkedPoll:

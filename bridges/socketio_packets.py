@@ -77,7 +77,10 @@ class _Json:
 
     @staticmethod
     def dumps(value: Any, **_: Any) -> str:
-        return orjson.dumps(value).decode()
+        try:
+            return orjson.dumps(value).decode()
+        except orjson.JSONEncodeError as error:  # with what has been read, there is no other reason
+            raise RecursionError(str(error)) from None
 
 
 class StrictPacket(library.Packet):  # type: ignore[misc] # the library has no types

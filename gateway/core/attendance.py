@@ -19,6 +19,7 @@ from gateway.core.counters import Counters
 from gateway.core.delivery import Delivery
 from gateway.core.dialects import Heard
 from gateway.core.errors import BadMessage, NoPresence, PresenceFull, SlowConsumer
+from gateway.core.json_depth import MAXIMUM_DEPTH, is_too_deep
 from gateway.core.presence import Attendees, Change, Counted, Who
 from gateway.core.presence_memory import Presence
 from gateway.core.presence_wire import PresenceRequest, encode_change
@@ -188,6 +189,8 @@ class Attendance:
             text = orjson.dumps(state)
         except orjson.JSONEncodeError as error:
             raise BadMessage(f"state: expected JSON of less depth ({error})") from None
+        if is_too_deep(text, state):
+            raise BadMessage(f"state: expected at most {MAXIMUM_DEPTH} levels")
         if len(text) > most_bytes:
             found = f"state: {len(text)} bytes: expected at most {most_bytes}, as JSON text"
             raise BadMessage(found, limit="presence_state_bytes")

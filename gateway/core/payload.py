@@ -26,6 +26,7 @@ from gateway.core.codec import (
     name_of,
 )
 from gateway.core.errors import BadMessage
+from gateway.core.json_depth import MAXIMUM_DEPTH, is_too_deep
 
 __all__ = ["Payload", "PayloadError", "decode", "decoder", "digest", "encode", "reshape", "to_json"]
 
@@ -121,9 +122,11 @@ def _json(raw: bytes) -> bytes:
     if not raw:
         return b"null"
     try:
-        orjson.loads(raw)
+        value = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
         raise PayloadError(f"expected JSON: {error}") from None
+    if is_too_deep(raw, value):
+        raise PayloadError(f"expected JSON of at most {MAXIMUM_DEPTH} levels")
     # Line breaks can only stand between tokens; without them the text fits one line of an event stream.
     return raw.translate(_SPACES) if b"\n" in raw or b"\r" in raw else raw
 
@@ -165,9 +168,12 @@ def to_json(data: object) -> bytes:
         BadMessage: it is nested too deeply.
     """
     try:
-        return orjson.dumps(data)
+        text = orjson.dumps(data)
     except orjson.JSONEncodeError as error:
         raise BadMessage(f"data: expected what JSON can say, of less depth ({error})") from None
+    if is_too_deep(text, data):
+        raise BadMessage(f"data: expected at most {MAXIMUM_DEPTH} levels")
+    return text
 
 
 def digest(data: object, *, binary: bool) -> bytes:

@@ -181,6 +181,13 @@ def test_a_state_has_at_most_so_many_bytes_and_needs_a_subscription_by_name() ->
     assert members(world, "chat/a") == [{"session": client.session.id, "state": "x" * 8}]
 
 
+def test_a_state_has_no_more_levels_than_can_be_told_to_everybody() -> None:
+    client = Client(make(), "chat/a", member="k")
+    deep = orjson.loads(b"[" * 201 + b"]" * 201)
+    assert "at most 200 levels" in client.ask(room="chat/a", state=deep)["message"]
+    assert client.ask(room="chat/a", state=deep[0])["type"] == "reply"
+
+
 @pytest.mark.parametrize(
     ("fields", "code"),
     [

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridges import codec_sparkplug
+from bridges import codec_sparkplug, codec_sparkplug_values
 from bridges.codec_sparkplug import SPARKPLUG, SparkplugListener
 from bridges.codec_sparkplug_schema import make_payload_class
 from gateway.core.codec import PayloadError, Told
@@ -316,3 +316,13 @@ def test_topics_that_leave_births_out_are_not(topic: str) -> None:
 def test_who_hears_devices_hears_their_nodes_too() -> None:
     assert SPARKPLUG.also(Pattern.parse("spBv1.0/plant/{type}/{n}/{d}")) == ("spBv1.0/plant/+/+",)
     assert SPARKPLUG.also(Pattern.parse("spBv1.0/plant/{type}/{n}")) == ()
+
+
+def test_an_array_is_taken_apart_no_further_than_it_may_be_long(heard: Heard, monkeypatch: pytest.MonkeyPatch) -> None:
+    dates: list[int] = []
+    monkeypatch.setattr(codec_sparkplug_values, "_date", lambda milliseconds: dates.append(milliseconds))
+    made = make_payload_class()()
+    made.metrics.add(name="d", datatype=34, bytes_value=bytes(8 * 30_000))
+    told = heard(DATA, made)
+    assert "fewer values" in str(told.error)
+    assert len(dates) <= codec_sparkplug.MAXIMUM_VALUES + 1

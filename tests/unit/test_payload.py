@@ -5,9 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bridges.socketio_framing import NamespaceFraming
+from bridges.websocket import SPEECHES
 from gateway.core.errors import BadMessage
+from gateway.core.json_depth import MAXIMUM_DEPTH
+from gateway.core.message import Message
 from gateway.core.payload import Payload, PayloadError, decode, encode
 from gateway.core.routes import PayloadKind
+from gateway.core.wire import encode_message, encode_subscribed
 
 KINDS = st.sampled_from(PayloadKind)
 
@@ -84,3 +89,34 @@ def test_auto_sends_a_string_as_it_is_and_all_else_as_json() -> None:
 def test_data_that_isnt_what_the_route_says_is_refused_by_name(kind: PayloadKind, data: object, binary: bool) -> None:
     with pytest.raises(BadMessage, match="data: expected a string"):
         encode(kind, data, binary=binary)
+
+
+def nested(depth: int, within: bytes = b"") -> bytes:
+    return b"[" * depth + within + b"]" * depth
+
+
+@pytest.mark.parametrize("leaf", [b"", b'{"a":1}', b'"[[[["', b",".join([b"[]"] * 300)])
+def test_json_has_so_many_levels_and_no_more(leaf: bytes) -> None:
+    fits = MAXIMUM_DEPTH - (0 if leaf in (b"", b'"[[[["') else 1)
+    taken = nested(fits, leaf)
+    assert decode(PayloadKind.JSON, taken).data == taken
+    assert encode(PayloadKind.JSON, orjson.loads(taken), binary=False)
+    with pytest.raises(PayloadError, match="levels"):
+        decode(PayloadKind.JSON, nested(fits + 1, leaf))
+    with pytest.raises(BadMessage, match="levels"):
+        encode(PayloadKind.JSON, orjson.loads(nested(fits + 1, leaf)), binary=False)
+
+
+def test_the_deepest_data_can_be_told_in_every_way() -> None:
+    """As a message, and as a last value."""
+    for depth in (MAXIMUM_DEPTH, MAXIMUM_DEPTH + 1, 1000):
+        data = decode(PayloadKind.AUTO, nested(depth)).data
+        message = Message("r", data, "e", 1, 0.0)
+        text = encode_message(message)
+        subscribed = encode_subscribed(None, "r", "e-1", [message], recovered=True)
+        for framing in (
+            *(speech.framing for speech in SPEECHES.values()),
+            NamespaceFraming("/", lambda *_: False).frame,
+        ):
+            framing("message", text, "e-1")
+            framing("subscribed", subscribed, None)

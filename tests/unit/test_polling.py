@@ -240,6 +240,17 @@ def test_who_leaves_is_told_nothing_and_leaves_nothing(world: World) -> None:
     assert world.clock.waiting == 0
 
 
+def test_who_isnt_shown_in_a_full_room_waits_all_the_same() -> None:
+    world = make_world(Limits(presence_members=0), rules=[RoomRule("kept/#", Retention(messages=9), presence=True)])
+    waiting = Waiting(world)
+    assert world.counters.refusals["presence_full"] == 1
+    world.clock.advance(1)
+    assert waiting.answers == []
+    publish(world, "kept/a", 1)
+    world.clock.advance(0)
+    assert len(waiting.answers[0]["messages"]) == 1
+
+
 def test_a_gateway_that_shuts_down_answers_at_once(world: World) -> None:
     waiting = Waiting(world)
     waiting.session.end(ShuttingDown("going"))

@@ -14,7 +14,7 @@ from bridges.socketio_events import read_event
 from bridges.socketio_framing import Frames, NamespaceFraming
 from bridges.socketio_memory import AWAY_SECONDS, MAXIMUM_AWAY, MAXIMUM_BYTES, Memory, Place, places_of
 from bridges.socketio_outlet import Outlet
-from bridges.socketio_packets import SEPARATOR, Malformed, StrictPacket, read_engine_packet
+from bridges.socketio_packets import SEPARATOR, Malformed, StrictPacket, as_payload, read_engine_packet
 from gateway.core import wire, wire_requests
 from gateway.core.errors import BadMessage, RequestTimeout, TidegateError
 from gateway.core.limit_errors import TooManyRequests
@@ -41,6 +41,13 @@ def test_a_message_has_its_cursor_as_the_last_argument() -> None:
     (packet,) = framed({"n": 1}, OTHER)
     assert packet.startswith(b'42/b,["message",{"type":"message","room":"a","data":{"n":1}')
     assert packet.endswith(b',"e-5"]')
+
+
+@pytest.mark.parametrize("depth", [250, 1000])
+def test_an_answer_that_is_too_deep_to_be_told_is_an_error_of_one_kind(depth: int) -> None:
+    deep = orjson.loads(b"[" * depth + b"]" * depth)
+    with pytest.raises(RecursionError):
+        as_payload(StrictPacket(library.ACK, data=[{"type": "reply", "data": [[[[deep]]]]}], id=1))
 
 
 def test_binary_data_is_an_attachment() -> None:

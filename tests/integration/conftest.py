@@ -56,6 +56,12 @@ def start_shared(
         yield start
 
 
+@pytest.fixture(scope="module")
+def standing_gateway(plant: Mosquitto, start_shared: Callable[[dict[str, Any]], GatewayProcess]) -> GatewayProcess:
+    """The gateway, for tests of a module that leave nothing behind in it."""
+    return start_shared(configuration(plant.port))
+
+
 @pytest.fixture
 def start_gateway(tmp_path: Path) -> Iterator[Callable[..., GatewayProcess]]:
     """Starts gateways with a configuration of the test's own."""

@@ -51,6 +51,11 @@ def gateway(tmp_path: Path, broker: Mosquitto, request: pytest.FixtureRequest) -
         yield running
 
 
+@pytest.fixture(scope="module")
+def standing_gateway(plant: Mosquitto, start_shared: Callable[[dict[str, Any]], GatewayProcess]) -> GatewayProcess:
+    return start_shared(two(plant.port))
+
+
 @asynccontextmanager
 async def browser(gateway: GatewayProcess, path: str) -> AsyncIterator[tuple[Browser, dict[str, Any]]]:
     """A client of one namespace, and how it was welcomed."""
@@ -210,17 +215,15 @@ async def test_sessions_and_what_they_are_told_are_counted_by_namespace(
 
 
 @pytest.mark.parametrize("path", ["/n/factory-c", "/n/default", "/n/Factory-B", "/n/factory-b/n/factory-b", "/nope"])
-async def test_an_unknown_namespace_is_told_so_at_every_door(
-    gateway: GatewayProcess, http: httpx.AsyncClient, path: str
-) -> None:
+async def test_an_unknown_namespace_is_told_so_at_every_door(standing_gateway: GatewayProcess, path: str) -> None:
     requests = [("GET", "last?room=a"), ("GET", "sse?room=a"), ("GET", ""), ("GET", "healthz")]
     requests += [("POST", "publish?room=a")] if path.startswith("/n/") else []
     for method, endpoint in requests:
-        answer = await http.request(method, f"{path}/{endpoint}")
+        answer = httpx.request(method, f"{standing_gateway.url}{path}/{endpoint}")
         assert (answer.status_code, answer.json()["code"]) == (404, "no_such_endpoint"), endpoint
         assert answer.headers["content-type"] == "application/problem+json"
     with pytest.raises(InvalidStatus) as caught:
-        async with browser(gateway, path):
+        async with browser(standing_gateway, path):
             pass
     response = caught.value.response
     assert response.status_code == 404

@@ -159,9 +159,9 @@ def test_pages_are_served_and_nothing_else_of_the_disk(tmp_path: Path, broker: M
     ],
 )
 def test_http_errors_are_problem_details_that_say_what_was_expected(
-    gateway: GatewayProcess, method: str, path: str, content: bytes, status: int, code: str, named: str
+    standing_gateway: GatewayProcess, method: str, path: str, content: bytes, status: int, code: str, named: str
 ) -> None:
-    answer = httpx.request(method, gateway.url + path, content=content)
+    answer = httpx.request(method, standing_gateway.url + path, content=content)
     assert answer.headers["content-type"] == "application/problem+json"
     problem = answer.json()
     assert (answer.status_code, problem["status"], problem["code"]) == (status, status, code)
@@ -230,9 +230,9 @@ def test_http_1_0_gets_whole_bodies(gateway: GatewayProcess) -> None:
     ],
 )
 def test_a_refused_method_is_told_which_are_served(
-    gateway: GatewayProcess, method: str, path: str, allowed: str
+    standing_gateway: GatewayProcess, method: str, path: str, allowed: str
 ) -> None:
-    answer = httpx.request(method, gateway.url + path)
+    answer = httpx.request(method, standing_gateway.url + path)
     assert answer.status_code == 405
     assert sorted(answer.headers["allow"].split(", ")) == allowed.split(", ")
 

@@ -93,6 +93,11 @@ def gateway(tmp_path: Path, broker: Mosquitto, request: pytest.FixtureRequest) -
         yield running
 
 
+@pytest.fixture(scope="module")
+def standing_gateway(plant: Mosquitto, start_shared: Callable[[dict[str, Any]], GatewayProcess]) -> GatewayProcess:
+    return start_shared(configuration(plant.port, routes=ROUTES))
+
+
 @pytest.fixture
 async def http(gateway: GatewayProcess) -> AsyncIterator[httpx.AsyncClient]:
     async with httpx.AsyncClient(base_url=gateway.url, timeout=DEADLINE_SECONDS) as client:
@@ -256,12 +261,12 @@ async def test_too_many_requests_under_way_are_refused_by_name(
     ],
 )
 async def test_what_cant_be_asked_is_problem_details(
-    gateway: GatewayProcess, http: httpx.AsyncClient, query: str, status: int, code: str
+    standing_gateway: GatewayProcess, query: str, status: int, code: str
 ) -> None:
-    answer = await http.post(f"/request?{query}", json=1)
+    answer = httpx.post(f"{standing_gateway.url}/request?{query}", json=1)
     assert (answer.status_code, answer.json()["code"]) == (status, code)
     assert answer.headers["content-type"] == "application/problem+json"
-    assert (await http.get("/request?room=modern/x")).status_code == 405
+    assert httpx.get(f"{standing_gateway.url}/request?room=modern/x").status_code == 405
 
 
 async def test_response_topics_are_out_of_the_reach_of_browsers(

@@ -15,7 +15,7 @@ from bridges.mqtt_websocket_sessions import Bequest, Kept, Live
 from bridges.mqtt_websocket_sink import IN_FLIGHT, MqttSink, Sent
 from bridges.mqtt_websocket_subscribing import Subscribing
 from gateway.core.connections import Seat
-from gateway.core.errors import TidegateError
+from gateway.core.errors import MessageTooLarge, TidegateError
 from gateway.core.identity import Identity
 from gateway.core.message import Cursor, Message
 from gateway.core.presence_wire import MAXIMUM_KEY_LENGTH
@@ -39,12 +39,14 @@ class Client:
 
     Raises:
         MqttError: its client identifier isn't one that is taken.
+        MessageTooLarge: its will is larger than its messages may be.
     """
 
     def __init__(
         self, served: Served, connect: Connect, identity: Identity, seat: Seat, sink: MqttSink, connection: Door
     ) -> None:
         check_client_id(connect)
+        check_will(connect.will, served.namespace.role_limits.of(identity).message_bytes)
         self._served = served
         self._connect = connect
         self._sink = sink
@@ -208,6 +210,16 @@ def check_client_id(connect: Connect) -> None:
     if len(name) > MAXIMUM_KEY_LENGTH or not name.isprintable():
         expected = f"expected at most {MAXIMUM_KEY_LENGTH} printable characters"
         raise MqttError(Reason.CLIENT_ID_INVALID, f"the client identifier: {expected}")
+
+
+def check_will(will: Will | None, most_bytes: int) -> None:
+    """Check what is to be published once its client is gone, and can't be told that it is too large.
+
+    Raises:
+        MessageTooLarge: it is.
+    """
+    if will is not None and len(will.payload) > most_bytes:
+        raise MessageTooLarge(f"a will of {len(will.payload)} bytes: expected at most {most_bytes}")
 
 
 def _publish_will(served: Served, session: Session, will: Will) -> None:

@@ -137,7 +137,10 @@ class Switchboard:
     def connect(self, peer: Peer) -> None:
         """Tell a peer that has come what waits for it."""
         for said in self._take((peer.room, peer.id)):
-            self._deliver(said.text, peer)
+            if said.sender.line.live:
+                self._deliver(said.text, peer)
+            else:  # the rules have ended it since, or it is about to leave
+                self._counters.drops["peerjs_expired"] += 1
 
     def leave(self, peer: Peer, line: Line) -> None:
         """A connection is over, and so is its peer, with all of it that waits; unless another one has replaced it."""

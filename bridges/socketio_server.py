@@ -240,6 +240,12 @@ async def missed(namespace: Namespace, grants: Grants, away: Away, offset: Curso
         latest, rank = request.sample is not None, rank_of(request.sample)
         wanted |= {room: Wanted(position, position, latest, rank) for room in request.rooms}
     found: asyncio.Future[Reading] = asyncio.get_running_loop().create_future()
-    namespace.engine.read(wanted, 1, found.set_result)
+    namespace.engine.read(wanted, 1, partial(_resolve, found))
     reading = await found
     return None if reading.incomplete else requests
+
+
+def _resolve(found: "asyncio.Future[Reading]", reading: Reading) -> None:
+    """Answer a client that may have gone since it asked."""
+    if not found.done():
+        found.set_result(reading)

@@ -388,3 +388,14 @@ def test_large_wills_wait_up_to_a_sum(mqtt: MqttWorld, monkeypatch: pytest.Monke
         mqtt.join(client_id=name, will=("chat/a", name.encode() * 3000), **options).connection.closed(offended=False)
     mqtt.clock.advance(0)
     assert [message.payload[:1] for message in watcher.messages()] == [b"b"]
+
+
+@VERSIONS
+def test_a_will_is_no_larger_than_a_message(version: int) -> None:
+    mqtt = MqttWorld(Limits(message_bytes=1000))
+    peer = mqtt.peer(version).say(speech.connect(version, will=("chat/a", b"x" * 1001)))
+    ((first, body),) = peer.heard()
+    assert (first, body[1]) == (0x20, Reason.PACKET_TOO_LARGE if version == 5 else 3)
+    assert peer.sink.closed is not None
+    assert mqtt.counters.refusals["message_too_large"] == 1
+    assert mqtt.join(version, will=("chat/a", b"x" * 1000)).sink.closed is None

@@ -110,6 +110,19 @@ def test_a_caller_that_may_not_be_there_any_more_is_told_nothing(board: Board) -
     assert to_ann.heard == []
 
 
+def test_what_somebody_said_who_may_not_be_there_any_more_reaches_nobody(board: Board) -> None:
+    ann, to_ann = board.join("ann")
+    eve, _ = board.join("eve")
+    board.say(ann, "bob")
+    board.say(eve, "bob")
+    to_ann.live = False
+
+    _, to_bob = board.join("bob")
+
+    assert [said["src"] for said in to_bob.heard] == ["eve"]
+    assert board.counters.drops["peerjs_expired"] == 1
+
+
 def test_what_a_caller_said_goes_with_it(board: Board) -> None:
     ann, to_ann = board.join("ann")
     eve, _ = board.join("eve")

@@ -1,5 +1,6 @@
 """Packets, framing, events, and who is waited for, of Socket.IO; over no connection."""
 
+import asyncio
 from random import Random
 from typing import Any
 
@@ -12,11 +13,14 @@ from socketio import packet as library
 from bridges.socketio_answers import Answers
 from bridges.socketio_events import read_event
 from bridges.socketio_framing import Frames, NamespaceFraming
-from bridges.socketio_memory import AWAY_SECONDS, MAXIMUM_AWAY, MAXIMUM_BYTES, Memory, Place, places_of
+from bridges.socketio_memory import AWAY_SECONDS, MAXIMUM_AWAY, MAXIMUM_BYTES, Away, Memory, Place, places_of
 from bridges.socketio_outlet import Outlet
 from bridges.socketio_packets import SEPARATOR, Malformed, StrictPacket, as_payload, read_engine_packet
+from bridges.socketio_server import missed
 from gateway.core import wire, wire_requests
+from gateway.core.engine import Reading
 from gateway.core.errors import BadMessage, RequestTimeout, TidegateError
+from gateway.core.identity import ANONYMOUS
 from gateway.core.limit_errors import TooManyRequests
 from gateway.core.limits import Limits
 from gateway.core.message import Cursor, Message
@@ -336,3 +340,17 @@ async def test_after_the_end_what_waits_can_be_taken_and_nothing_more_is() -> No
     outlet.write(b"more")
     await outlet.wait()
     assert outlet.take() == b"last"
+
+
+async def test_an_engine_may_answer_after_a_client_that_came_back_has_gone(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late: list[Any] = []
+    monkeypatch.setattr(world.namespace.engine, "read", lambda _, __, done: late.append(done))
+    away = Away("/", None, "epoch", {"a": Place(0, None, None)}, 1.0, 1)
+    asked = asyncio.ensure_future(missed(world.namespace, world.namespace.access.of(ANONYMOUS), away, None))
+    await asyncio.sleep(0)
+    asked.cancel()
+    await asyncio.gather(asked, return_exceptions=True)
+    late[0](Reading((), {}, 0, more=False))
+    assert asked.cancelled()

@@ -16,6 +16,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from gateway.core.authentication import hash_token
 from tests.integration.conftest import Browser
+from tests.integration.other_doors import batch, mqtt, peerjs, socketio
 from tests.real import DEADLINE_SECONDS, GatewayProcess, Mosquitto, configuration, mosquitto
 
 SECRET = "s" * 64
@@ -113,6 +114,14 @@ DOORS: dict[str, Callable[..., str]] = {
     "GET /last": http("GET", "/last"),
     "GET /history": http("GET", "/history"),
     "GET /presence": http("GET", "/presence"),
+    "GET /poll": http("GET", "/poll"),
+    "POST /publish (NDJSON)": batch,
+    "socket.io subscribe": socketio("subscribe"),
+    "socket.io publish": socketio("publish", 1),
+    "socket.io request": socketio("request", 1),
+    "mqtt subscribe": mqtt("subscribe"),
+    "mqtt publish": mqtt("publish"),
+    "peerjs": peerjs,
 }
 
 
@@ -206,10 +215,12 @@ def test_anonymous_clients_with_roles_are_let_in_and_wrong_tokens_are_not(
                 "tokens": [{"name": "ci", "sha256": hash_token(API_TOKEN)}],
             },
             access=[{"roles": ["guest"], "subscribe": ["open/#"]}],
+            peerjs={"rooms": ["#"]},
         )
     )
-    for door in ("ws subscribe", "sse", "GET /last"):
+    for door in ("ws subscribe", "sse", "GET /poll", "GET /last", "socket.io subscribe", "mqtt subscribe", "peerjs"):
         assert DOORS[door](gateway, "open/a", None) == "ok"
         assert DOORS[door](gateway, "other/a", None) == "forbidden"
-        assert DOORS[door](gateway, "open/a", "nonsense") == "unauthenticated"
+        wrong = "tg_" + "b" * 64 if door == "peerjs" else "nonsense"  # there, nonsense is what no token is
+        assert DOORS[door](gateway, "open/a", wrong) == "unauthenticated"
         assert DOORS[door](gateway, "open/a", API_TOKEN) == "forbidden"

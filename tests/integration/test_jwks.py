@@ -22,6 +22,9 @@ from tests.provider import Provider, jwk, provider, sign
 from tests.real import GatewayProcess, Mosquitto, configuration, free_port, wait_until
 
 Start = Callable[..., GatewayProcess]
+ALIKE = {"GET /poll", "POST /publish (NDJSON)", "socket.io publish", "socket.io request", "mqtt publish"}
+"""Doors that let in as others do."""
+ROTATED = [door for door in DOORS if door not in ALIKE]
 
 
 @pytest.fixture
@@ -36,7 +39,8 @@ def guarded(broker: Mosquitto, url: str, **more: Any) -> dict[str, Any]:
     access = [{"roles": ["operator"], "subscribe": ["#"], "publish": ["#"], "request": ["#"], "presence": ["#"]}]
     rooms = [{"room": "#", "presence": True}]
     limits = {"messages_burst": 10_000, "messages_per_second": 10_000, "connections_per_address": 1000}
-    return configuration(broker.port, identity={"jwt": jwt}, access=access, rooms=rooms, limits=limits)
+    peerjs = {"rooms": ["#"]}
+    return configuration(broker.port, identity={"jwt": jwt}, access=access, rooms=rooms, limits=limits, peerjs=peerjs)
 
 
 def keys_of(gateway: GatewayProcess) -> dict[str, Any]:
@@ -45,7 +49,7 @@ def keys_of(gateway: GatewayProcess) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("plain", [False, True], ids=["direct", "plain"])
-@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("door", ROTATED)
 def test_a_rotation_is_noticed_at_no_door(
     door: str, plain: bool, idp: Provider, broker: Mosquitto, start_gateway: Start
 ) -> None:

@@ -20,6 +20,8 @@ SERVED: Final = (
 )
 NAMELESS: Final = (("mqtt publish", "bad_message"), (CALL, "invalid_key"))
 """What these protocols have no name with, whoever may."""
+GONE: Final = "CONNACK 0x00, close 1000"
+"""A will isn't answered; that nobody hears it is proved by who is there."""
 FORBIDDEN: Final = "forbidden"
 
 
@@ -43,6 +45,9 @@ CASES: Final = (
     _forbidden(
         "to speak where one may only hear", "of a listener", "shared/witness", (*WRITES, "socket.io request", CALL)
     ),
+    _forbidden("a will in another's room", "of a guest", "users/witness/inbox", ("mqtt will",), GONE),
+    _forbidden("a will where one may only hear", "of a listener", "shared/witness", ("mqtt will",), GONE),
+    _forbidden("a will in the name of a device", "all", "raw/x", ("mqtt will",), GONE),
     _forbidden("another's room's presence", "of an operator", "users/witness/inbox", PRESENCE),
     _forbidden("what devices said that nobody understood", "of an operator", "open/x", ("GET /problems",)),
     Case("what devices said, by whom all rooms are for", CATEGORY, ("GET /problems",), "ok"),

@@ -164,6 +164,7 @@ DOORS: Final[dict[str, Door]] = {
     "mqtt handshake": foreign.mqtt(None),
     "mqtt subscribe": foreign.mqtt("subscribe"),
     "mqtt publish": foreign.mqtt("publish"),
+    "mqtt will": foreign.mqtt_will,
     "peerjs call": foreign.peerjs,
     "GET /peerjs/ice": http("GET", "/peerjs/ice"),
     "GET /peerjs/…/id": http("GET", "/peerjs/peerjs/id"),

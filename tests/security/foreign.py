@@ -18,7 +18,7 @@ from tests.security.case import Case
 from tests.security.raw import RawWebSocket, exchange, frame
 from tests.security.tokens import TOKENS
 
-__all__ = ["batch", "mqtt", "peerjs", "peers", "socketio"]
+__all__ = ["batch", "mqtt", "mqtt_will", "peerjs", "peers", "socketio"]
 
 CLOSE: Final = b"Connection: close\r\n"
 
@@ -103,7 +103,7 @@ def _told_by_socketio(client: RawWebSocket, prefix: bytes, *, asked: bool) -> st
 
 
 MQTT: Final = b"Sec-WebSocket-Protocol: mqtt\r\n"
-SUBSCRIBE, PUBLISH = b"\x82", b"\x32"
+SUBSCRIBE, PUBLISH, DISCONNECT_WITH_WILL = b"\x82", b"\x32", b"\xe0\x01\x04"
 REASONS: Final[dict[str, dict[str, tuple[int, ...]]]] = {
     "CONNACK": {"unauthenticated": (0x86, 0x87)},
     "PUBACK": {"forbidden": (0x87,), "read_only": (0x87,), "bad_message": (0x90, 0x99)},
@@ -141,10 +141,19 @@ def _shown(reason: int) -> str:
     return f"0x{reason:02X}" if reason < 0x100 else str(reason)
 
 
-def _connect(password: bytes | None) -> bytes:
-    flags = 0x02 if password is None else 0x42
-    body = _text(b"MQTT") + bytes((5, flags, 0, 0, 0)) + _text(b"")
+def _connect(password: bytes | None, will: bytes = b"") -> bytes:
+    flags = 0x02 | (0 if password is None else 0x40) | (0x04 if will else 0)
+    body = _text(b"MQTT") + bytes((5, flags, 0, 0, 0)) + _text(b"") + will
     return _packet(b"\x10", body + (b"" if password is None else _text(password)))
+
+
+def mqtt_will(ports: Ports, case: Case) -> str:
+    """A will, and an end at which it is published, about which nobody is told anything."""
+    assert case.token is not None
+    will = b"\0" + _text(case.room.encode()) + _text(case.body)
+    with closing(opened(ports, _anonymous(case), "/mqtt", MQTT)) as client:
+        client.send(frame(2, _connect(TOKENS[case.token]().encode(), will) + DISCONNECT_WITH_WILL))
+        return ", ".join(f"{name} {_shown(reason)}" for name, reason, _ in _packets(client))
 
 
 def _asked(kind: str | None, case: Case) -> bytes:

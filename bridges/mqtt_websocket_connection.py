@@ -91,7 +91,8 @@ class Connection:
             self.fail(violation("a text frame: expected binary ones"), UNSUPPORTED_DATA)
             return
         self._served.counters.received_bytes["mqtt"] += len(frame)
-        self._reader.feed(frame)
+        if self._reader.feed(frame):
+            self.sink.aside(len(frame))
         self._guarded(self._go_on)
 
     def _guarded(self, act: Callable[[], None]) -> None:

@@ -102,6 +102,10 @@ class Disconnect:
 Packet: TypeAlias = Connect | Publish | Acknowledgement | Subscribe | Unsubscribe | Ping | Disconnect
 
 
+MOST_PIECES: Final = 256
+"""In so many frames a packet may come for nothing: some clients send each field of it in one of its own."""
+
+
 class PacketReader:
     """Takes bytes as they come, and gives packets.
 
@@ -109,21 +113,23 @@ class PacketReader:
         limit_bytes: The largest remaining length.
     """
 
-    __slots__ = ("_at", "_buffer", "_limit_bytes", "version")
+    __slots__ = ("_at", "_buffer", "_limit_bytes", "_pieces", "version")
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit_bytes = limit_bytes
         self._buffer = bytearray()
-        self._at = 0
+        self._at = self._pieces = 0
         self.version: int | None = None
         """4 for 3.1.1, or 5; None before CONNECT."""
 
-    def feed(self, data: bytes) -> None:
-        """Take what has come."""
+    def feed(self, data: bytes) -> bool:
+        """Take what has come in one frame; whether there are too many of these for one packet."""
+        self._pieces += 1
         if self._at:
             del self._buffer[: self._at]
             self._at = 0
         self._buffer += data
+        return self._pieces > MOST_PIECES
 
     @property
     def held(self) -> int:
@@ -154,7 +160,7 @@ class PacketReader:
             )
         if len(self._buffer) - start < length:
             return None
-        self._at = start + length
+        self._at, self._pieces = start + length, 0
         body = bytes(self._buffer[start : self._at])
         return self._packet(kind, flags, Reader(body)), length
 

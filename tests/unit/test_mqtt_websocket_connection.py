@@ -399,3 +399,24 @@ def test_a_will_is_no_larger_than_a_message(version: int) -> None:
     assert peer.sink.closed is not None
     assert mqtt.counters.refusals["message_too_large"] == 1
     assert mqtt.join(version, will=("chat/a", b"x" * 1000)).sink.closed is None
+
+
+@VERSIONS
+def test_a_packet_in_very_many_frames_costs_what_they_do(version: int) -> None:
+    mqtt = MqttWorld(Limits(messages_per_second=1, messages_burst=20, refusals=3))
+    peer, packet_ = mqtt.join(version), publish(version, "chat/a", b"x" * 2000)
+    for place in range(250):
+        peer.say(packet_[place : place + 1])
+    peer.say(packet_[250:])
+    assert mqtt.counters.published["mqtt"] == 1
+    for place in range(400):
+        peer.say(packet_[place : place + 1])
+    assert peer.sink.closed is not None
+    assert peer.sink.closed[0] == 4429
+
+
+def test_a_connect_in_very_many_frames_ends_the_connection(mqtt: MqttWorld) -> None:
+    peer, connect = mqtt.peer(), speech.connect(username="x" * 1000, password=b"y")
+    for place in range(400):
+        peer.say(connect[place : place + 1])
+    assert peer.sink.closed is not None

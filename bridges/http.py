@@ -14,7 +14,8 @@ import orjson
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from bridges.http_answers import check_post, json_answer, key_of, messages_answer, read_body, refusal, resolve
+from bridges.carrier_requests import read_body, resolve
+from bridges.http_answers import check_post, json_answer, key_of, messages_answer, refusal
 from bridges.http_batch import HttpBatch, is_batch
 from gateway.core import wire
 from gateway.core.access import Action, Grants

@@ -15,7 +15,8 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
-from bridges.http_answers import check_post, json_answer, key_of, read_body, resolve
+from bridges.carrier_requests import read_body, resolve
+from bridges.http_answers import check_post, json_answer, key_of
 from gateway.core import wire, wire_requests
 from gateway.core.access import Grants
 from gateway.core.admission import Admission, Caller

@@ -9,7 +9,8 @@ import orjson
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from bridges.http_answers import check_post, json_answer, read_body, refusal
+from bridges.carrier_requests import read_body
+from bridges.http_answers import check_post, json_answer, refusal
 from gateway.core.admission import Admission, Caller
 from gateway.core.clock import Clock
 from gateway.core.cookies import CLEARED, set_cookie

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, TypeAlias
 
+from bridges.carrier_requests import refuse, resolve
 from bridges.polling_pace import Outflow
 from bridges.polling_page import MAXIMUM_MESSAGES, Page, answer, etag, place_of_etag, read_page
 from bridges.polling_parked import ParkedPoll
@@ -25,7 +26,6 @@ from gateway.core.errors import BadMessage, MethodNotAllowed, TidegateError
 from gateway.core.message import Cursor
 from gateway.core.namespace import Namespace
 from gateway.core.presence_wire import read_member_query
-from gateway.core.problem import problem
 from gateway.core.sink import ParkingTransport
 from gateway.core.stream_query import Query, read_query, read_rooms
 from gateway.core.wire_requests import Subscribe, read_cursor
@@ -75,9 +75,7 @@ class PollingBridge:
             with self._admission.counted():
                 await self._answer(scope, receive, send)
         except TidegateError as error:
-            status, headers, body = problem(error)
-            await send({"type": "http.response.start", "status": status, "headers": headers})
-            await send({"type": "http.response.body", "body": body})
+            await refuse(send, error)
 
     async def _answer(self, scope: Any, receive: Any, send: Any) -> None:
         caller = Caller.of(scope)
@@ -117,7 +115,7 @@ class PollingBridge:
         position = None if since is None else self._namespace.engine.position(since)
         wanted = Wanted(position or 0, position)
         found: asyncio.Future[Reading] = asyncio.get_running_loop().create_future()
-        self._namespace.engine.read(dict.fromkeys(asked.rooms, wanted), MAXIMUM_MESSAGES, partial(_resolve, found))
+        self._namespace.engine.read(dict.fromkeys(asked.rooms, wanted), MAXIMUM_MESSAGES, partial(resolve, found))
         return read_page(await found, position)
 
     async def _is_known(self, asked: _Asked) -> bool:
@@ -162,7 +160,7 @@ class PollingBridge:
     async def _wait(self, waiting: "_Waiting", receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": [*HEADERS, NEVER_KEPT]})
         told: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        tell = waiting.accounted(partial(_resolve, told))
+        tell = waiting.accounted(partial(resolve, told))
         poll = ParkedPoll(self._namespace, self._cursor(waiting), tell, self._clock, waiting.seat)
         leaving = asyncio.ensure_future(_left(receive))
         try:
@@ -252,9 +250,3 @@ def _etag_header(asked: _Asked, cursor: str) -> tuple[bytes, bytes]:
 async def _left(receive: Any) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
-
-
-def _resolve(future: "asyncio.Future[Any]", outcome: Any) -> None:
-    """Answer a request that may have been given up."""
-    if not future.done():
-        future.set_result(outcome)

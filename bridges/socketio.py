@@ -4,7 +4,6 @@ The door in front of that server: origins, limits of connections, and whose conn
 library sees anything. What is refused here is told in the words of Engine.IO.
 """
 
-import asyncio
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
@@ -13,8 +12,10 @@ from typing import Any, Final
 from urllib.parse import parse_qs
 
 import orjson
+from starlette.requests import ClientDisconnect, Request
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 
+from bridges.carrier_requests import read_body
 from bridges.socketio_answers import Answers
 from bridges.socketio_client import Served
 from bridges.socketio_engine import ARRIVAL, EngineTimes
@@ -23,7 +24,7 @@ from bridges.socketio_server import SocketServer, connect_error
 from bridges.socketio_socket import Arrival, EngineSocket
 from gateway.core.admission import Admission, Caller
 from gateway.core.clock import Clock
-from gateway.core.errors import BadMessage, HandshakeTimeout, MessageTooLarge, TidegateError
+from gateway.core.errors import BadMessage, TidegateError
 from gateway.core.limits import Budget
 from gateway.core.namespace import DEFAULT_NAMESPACE, Namespace
 from gateway.core.problem import problem
@@ -43,9 +44,6 @@ WORDS: Final = (
 )
 
 NO_STORE: Final = (b"cache-control", b"no-store")
-
-PORTION_BYTES: Final = 16 * 1024
-"""What of a body may take as long as a request's head."""
 
 
 class _Unfit(BadMessage):
@@ -103,6 +101,8 @@ class SocketIoBridge:
                 await self._admit(scope, receive, send)
         except TidegateError as error:
             await _refuse(scope, receive, send, error)
+        except ClientDisconnect:
+            pass  # amid what it sent: nothing of that counts
 
     async def _admit(self, scope: Any, receive: Any, send: Any) -> None:
         caller = Caller.of(scope)
@@ -116,7 +116,8 @@ class SocketIoBridge:
             socket = await self._find(sid, caller)
             _check_request(scope, query, socket)
             if scope["type"] == "http" and scope["method"] == "POST":
-                receive = await self._read_body(receive, caller)
+                request = Request(scope, receive)
+                receive = _received(await read_body(request, self._largest_message_bytes, self._admission, caller))
         if socket.closed:
             words = self._server.eio.last_words(socket) if scope["method"] == "GET" else b"ok"
             await _answer(send, 200, [NO_STORE, (b"content-type", b"text/plain; charset=UTF-8")], words)
@@ -161,33 +162,14 @@ class SocketIoBridge:
             return False
         return identity is not None and arrival.identity is not None and identity.user == arrival.identity.user
 
-    async def _read_body(self, receive: Any, caller: Caller) -> Any:
-        """All of a request's body, as what the library receives.
 
-        Raises:
-            MessageTooLarge: it is larger than any message may be.
-            HandshakeTimeout: it comes too slowly, which is an offence of the caller's address.
-        """
-        seconds, body, due_bytes, more = self._admission.patience_seconds, bytearray(), PORTION_BYTES, True
-        try:
-            async with asyncio.timeout(seconds) as patience:
-                while more:
-                    event = await receive()
-                    more = event.get("more_body", False)
-                    body += event.get("body", b"")
-                    if len(body) > self._largest_message_bytes:
-                        raise MessageTooLarge(f"expected at most {self._largest_message_bytes} bytes of packets")
-                    if len(body) >= due_bytes:
-                        due_bytes = len(body) + PORTION_BYTES
-                        patience.reschedule(asyncio.get_running_loop().time() + seconds)
-        except TimeoutError:
-            self._admission.blame(caller)
-            raise HandshakeTimeout(f"the body came too slowly: expected it within {seconds:g} s") from None
+def _received(body: bytes) -> Any:
+    """A body as what the library receives."""
 
-        async def received() -> Any:
-            return {"type": "http.request", "body": bytes(body), "more_body": False}
+    async def receive() -> Any:
+        return {"type": "http.request", "body": body, "more_body": False}
 
-        return received
+    return receive
 
 
 def _transport_of(query: dict[str, list[str]]) -> str:

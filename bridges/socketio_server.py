@@ -14,6 +14,7 @@ from typing import Any
 
 import socketio
 
+from bridges.carrier_requests import resolve
 from bridges.socketio_client import Client, ClientSink, Served
 from bridges.socketio_engine import EngineServer
 from bridges.socketio_framing import CONNECT, CONNECT_ERROR, Frames, packet
@@ -240,12 +241,6 @@ async def missed(namespace: Namespace, grants: Grants, away: Away, offset: Curso
         latest, rank = request.sample is not None, rank_of(request.sample)
         wanted |= {room: Wanted(position, position, latest, rank) for room in request.rooms}
     found: asyncio.Future[Reading] = asyncio.get_running_loop().create_future()
-    namespace.engine.read(wanted, 1, partial(_resolve, found))
+    namespace.engine.read(wanted, 1, partial(resolve, found))
     reading = await found
     return None if reading.incomplete else requests
-
-
-def _resolve(found: "asyncio.Future[Reading]", reading: Reading) -> None:
-    """Answer a client that may have gone since it asked."""
-    if not found.done():
-        found.set_result(reading)

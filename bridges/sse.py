@@ -8,6 +8,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import Any, Final
 
+from bridges.carrier_requests import refuse
 from gateway.core.access import Grants
 from gateway.core.admission import Admission, Caller
 from gateway.core.connections import Seat
@@ -16,7 +17,6 @@ from gateway.core.counters import Counters
 from gateway.core.errors import MethodNotAllowed, TidegateError
 from gateway.core.namespace import Namespace
 from gateway.core.presence_wire import read_member_query
-from gateway.core.problem import problem
 from gateway.core.session import Session
 from gateway.core.sink import CLOSE_GRACE_SECONDS, BufferSink, Sink, Transport, TransportSink
 from gateway.core.stream_query import StreamQuery, read_query, read_stream
@@ -80,9 +80,7 @@ class SseBridge:
             with self._admission.counted():
                 await self._admit(scope, receive, send)
         except TidegateError as error:
-            status, headers, body = problem(error)
-            await send({"type": "http.response.start", "status": status, "headers": headers})
-            await send({"type": "http.response.body", "body": body})
+            await refuse(send, error)
 
     async def _admit(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["method"] != "GET":

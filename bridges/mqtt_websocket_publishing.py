@@ -173,12 +173,4 @@ def sending_of(served: Served, session: Session, topic: str, payload: bytes) -> 
         MqttError, ReadOnly, BadMessage: as `Topics.target`.
     """
     target = served.topics.target(topic, payload)
-    return Sending(
-        target.room,
-        target.data,
-        target.binary,
-        session.id,
-        user=session.user,
-        address=session.address,
-        rooms_per_address=session.limits.rooms_per_address,
-    )
+    return Sending.by(session, target.room, target.data, binary=target.binary)

@@ -103,17 +103,8 @@ class RawClient:
             raise BadMessage("room: expected exactly one, and no pattern, in the address of who sends")
         routes = self._namespace.routing.topics_for(self._room)
         data, binary = read_payload(frame, {route.spec.payload for route, _ in routes})
-        session = self._session
-        sending = Sending(
-            self._room,
-            data,
-            binary,
-            session.id,
-            user=session.user,
-            address=session.address,
-            rooms_per_address=session.limits.rooms_per_address,
-        )
-        self._namespace.publish(sending, self._published, session.grants)
+        sending = Sending.by(self._session, self._room, data, binary=binary)
+        self._namespace.publish(sending, self._published, self._session.grants)
         self._counters.published["raw"] += 1
 
     def _published(self, error: TidegateError | None) -> None:

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 from typing import Annotated, Final, TypeAlias
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import PlainValidator
 
@@ -80,19 +80,8 @@ def parse_jwks_url(value: object) -> str:
     Raises:
         ValueError: it is no such address, or TLS wouldn't say who answers.
     """
-    text = value if isinstance(value, str) else ""
-    if "@" in text:  # the text isn't shown, since it may hold a password
-        raise ValueError("expected no user name or password in a URL: keys are public")
-    refused = ValueError(f"expected a URL such as https://login.example/.well-known/jwks.json, found {shown(value)}")
-    try:
-        parts = urlsplit(text)
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        raise refused from None
-    fit = parts.scheme in ORIGIN_PORTS and host and _HOST.fullmatch(host) and port != 0 and not parts.fragment
-    if not fit or not _VISIBLE.fullmatch(text):
-        raise refused
-    if parts.scheme == "http" and not is_loopback(host or ""):
+    text, parts = _parse_http_url(value, "https://login.example/.well-known/jwks.json", "keys are public")
+    if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
         raise ValueError(f"expected https:// except on the loopback, found {shown(value)}")
     return text
 
@@ -103,10 +92,16 @@ def parse_webhook_url(value: object) -> str:
     Raises:
         ValueError: it is none, or has a user or password in it.
     """
+    text, _ = _parse_http_url(value, "https://example.org/hooks/tidegate", "calls are signed by `secret_file`")
+    return text
+
+
+def _parse_http_url(value: object, example: str, instead: str) -> tuple[str, SplitResult]:
+    """An address for HTTP, and its parts; `instead` says why it needs no user and password."""
     text = value if isinstance(value, str) else ""
     if "@" in text:  # the text isn't shown, since it may hold a password
-        raise ValueError("expected no user name or password in a URL: calls are signed by `secret_file`")
-    refused = ValueError(f"expected a URL such as https://example.org/hooks/tidegate, found {shown(value)}")
+        raise ValueError(f"expected no user name or password in a URL: {instead}")
+    refused = ValueError(f"expected a URL such as {example}, found {shown(value)}")
     try:
         parts = urlsplit(text)
         host, port = parts.hostname, parts.port
@@ -115,7 +110,7 @@ def parse_webhook_url(value: object) -> str:
     fit = parts.scheme in ORIGIN_PORTS and host and _HOST.fullmatch(host) and port != 0 and not parts.fragment
     if not fit or not _VISIBLE.fullmatch(text):
         raise refused
-    return text
+    return text, parts
 
 
 def parse_origin(value: object) -> str:

@@ -188,17 +188,14 @@ class Conversation:
             else:
                 self.refuse(request.id, error)
 
-        sending = Sending(
+        sending = Sending.by(
+            self._session,
             request.room,
             request.data,
-            request.binary,
-            self._session.id,
-            request.audience,
-            request.volatile,
-            self._session.user,
-            request.key,
-            self._session.address,
-            self._session.limits.rooms_per_address,
+            binary=request.binary,
+            audience=request.audience,
+            volatile=request.volatile,
+            key=request.key,
         )
         self._namespace.publish(sending, done, self._session.grants)
         self._counters.published[self._session.transport] += 1

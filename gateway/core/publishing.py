@@ -19,6 +19,7 @@ from gateway.core.room_names import check_room
 from gateway.core.room_rules import RoomRules
 from gateway.core.routes import PayloadKind, Route
 from gateway.core.routing import RoutingTable
+from gateway.core.session import Session
 from gateway.core.upstream import Done, Upstream
 
 __all__ = ["Publishing", "Sending"]
@@ -44,6 +45,22 @@ class Sending:
     """The address, or network, that it is sent from."""
     rooms_per_address: int | None = None
     """How many rooms may be brought into use from there, if that isn't as in general."""
+
+    @classmethod
+    def by(
+        cls,
+        session: Session,
+        room: str,
+        data: Any,
+        *,
+        binary: bool,
+        audience: Audience = EVERYONE,
+        volatile: bool = False,
+        key: str | None = None,
+    ) -> "Sending":
+        """What a session sends, with all that is to be known of who does."""
+        most = session.limits.rooms_per_address
+        return cls(room, data, binary, session.id, audience, volatile, session.user, key, session.address, most)
 
 
 class Publishing:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
-from websockets.frames import Frame, Opcode
 
+from bridges.carrier_frames import binary_frame, text_frame
 from bridges.socketio_packets import MAXIMUM_ATTACHMENTS, RESERVED_EVENTS, SEPARATOR, are_placeholders_within
 from gateway.core.sink import Framing
 
@@ -166,6 +166,4 @@ class Frames:
 
 
 def _frame(packet: bytes) -> bytes:
-    binary = packet[:1] == b"b"
-    frame = Frame(Opcode.BINARY, b64decode(packet[1:])) if binary else Frame(Opcode.TEXT, packet)
-    return frame.serialize(mask=False)
+    return binary_frame(b64decode(packet[1:])) if packet[:1] == b"b" else text_frame(packet)

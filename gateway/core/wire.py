@@ -34,7 +34,7 @@ def encode(kind: str, identifier: RequestId = None, /, **fields: Any) -> bytes:
 
 
 def encode_message(message: Message) -> bytes:
-    """A room's message; its data is spliced in as it is."""
+    """A room's message; its data is spliced in as it is. `wire_parts` relies on the order of the fields."""
     fields: dict[str, Any] = {"type": "message", "room": message.room}
     if message.topic is not None:
         fields["topic"] = message.topic

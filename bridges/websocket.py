@@ -25,7 +25,7 @@ from gateway.core.sink import BufferSink, Framing, TransportSink, WebSocketTrans
 from gateway.core.wire import SUBPROTOCOL
 from gateway.core.wire_requests import parse
 
-__all__ = ["SPEECHES", "Speech", "WebSocketBridge", "deny"]
+__all__ = ["SPEECHES", "WebSocketBridge"]
 
 
 def json_frame(kind: str, text: bytes, cursor: str | None = None) -> bytes:  # noqa: ARG001 - a `Framing`

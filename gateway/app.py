@@ -40,7 +40,7 @@ from gateway.health import Health
 from gateway.heartbeats import Heartbeats
 from gateway.hosts import HostCheck
 from gateway.metrics import Metrics
-from gateway.mqtt_access import mqtt_options, tunnel_to
+from gateway.mqtt_websocket import mqtt_options, tunnel_to
 from gateway.pages import no_such_endpoint, page_routes
 from gateway.peerjs import peerjs_options
 from gateway.reload import Reloads

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from bridges.websocket import deny
+from bridges.carrier_serving import deny
 from gateway.core.errors import TidegateError
 from gateway.core.problem import problem
 

@@ -7,7 +7,6 @@ from typing import Any, Final
 from websockets.frames import Frame
 from websockets.protocol import State
 
-from bridges.websocket import SPEECHES
 from gateway.core.errors import InternalError, MessageTooLarge
 from gateway.core.sink import CLOSE_GRACE_SECONDS, Flow, Framing, Receiver
 from gateway.core.wire import encode_error
@@ -32,17 +31,12 @@ class WebSocketProtocol(HandshakeProtocol):
         if inflate:
             self.conn.available_extensions = [COMPRESSION]
         self._heartbeats = heartbeats
-        self._framing: Framing | None = SPEECHES[None].framing
-        """How the client is told what is wrong; None if its protocol isn't known here."""
+        self._framing: Framing | None = None
+        """How the client is told what is wrong, once its bridge has said that."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self.pressure = Pressure(self.transport)
-
-    def _accept(self, message: Any) -> None:
-        speech = SPEECHES.get(message.get("subprotocol"))
-        self._framing = None if speech is None else speech.framing
-        super()._accept(message)
 
     def speak(self, framing: Framing | None) -> None:
         self._framing = framing

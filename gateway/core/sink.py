@@ -147,7 +147,7 @@ class WebSocketTransport(Transport, Protocol):
     def speak(self, framing: Framing | None) -> None:
         """Say by this framing what the server itself has to say, such as that a message is too large; None for nothing.
 
-        Until then it is that of the subprotocol.
+        Until then the server says nothing.
         """
         ...
 

@@ -16,6 +16,8 @@ from typing import Any, Self
 import httpx
 import yaml
 
+from tests.forked import ForkedProcess
+
 DEADLINE_SECONDS = 20.0
 TIDEGATE = Path(sys.executable).parent / "tidegate"
 
@@ -61,7 +63,7 @@ class Running:
     def __init__(self, arguments: list[str | Path], output: Path, **options: Any) -> None:
         self.output = output
         with output.open("ab") as file:
-            self.process = subprocess.Popen(
+            self.process: subprocess.Popen[bytes] | ForkedProcess = subprocess.Popen(
                 [str(argument) for argument in arguments], stdout=file, stderr=subprocess.STDOUT, **options
             )
 
@@ -175,7 +177,10 @@ def fresh(address: str) -> httpx.Client:
 
 
 class GatewayProcess(Running):
-    """`tidegate run`, as users start it, on a port of its own; or, if `plain`, under a stock ASGI server."""
+    """`tidegate run` on a port of its own; or, if `plain`, under a stock ASGI server.
+
+    It is forked, see `forked`; with `options` it is started as users start it.
+    """
 
     def __init__(
         self,
@@ -196,7 +201,12 @@ class GatewayProcess(Running):
         command: list[str | Path] = [TIDEGATE, "run", "--config", path, *arguments]
         if plain:
             command = [sys.executable, "-m", "tests.plain_server", path]
-        super().__init__(command, directory / "gateway.log", **options)
+        if options:
+            super().__init__(command, directory / "gateway.log", **options)
+        else:
+            self.output = directory / "gateway.log"
+            seen = [str(word) for word in (command[2:] if plain else command)]
+            self.process = ForkedProcess(seen, self.output, plain=plain)
         self.port = port or self._find_port()
         wait_until(self._is_up, "the gateway listens")
 

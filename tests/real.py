@@ -207,8 +207,12 @@ class GatewayProcess(Running):
             self.output = directory / "gateway.log"
             seen = [str(word) for word in (command[2:] if plain else command)]
             self.process = ForkedProcess(seen, self.output, plain=plain)
-        self.port = port or self._find_port()
-        wait_until(self._is_up, "the gateway listens")
+        try:
+            self.port = port or self._find_port()
+            wait_until(self._is_up, "the gateway listens")
+        except BaseException:
+            self.stop()
+            raise
 
     def _is_up(self) -> bool:
         assert self.process.poll() is None, self.text

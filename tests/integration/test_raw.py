@@ -6,6 +6,7 @@ import socket
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -16,7 +17,9 @@ from websockets.typing import Subprotocol
 
 from gateway.core.authentication import hash_token
 from tests.integration.conftest import Device, browser
+from tests.integration.test_snippets import snippets
 from tests.integration.test_websocket import sessions
+from tests.nginx import nginx
 from tests.real import DEADLINE_SECONDS, GatewayProcess, Mosquitto, configuration, wait_until
 
 TOKEN = "tg_" + "a" * 64
@@ -131,6 +134,17 @@ async def test_payloads_that_are_refused_close_with_the_reason_and_nobody_else_n
         device.publish("raw/other", "1")
         assert await hear(other) == "1"
     wait_until(lambda: sessions(served, "raw") == 0, "all have left")
+
+
+async def test_nginx_passes_payloads_on(served: GatewayProcess, tmp_path: Path) -> None:
+    (snippet,) = snippets("nginx")
+    room = f"chat/nginx-{served.port}"
+    with nginx(tmp_path, snippet.text.replace("127.0.0.1:8080", f"127.0.0.1:{served.port}")) as port:
+        async with connect(f"ws://127.0.0.1:{port}/ws/raw?room={room}") as client:
+            await client.send("said")
+            assert await hear(client) == "said"
+            await client.send(b"\x00\xff")
+            assert await hear(client) == b"\x00\xff"
 
 
 async def test_handshakes_that_ask_for_nothing_are_refused(served: GatewayProcess) -> None:

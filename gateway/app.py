@@ -13,7 +13,6 @@ from starlette.routing import Route
 from bridges.broker import BrokerOptions, EmbeddedBroker
 from bridges.mqtt import Upstream, UpstreamOptions
 from bridges.mqtt_replies import Replies, response_topic
-from bridges.mqtt_websocket_tunnel import Dial
 from bridges.socketio import SocketIoBridge
 from gateway.config import Settings
 from gateway.core.addresses import TrustedProxies
@@ -40,9 +39,8 @@ from gateway.health import Health
 from gateway.heartbeats import Heartbeats
 from gateway.hosts import HostCheck
 from gateway.metrics import Metrics
-from gateway.mqtt_websocket import mqtt_options, tunnel_to
+from gateway.mqtt_websocket import tunnel_to
 from gateway.pages import no_such_endpoint, page_routes
-from gateway.peerjs import peerjs_options
 from gateway.reload import Reloads
 from gateway.response_headers import ResponseHeaders, headers_for
 from gateway.supervisor import Supervisor
@@ -91,33 +89,18 @@ class Gateway:
         self.heartbeats = Heartbeats(beat.interval_seconds, beat.timeout_seconds, clock, random)
         logins = make_logins(settings, clock, random, self.namespaces.values())
         self._authentication = make_authentication(settings.identity, clock, random, self.keys, logins)
-        options = BridgeOptions(
-            beat.interval_seconds,
-            settings.listen.compress_from_bytes,
-            peerjs_options(settings.peerjs),
-            mqtt_options(settings.mqtt),
-        )
-        self.endpoints = {
-            name: Endpoints(
-                namespace,
-                self.origins,
-                clock,
-                random,
-                self._authentication,
-                offenders,
-                options,
-                self._tunnel(name),
-            )
-            for name, namespace in self.namespaces.items()
-        }
+        self.endpoints = self._make_endpoints()
         doors = {name: (each.namespace, each.admission) for name, each in self.endpoints.items()}
         self.socketio = SocketIoBridge(doors, clock, random, beat.interval_seconds, beat.timeout_seconds)
 
-    def _tunnel(self, namespace: str) -> Dial | None:
-        """How a namespace's MQTT clients get to a broker, if they do: what topics mean there is no namespace's."""
-        broker = self.broker
-        dial = tunnel_to(self.settings, lambda: 0 if broker is None else broker.port)
-        return dial if namespace == DEFAULT_NAMESPACE else None
+    def _make_endpoints(self) -> dict[str, Endpoints]:
+        options, offenders, broker = BridgeOptions.of(self.settings), self.doorkeeper.offenders, self.broker
+        parts = (self.origins, self._clock, self._random, self._authentication, offenders, options)
+        tunnel = tunnel_to(self.settings, lambda: 0 if broker is None else broker.port)
+        return {  # what topics mean behind the tunnel is no namespace's, so it is the default one's
+            name: Endpoints(namespace, *parts, tunnel if name == DEFAULT_NAMESPACE else None)
+            for name, namespace in self.namespaces.items()
+        }
 
     @property
     def largest_message_bytes(self) -> int:

@@ -7,7 +7,7 @@ only list of them.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from random import Random
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from starlette.middleware import Middleware
 from starlette.routing import BaseRoute, Mount, Route, Router, WebSocketRoute
@@ -21,6 +21,7 @@ from bridges.polling import PollingBridge
 from bridges.sse import SseBridge
 from bridges.websocket import WebSocketBridge
 from bridges.websocket_raw import RawBridge
+from gateway.config import Settings
 from gateway.core.admission import Admission
 from gateway.core.authentication import Authentication
 from gateway.core.clock import Clock
@@ -28,6 +29,8 @@ from gateway.core.errors import NoSuchEndpoint
 from gateway.core.namespace import DEFAULT_NAMESPACE, Namespace
 from gateway.core.offenders import Offenders
 from gateway.core.origins import Origins
+from gateway.mqtt_websocket import mqtt_options
+from gateway.peerjs import peerjs_options
 from gateway.refusal import refuse
 
 __all__ = ["BridgeOptions", "Endpoints", "namespace_routes"]
@@ -45,6 +48,17 @@ class BridgeOptions:
     peerjs: PeerJsOptions | None
     mqtt: MqttOptions | None
     """None if MQTT isn't served, or passed through."""
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """As it is configured."""
+        beat, listen = settings.heartbeat, settings.listen
+        return cls(
+            beat.interval_seconds,
+            listen.compress_from_bytes,
+            peerjs_options(settings.peerjs),
+            mqtt_options(settings.mqtt),
+        )
 
 
 class Endpoints:

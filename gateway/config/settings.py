@@ -3,7 +3,6 @@
 docs/configuration.md has the same texts. How settings are loaded is in `load`.
 """
 
-from pathlib import Path
 from typing import Any
 
 from pydantic import Field, model_validator
@@ -11,6 +10,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from gateway.config import values
 from gateway.config.addresses import Origin
+from gateway.config.engine import ClusterSettings, EngineSettings
 from gateway.config.identity import AccessRuleSettings, IdentitySettings
 from gateway.config.limits import LimitsSettings, OffendersSettings
 from gateway.config.listen import ListenSettings
@@ -32,6 +32,7 @@ from gateway.core.webhooks import WebhookOptions
 
 __all__ = [
     "BrokerSettings",
+    "ClusterSettings",
     "EngineSettings",
     "HeartbeatSettings",
     "HistorySettings",
@@ -60,19 +61,6 @@ class BrokerSettings(Section):
     """The address that devices connect to. The embedded broker asks for no password: keep it local."""
     port: values.Port = 1883
     """The port; 0 takes a free one."""
-
-
-class EngineSettings(Section):
-    """Where the log is kept: history, last values, and what clients come back with."""
-
-    url: values.EngineUrl = "memory:"
-    """`memory:`, gone with the gateway; or `sqlite:tidegate.db`, a file, where a message is before it is delivered."""
-
-    @property
-    def path(self) -> Path | None:
-        """The file, if there is one."""
-        scheme, _, rest = self.url.partition(":")
-        return Path(rest) if scheme == "sqlite" else None
 
 
 class HeartbeatSettings(Section):
@@ -126,6 +114,8 @@ class Settings(BaseSettings):
     """MQTT brokers by name; with none, the embedded one is started."""
     engine: EngineSettings = EngineSettings()
     """Where the log is kept."""
+    cluster: ClusterSettings = ClusterSettings()
+    """How several gateways with one Redis are one."""
     origins: tuple[Origin, ...] = ()
     """Origins such as `https://dashboard.example` whose pages may connect, besides the gateway's own."""
     hosts: tuple[values.Host, ...] = ()

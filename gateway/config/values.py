@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, GetCoreSchemaHandle
 from pydantic_core import CoreSchema, core_schema
 
 from gateway.config.addresses import parse_jwks_url, parse_webhook_url
+from gateway.config.engine_url import check_engine_url
 from gateway.config.files import UnreadableFile, check_readable, path_of, read_bounded
 from gateway.core.access import check_rule_filter
 from gateway.core.namespace import DEFAULT_NAMESPACE
@@ -186,8 +187,16 @@ Flag: TypeAlias = Annotated[bool, Expected("true or false")]
 Text: TypeAlias = Annotated[str, AfterValidator(_check_text), Expected("text of 1 to 65535 bytes")]
 Pattern: TypeAlias = Annotated[str, Expected("text such as sites/{site}/{device}")]
 """What it means is checked by the routing table."""
-EngineUrl: TypeAlias = Annotated[
-    str, Field(pattern=r"\A(memory:|sqlite:[^\x00]+)\z"), Expected("`memory:`, or `sqlite:` and a file's name")
+EngineUrl: TypeAlias = Annotated[str, PlainValidator(check_engine_url)]
+KeyPrefix: TypeAlias = Annotated[
+    str,
+    Field(pattern=r"\A[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}\z"),
+    Expected("letters, digits and `_.:-`, at most 64"),
+]
+NodeName: TypeAlias = Annotated[
+    str,
+    Field(pattern=r"\A[A-Za-z0-9][A-Za-z0-9_.-]{0,63}\z"),
+    Expected("a name of letters, digits and `_.-`, at most 64"),
 ]
 RoomFilter: TypeAlias = Annotated[str, Expected("a room, or a filter over rooms"), AfterValidator(_check_room_filter)]
 Password: TypeAlias = Annotated[SecretStr, Expected("text", secret=True)]

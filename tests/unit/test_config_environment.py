@@ -118,7 +118,7 @@ def test_what_kubernetes_and_docker_set_for_a_service_called_tidegate_is_passed_
         ("TIDEGATE_LISTEN__PROT", "1", "unknown variable: did you mean TIDEGATE_LISTEN__PORT?"),
         ("TIDEGATE_PORT", "1", "unknown variable: did you mean TIDEGATE_LISTEN__PORT or TIDEGATE_BROKER__PORT?"),
         ("TIDEGATE_LISTEN__PORT__X", "1", "unknown variable: did you mean TIDEGATE_LISTEN__PORT?"),
-        ("TIDEGATE_COLOUR", "1", "unknown variable: expected such as TIDEGATE_LISTEN__PORT"),
+        ("TIDEGATE_BAZAAR", "1", "unknown variable: expected such as TIDEGATE_LISTEN__PORT"),
         ("TIDEGATE_", "1", "unknown variable: did you mean TIDEGATE_MQTT?"),
         (
             "TIDEGATE_UPSTREAMS__PLANT__PASWORD",
@@ -168,10 +168,10 @@ def test_a_wrong_variable_is_named_with_what_was_expected(path: Path, name: str,
 def test_wrong_variables_are_told_together_with_what_is_wrong_in_the_file(path: Path) -> None:
     path.write_text("listen: {host: a b}\nlogging: {level: loud}")
 
-    assert problems({"TIDEGATE_COLOUR": "x", "TIDEGATE_LISTEN__PORT": "x"}, path) == [
+    assert problems({"TIDEGATE_BAZAAR": "x", "TIDEGATE_LISTEN__PORT": "x"}, path) == [
         f"{path}:1:10: listen.host: expected a host name or an IP address without a port, such as 127.0.0.1, "
         "found 'a b'",
         f"{path}:2:11: logging.level: expected debug, info, warning or error, found 'loud'",
-        "TIDEGATE_COLOUR: unknown variable: expected such as TIDEGATE_LISTEN__PORT",
+        "TIDEGATE_BAZAAR: unknown variable: expected such as TIDEGATE_LISTEN__PORT",
         "TIDEGATE_LISTEN__PORT: listen.port: expected a whole number from 0 to 65535, found 'x'",
     ]

@@ -39,7 +39,7 @@ def problems(text: str) -> list[str]:
         ("listen: {colour: 1}", "1:10: listen.colour: unknown key `colour`: expected one of host, port, "
              "tls_certificate_file, tls_key_file, hsts_seconds, trusted_proxies, proxy_header, compress_from_bytes"),
         ("_env_file: x\n", "1:1: _env_file: unknown key `_env_file`: expected one of listen, broker, upstreams, "
-         "engine, origins, hosts, identity, access, limits, offenders, heartbeat, mqtt, presence, peerjs, "
+         "engine, cluster, origins, hosts, identity, access, limits, offenders, heartbeat, mqtt, presence, peerjs, "
          "logging, drain_seconds, rooms, routes, webhooks, namespaces"),
         ("broker: {port: 8080}", "1:10: broker.port: expected another port than `listen.port`, found 8080 for both"),
         ("listen: {host: 0.0.0.0, port: 1883}",

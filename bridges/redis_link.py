@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from hashlib import sha1
 from random import Random
 from typing import Any, Final, TypeAlias
@@ -83,6 +84,10 @@ class RedisLink:
         """Called, in order, as soon as there is a connection: channels are subscribed, nothing else was sent."""
         self.lost: list[Callable[[], None]] = []
         """Called once it is lost, after what was under way was answered with `RedisUnavailable`."""
+        self.settled: list[Callable[[], None]] = []
+        """Called after all that one read has brought."""
+        self.burst: AbstractContextManager[None] = nullcontext()
+        """Around that; it is entered again and again."""
         self._scripts = list(scripts)
         self._clock = clock
         self._random = random
@@ -229,8 +234,11 @@ class RedisLink:
             if not data:
                 raise EOFError("the server closed the connection")
             reader.feed(data)
-            while (reply := reader.gets()) is not INCOMPLETE:
-                self._take(reply)
+            with self.burst:
+                while (reply := reader.gets()) is not INCOMPLETE:
+                    self._take(reply)
+            for tell in self.settled:
+                tell()
 
     def _take(self, reply: Reply) -> None:
         if isinstance(reply, hiredis.PushNotification):

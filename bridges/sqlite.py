@@ -10,12 +10,24 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Final
 
 from bridges.sqlite_journal import Batch, Journal, Kept
 from gateway.core.counters import Counters
-from gateway.core.engine import Deliver, Holdings, MemoryEngine, Publication, Published, Reading, Span, Wanted
+from gateway.core.engine import (
+    Deliver,
+    Holdings,
+    Interrupted,
+    MemoryEngine,
+    Publication,
+    Published,
+    Reading,
+    Span,
+    Wanted,
+    ignore,
+)
 from gateway.core.errors import EngineUnavailable
 from gateway.core.message import Cursor, Message
 from gateway.core.receipts import Entry, Receipts
@@ -87,9 +99,18 @@ class SqliteEngine:
         """The packets that are stored, or on the way to be."""
         return self._memory.receipts
 
-    def attach(self, deliver: Deliver) -> None:
+    def attach(
+        self,
+        deliver: Deliver,
+        interrupted: Interrupted = ignore,
+        burst: AbstractContextManager[None] = nullcontext(),  # noqa: B008 - it has no state
+    ) -> None:
         """Say who takes the deliveries."""
-        self._memory.attach(deliver)
+        self._memory.attach(deliver, interrupted, burst)
+
+    def own(self, upstream: str, token: int, done: Callable[[], None], fenced: Callable[[], None]) -> None:
+        """There is no other node."""
+        self._memory.own(upstream, token, done, fenced)
 
     def watch(self, room_filter: str) -> None:
         """Know that somebody wants these rooms."""

@@ -14,6 +14,7 @@ from bridges.broker import BrokerOptions, EmbeddedBroker
 from bridges.mqtt import Upstream, UpstreamOptions
 from bridges.mqtt_replies import Replies, response_topic
 from bridges.socketio import SocketIoBridge
+from gateway.cluster import Cluster
 from gateway.config import Settings
 from gateway.core.addresses import TrustedProxies
 from gateway.core.clock import Clock, SystemClock
@@ -65,7 +66,10 @@ class Gateway:
         clock, random = SystemClock(), SystemRandom()  # identifiers and correlation data are not to be guessed
         self.settings = settings
         self.supervisor = Supervisor(clock, random)
-        self.namespaces = {name: _namespace(name, settings, clock, random) for name in settings.namespace_names()}
+        self.cluster = Cluster.of(settings, clock, random)
+        self.namespaces = {
+            name: _namespace(name, settings, self.cluster, clock, random) for name in settings.namespace_names()
+        }
         self.intake = Intake(tuple(self.namespaces.values()), Counters())
         self.broker = (
             None if settings.upstreams else EmbeddedBroker(BrokerOptions(settings.broker.host, settings.broker.port))
@@ -136,8 +140,11 @@ class Gateway:
         Raises:
             BrokerUnavailable: the embedded broker can't be had.
         """
-        for namespace in self.namespaces.values():
-            namespace.engine.start()
+        engines = [namespace.engine for namespace in self.namespaces.values()]
+        for engine in engines:
+            engine.start()
+        if self.cluster is not None:
+            await self.cluster.start(self.supervisor, engines)
         self.webhooks.start(self.supervisor)
         if self.broker is not None:
             await self.broker.start()
@@ -209,6 +216,8 @@ class Gateway:
     async def stop(self) -> None:
         """End all that `start` started."""
         await self.webhooks.finish()
+        if self.cluster is not None:
+            await self.cluster.finish(FLUSH_SECONDS)
         await self.supervisor.stop(STOP_SECONDS)
         for namespace in self.namespaces.values():
             namespace.paces.flush()  # what came since the goodbye
@@ -222,12 +231,13 @@ def _origins(settings: Settings) -> Origins:
     return Origins(settings.origins, settings.hosts, local=is_loopback(settings.listen.host))
 
 
-def _namespace(name: str, settings: Settings, clock: Clock, random: Random) -> Namespace:
+def _namespace(name: str, settings: Settings, cluster: Cluster | None, clock: Clock, random: Random) -> Namespace:
     routing = RoutingTable(settings.route_specs(name), settings.upstream_names())
     role_limits = settings.role_limits(name)
     limits, counters, rules = role_limits.general, Counters(), RoomRules(settings.room_rules(name))
     log_bounds = LogBounds(limits.last_values, limits.log_bytes)
-    engine = make_engine(settings.engine.path, name, log_bounds, clock, random, counters)
+    link = None if cluster is None else cluster.link(name)
+    engine = make_engine(settings.engine.path, link, name, log_bounds, clock, random, counters)
     bounds = PresenceBounds(settings.presence.grace_seconds, limits.presence_members_told, limits.presence_members)
     presence = MemoryPresence(Roster(bounds, clock, counters), clock)
     access = settings.access_of(name)

@@ -3,6 +3,8 @@
 from pathlib import Path
 from random import Random
 
+from bridges.redis import RedisEngine
+from bridges.redis_link import RedisLink
 from bridges.sqlite import SqliteEngine
 from bridges.sqlite_journal import Journal
 from gateway.core.clock import Clock
@@ -15,15 +17,23 @@ __all__ = ["make_engine"]
 
 
 def make_engine(
-    path: Path | None, namespace: str, bounds: LogBounds, clock: Clock, random: Random, counters: Counters
+    path: Path | None,
+    link: RedisLink | None,
+    namespace: str,
+    bounds: LogBounds,
+    clock: Clock,
+    random: Random,
+    counters: Counters,
 ) -> Engine:
-    """The engine in memory; with a path, one that keeps its log in that file.
+    """The engine in memory; with a path, one that keeps its log in that file; with a link, one that does so in Redis.
 
     Each namespace has a file of its own: `tidegate.db`, `tidegate.factory-b.db`.
 
     Raises:
         JournalUnavailable: the file can't be used.
     """
+    if link is not None:
+        return RedisEngine(link, bounds, clock, random, counters)
     epoch = f"{random.getrandbits(40):x}"
     memory = MemoryEngine(epoch, Log(bounds, clock, counters), clock, counters)
     if path is None:

@@ -25,6 +25,8 @@ class Counters:
     """Bytes of those, framing included, by transport."""
     drops: Counter[str] = field(default_factory=Counter)
     """Messages not delivered, by cause."""
+    gaps: int = 0
+    """How often a message was missing when the next one came, and was read from the log."""
     bad_payloads: Counter[str] = field(default_factory=Counter)
     """Those of them that weren't what their route says, by what it says."""
     refusals: Counter[str] = field(default_factory=Counter)

@@ -14,10 +14,15 @@ What every engine promises; tests/unit/test_engine_contract.py holds each to it:
   others it may be.
 - **Exactly once in the log**, at most once for a delivery to a client: a connection may break. Who comes back with a
   cursor is told what it missed, or that it can't be told.
-- **Epoch.** A cursor of this epoch, or of an earlier one that the log continues, is a position; any other is none.
+- **Epoch.** A cursor of this epoch, or of an earlier one that the log continues, is a position; any other is none. One
+  beyond the newest message is found out by `read`, if not by `position`: nothing is known then of what was told.
+- **Interrupted.** What may have been delivered with holes, and what is of another log from now on, is told to whoever
+  takes the deliveries, and never in silence.
+- **Owned.** What an upstream brought is stored only for the latest of those that have owned it.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import islice, takewhile
 from typing import Protocol, TypeAlias
@@ -32,9 +37,24 @@ from gateway.core.reading import Reading, Wanted, read
 from gateway.core.receipts import Entry, Receipts
 from gateway.core.retention import NOTHING, Retention
 
-__all__ = ["Deliver", "Engine", "Holdings", "MemoryEngine", "Publication", "Published", "Reading", "Span", "Wanted"]
+__all__ = [
+    "Deliver",
+    "Engine",
+    "Holdings",
+    "Interrupted",
+    "MemoryEngine",
+    "Publication",
+    "Published",
+    "Reading",
+    "Span",
+    "Wanted",
+    "ignore",
+]
 
 Deliver: TypeAlias = Callable[[Message], None]
+
+Interrupted: TypeAlias = Callable[[Collection[str] | None, int | None], None]
+"""Is told that of filters (None: all) messages after a place (None: any) may be lacking that were never delivered."""
 
 Published: TypeAlias = Callable[[TidegateError | None], None]
 """Called once: with None when all is stored, or with the reason why nothing is."""
@@ -59,6 +79,8 @@ class Publication:
 
     user: str | None = None
     """The user who sends it, if that is known."""
+    upstream: str | None = None
+    """The upstream that brought it."""
 
     @property
     def is_fleeting(self) -> bool:
@@ -89,6 +111,10 @@ class Holdings:
     """Rooms and filters that somebody on this node wants."""
 
 
+def ignore(*_: object) -> None:
+    """Nobody is to be told."""
+
+
 class Engine(Protocol):
     """See the module's text for the promises."""
 
@@ -112,8 +138,19 @@ class Engine(Protocol):
         """Why nothing can be stored now, if so; in the operator's words."""
         ...
 
-    def attach(self, deliver: Deliver) -> None:
-        """Say who takes the deliveries of this node; before all else, and once."""
+    def attach(
+        self,
+        deliver: Deliver,
+        interrupted: Interrupted = ignore,
+        burst: AbstractContextManager[None] = nullcontext(),  # noqa: B008 - it has no state
+    ) -> None:
+        """Say who takes the deliveries of this node; before all else, and once.
+
+        Args:
+            deliver: Takes each message.
+            interrupted: Is told what can't be delivered without holes.
+            burst: Is entered around messages that came together.
+        """
         ...
 
     def start(self) -> None:
@@ -139,6 +176,18 @@ class Engine(Protocol):
 
     def publish(self, publications: Sequence[Publication], done: Published, receipt: Entry | None = None) -> None:
         """Give messages their places, keep and deliver them; `done` comes after that of all earlier calls."""
+        ...
+
+    def own(self, upstream: str, token: int, done: Callable[[], None], fenced: Callable[[], None]) -> None:
+        """Let this node own an upstream: what comes from it under an earlier token is stored no more.
+
+        Args:
+            upstream: Its name.
+            token: Larger than that of each earlier owner.
+            done: Called once that holds, and `receipts` has what earlier owners have stored.
+            fenced: Called when something of this node was refused, since there is a later owner. It isn't stored, and
+                its own `done` is never called: the broker is to give it to that one.
+        """
         ...
 
     def acknowledged(self, upstream: str, packet_id: int) -> None:
@@ -191,7 +240,12 @@ class MemoryEngine:
         """How much the log holds."""
         return Holdings(self.log.last_values, self.log.messages, self.log.size_bytes, len(self._watched))
 
-    def attach(self, deliver: Deliver) -> None:
+    def attach(
+        self,
+        deliver: Deliver,
+        interrupted: Interrupted = ignore,  # noqa: ARG002 - nothing comes between
+        burst: AbstractContextManager[None] = nullcontext(),  # noqa: ARG002, B008 - nothing comes by itself
+    ) -> None:
         """Say who takes the deliveries."""
         self._deliver = deliver
 
@@ -211,6 +265,10 @@ class MemoryEngine:
             if not self.is_known(publication):
                 self.apply(self.place(publication, self.head + (not publication.is_fleeting)), publication)
         done(None)
+
+    def own(self, upstream: str, token: int, done: Callable[[], None], fenced: Callable[[], None]) -> None:  # noqa: ARG002
+        """There is no other node."""
+        done()
 
     def acknowledged(self, upstream: str, packet_id: int) -> None:
         """Forget a receipt."""

@@ -12,6 +12,8 @@ __all__ = ["DEFAULT_LIMIT", "MAXIMUM_LIMIT", "History", "HistoryQuery", "ask_his
 
 DEFAULT_LIMIT: Final = 100
 MAXIMUM_LIMIT: Final = 1000
+BEYOND_ALL: Final = 2**53
+"""A place that no log reaches."""
 MAXIMUM_BYTES: Final = 4 * 1024 * 1024
 """What the messages of one answer have together, besides one that is larger."""
 
@@ -50,7 +52,7 @@ def ask_history(engine: Engine, query: HistoryQuery, done: Callable[[History], N
     if not 1 <= query.limit <= MAXIMUM_LIMIT:
         raise BadMessage(f"limit: expected a whole number from 1 to {MAXIMUM_LIMIT}, found {query.limit}")
     since = None if query.since is None else engine.position(query.since)
-    before = engine.head + 1
+    before = BEYOND_ALL
     if query.before is not None:
         position = engine.position(query.before)
         if position is None:

@@ -105,6 +105,7 @@ class Ingest:
             if clears:  # how a device takes a retained message back (MQTT 5 §3.3.1.3)
                 kept = replace(kept, last=False)
             publication = Publication(room, payload, kept, delivery.topic, retained=delivery.retained, clears=clears)
+            publication.upstream = delivery.upstream
             if self.paces.admits(route, publication):
                 publications.append(publication)
         return publications
@@ -151,7 +152,8 @@ class Ingest:
     def _telling(self, route: Route, room: str, data: bytes, delivery: Delivery, topic: str) -> Publication:
         if route.spec.transform is not None:
             data = reshape(data, route.spec.transform)
-        return Publication(room, Payload(data), self._retention(route, room), topic, retained=delivery.retained)
+        retention, retained = self._retention(route, room), delivery.retained
+        return Publication(room, Payload(data), retention, topic, retained=retained, upstream=delivery.upstream)
 
     def _retention(self, route: Route, room: str) -> Retention:
         """What is kept of a routed room: as the route says, else as the rule for the room says."""

@@ -4,7 +4,7 @@ Devices' messages come in by `receive`, clients' by `publish`. Nothing here awai
 taken a message.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from random import Random
 from typing import Final
 
@@ -85,7 +85,7 @@ class Namespace:
         self.engine = engine
         self._fanout = Sampling(self._hub, clock, counters)
         self.recovery = Recovery(self._fanout, engine, limits, clock, counters)
-        engine.attach(self._deliver)
+        engine.attach(self._deliver, self._interrupted, self.outbox)
         self.attendance = Attendance(presence, rules, routing, self.recovery.listeners, counters)
         self._ingest = Ingest(name, routing, rules, engine, clock, counters, self.attendance.overhear)
         self.bad_payloads = self._ingest.bad_payloads
@@ -213,6 +213,9 @@ class Namespace:
         self._fanout.deliver(message)
         if not message.kept:
             self.recovery.missed(message)
+
+    def _interrupted(self, filters: Collection[str] | None, position: int | None) -> None:
+        self.recovery.interrupted(self.sessions.values(), filters, position)
 
     def check_rooms(self, rooms: Sequence[str], grants: Grants) -> None:
         """Check, before there is a session, what it is going to subscribe to.

@@ -43,6 +43,12 @@ class Outbox:
         if not self._bursts:
             self.flush()
 
+    def __enter__(self) -> None:
+        self.begin()
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+
     def write(self, writes: Writes, frame: bytes) -> None:
         """Write a frame to some sessions, each of which takes what it is sent."""
         if not self._bursts:

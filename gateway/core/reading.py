@@ -4,13 +4,25 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from heapq import merge
 from itertools import islice
+from typing import Protocol
 
 from gateway.core.backlog import by_sequence, each_once
-from gateway.core.log import Log
 from gateway.core.message import Message
 from gateway.core.topics import filter_matches
 
-__all__ = ["Reading", "Wanted", "read"]
+__all__ = ["Reading", "Source", "Wanted", "read"]
+
+
+class Source(Protocol):
+    """What is kept, for rooms or filters; a `gateway.core.log.Log` is one."""
+
+    def last(self, room_filter: str, /) -> Iterable[Message]:
+        """The last values of a room, or of all rooms that a filter matches."""
+        ...
+
+    def after(self, room_filter: str, position: int, /, *, latest: bool = False) -> tuple[Iterable[Message], bool]:
+        """What is kept of the messages after a position, in order; and whether that is all there were."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +51,7 @@ class Reading:
     """Whether there are more than the limit let through."""
 
 
-def read(log: Log, head: int, wanted: Mapping[str, Wanted], limit: int) -> Reading:
+def read(log: Source, head: int, wanted: Mapping[str, Wanted], limit: int) -> Reading:
     """What the log has for subscriptions, rooms or filters; what one of them has told isn't told by another."""
     streams: list[Iterable[Message]] = []
     newest: dict[tuple[str, str | None], Message] = {}

@@ -8,6 +8,7 @@ only the newest of each topic is told, and so is to a session that has been sent
 """
 
 from collections import Counter
+from collections.abc import Collection, Iterable
 from functools import partial
 from typing import Final
 
@@ -207,6 +208,33 @@ class Recovery:
     def _give_up(self, session: Session) -> None:
         reason = f"the client of session {session.id} took nothing for {self._lag_seconds:g} s: come back with a cursor"
         session.end(SlowConsumer(reason, limit="lag_seconds"))
+
+    def interrupted(self, sessions: Iterable[Session], filters: Collection[str] | None, position: int | None) -> None:
+        """Bring sessions back to the present whose subscriptions to these filters, or to all, may have missed messages.
+
+        Args:
+            sessions: All there are.
+            filters: Rooms or filters; None for all.
+            position: Up to where all was delivered; None if not even that is known, since the log is another one.
+        """
+        for session in tuple(sessions):
+            rooms = [room for room in session.rooms if filters is None or room in filters]
+            if rooms:
+                self._fanout.settle(session)
+                for room in rooms:
+                    self._interrupt(session, room, position)
+                self._behind.add(session)
+                self._advance(session)
+
+    def _interrupt(self, session: Session, room: str, position: int | None) -> None:
+        before = session.pending.get(room)
+        if before is not None and position is not None:
+            return  # it is read from where it is, and what is lacking found out by that
+        told = None if position is None else self._fanout.told(session, room, position)
+        if before is None:
+            self._fanout.unsubscribe(session, room)
+        request = None if before is None else before.request
+        session.pending[room] = Pending(told, request, announced=told is not None, latest=room in session.samples)
 
     def missed(self, message: Message) -> None:
         """Count for whom a message that is never kept came at a bad time."""

@@ -1,0 +1,342 @@
+"""The engine of many nodes: sequence, log and last values are in Redis, and messages reach the nodes by its channels.
+
+One run of a script gives messages their places, keeps them and publishes them; each node, that which published too,
+delivers what comes by its channels, so the order is everywhere that of Redis. What a node missed while it had no
+connection, or for whatever other reason, is read from the log before anything later is delivered.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from random import Random
+from typing import Any, Final
+
+from bridges.redis_channels import Change, Channels
+from bridges.redis_link import RedisLink, RedisRefused
+from bridges.redis_messages import decode_push
+from bridges.redis_options import RedisUnavailable
+from bridges.redis_publishing import Publishing
+from bridges.redis_reading import Asking, HistoryAsking, LastAsking, ReadAsking
+from bridges.redis_scripts import load
+from gateway.core.clock import Clock
+from gateway.core.counters import Counters
+from gateway.core.engine import (
+    Deliver,
+    Holdings,
+    Interrupted,
+    Publication,
+    Published,
+    Reading,
+    Span,
+    Wanted,
+    ignore,
+)
+from gateway.core.log import LogBounds
+from gateway.core.message import Cursor, Message
+from gateway.core.receipts import Entry, Receipts
+
+__all__ = ["RedisEngine"]
+
+logger = logging.getLogger(__name__)
+
+PAGE_MESSAGES: Final = 1000
+"""How many messages are read at a time when a node comes back."""
+BEAT_SECONDS: Final = 1.0
+REMEMBERED_ROOMS: Final = 100_000
+"""Of so many rooms the newest place is known, to notice a gap; then all are forgotten."""
+
+
+class RedisEngine:
+    """One node's part of a namespace's engine."""
+
+    def __init__(self, link: RedisLink, bounds: LogBounds, clock: Clock, random: Random, counters: Counters) -> None:
+        self.epoch = f"{random.getrandbits(40):x}"
+        self.head = 0
+        self.receipts = Receipts()
+        self.ready = asyncio.Event()
+        """Set once Redis has answered for the first time: before, no cursor is known."""
+        self._link, self._clock, self._random, self._counters = link, clock, random, counters
+        self._scripts = {name: load(name) for name in ("publish", "hello", "own", "read")}
+        for script in self._scripts.values():
+            link.add_script(script)
+        producer = f"{random.getrandbits(64):016x}"
+        self._publishing = Publishing(link, self._scripts["publish"], producer, bounds, clock, counters)
+        self._publishing.refused = self._begin_anew
+        self._deliver: Deliver = ignore
+        self._interrupted: Interrupted = ignore
+        self._channels = Channels()
+        self._watched: dict[str, None] = {}
+        self._epochs: dict[str, int] = {}
+        """Up to which place earlier epochs are continued."""
+        self._stamp = 0
+        self._newest: dict[str, int] = {}
+        self._is_live = False
+        """Whether all that was published before is delivered: else what comes is read from the log later."""
+        self._held: deque[Asking] = deque()
+        self._reads: dict[tuple[Any, ...], ReadAsking] = {}
+        self._kept = Holdings(0, 0, 0, 0)
+        link.connected.append(self._greet)
+        link.lost.append(self._lost)
+        link.settled.append(self._publishing.settle)
+
+    def attach(
+        self,
+        deliver: Deliver,
+        interrupted: Interrupted = ignore,
+        burst: AbstractContextManager[None] = nullcontext(),  # noqa: B008 - it has no state
+    ) -> None:
+        """Say who takes the deliveries."""
+        self._deliver, self._interrupted, self._link.burst = deliver, interrupted, burst
+
+    def start(self) -> None:
+        """Begin to work: `RedisLink.run` is started by whoever supervises it."""
+        self._clock.call_later(BEAT_SECONDS, self._beat)
+
+    def close(self, timeout_seconds: float) -> None:  # noqa: ARG002 - see `RedisLink.finish`
+        """Send what waits. What isn't confirmed was not reported as stored."""
+        self._publishing.flush()
+        self._link.flush()
+
+    @property
+    def problem(self) -> str | None:
+        """Why nothing can be stored now, if so."""
+        return self._link.problem or self._publishing.problem
+
+    @property
+    def waiting(self) -> int:
+        """How many publications Redis hasn't confirmed yet."""
+        return self._publishing.waiting
+
+    @property
+    def holdings(self) -> Holdings:
+        """How much the log held a moment ago, over all nodes; and what is watched on this one."""
+        kept = self._kept
+        return Holdings(kept.last_values, kept.messages, kept.size_bytes, len(self._watched))
+
+    def watch(self, room_filter: str) -> None:
+        """Deliver these rooms' messages on this node."""
+        self._watched[room_filter] = None
+        self._change(self._channels.watch(room_filter))
+
+    def unwatch(self, room_filter: str) -> None:
+        """Nobody on this node wants them."""
+        del self._watched[room_filter]
+        self._newest.clear()  # what they miss from now on is no gap
+        self._change(self._channels.unwatch(room_filter))
+
+    def _change(self, change: Change) -> None:
+        for channel in change.subscribe:
+            self._link.subscribe(self._link.key(channel), self._take)
+        for channel in change.unsubscribe:
+            self._link.unsubscribe(self._link.key(channel))
+
+    def publish(self, publications: Sequence[Publication], done: Published, receipt: Entry | None = None) -> None:
+        """Have messages stored; they are delivered as they come by the channels, and `done` is called then."""
+        if not self._link.is_up and publications and all(each.is_fleeting for each in publications):
+            for each in publications:  # it needs no place, and is for those who can take it now
+                self._deliver(self._fleeting(each))
+            done(None)
+            return
+        if receipt is not None:
+            self.receipts.take(receipt)
+        self._publishing.publish(publications, done, receipt)
+
+    def _fleeting(self, each: Publication) -> Message:
+        time, payload = round(self._clock.time(), 3), each.payload
+        more = (each.topic, each.sender, each.retained, payload.binary, each.audience, False, each.user)
+        return Message(each.room, payload.data, self.epoch, self.head, time, *more)
+
+    def own(self, upstream: str, token: int, done: Callable[[], None], fenced: Callable[[], None]) -> None:
+        """Let this node own an upstream; while Redis is away, once it is back."""
+
+        def take(reply: Any) -> None:
+            if isinstance(reply, (RedisRefused, RedisUnavailable)):
+                self._clock.call_later(BEAT_SECONDS, ask)
+                return
+            self.receipts.forget(upstream)
+            for packet_id, digest in (
+                reply.items() if isinstance(reply, dict) else zip(reply[::2], reply[1::2], strict=True)
+            ):
+                self.receipts.take((upstream, int(packet_id), digest))
+            done()
+
+        def ask() -> None:
+            if self._publishing.tokens.get(upstream) == token:
+                self._link.evaluate(self._scripts["own"], (upstream, token), take)
+
+        self._publishing.tokens[upstream], self._publishing.fenced[upstream] = token, fenced
+        ask()
+
+    def acknowledged(self, upstream: str, packet_id: int) -> None:
+        """Forget a receipt."""
+        if self.receipts.acknowledged(upstream, packet_id):
+            self._publishing.acknowledged(upstream, packet_id)
+
+    def forget(self, upstream: str) -> None:
+        """Forget all receipts of a broker."""
+        if self.receipts.forget(upstream):
+            self._publishing.forget(upstream)
+
+    def position(self, cursor: Cursor) -> int | None:
+        """The place that a cursor of this epoch, or of one that it continues, stands for."""
+        if cursor.epoch == self.epoch:
+            return cursor.sequence
+        return cursor.sequence if cursor.sequence <= self._epochs.get(cursor.epoch, -1) else None
+
+    def last(self, room_filter: str, done: Callable[[int, tuple[Message, ...]], None]) -> None:
+        """Ask Redis."""
+        self._ask(LastAsking(*self._way(), room_filter=room_filter, done=done))
+
+    def read(self, wanted: Mapping[str, Wanted], limit: int, done: Callable[[Reading], None]) -> None:
+        """Ask Redis; those who want the same in one turn of the event loop ask once."""
+        key = (limit, *wanted.items())
+        asking = self._reads.get(key)
+        if asking is not None:
+            asking.done.append(done)
+            return
+        asking = self._reads[key] = ReadAsking(*self._way(), wanted=dict(wanted), limit=limit, done=done)
+        self._clock.call_later(0, lambda: self._ask(self._reads.pop(key)))
+
+    def history(self, span: Span, done: Callable[[tuple[Message, ...], bool], None]) -> None:
+        """Ask Redis."""
+        self._ask(HistoryAsking(*self._way(), span=span, done=done))
+
+    def _way(self) -> tuple[Any, ...]:
+        return *self._what(), self._arrived, self._hold
+
+    def _what(self) -> tuple[Any, ...]:
+        return self._link, self._scripts["read"], self._clock.time, lambda: self.head
+
+    def _ask(self, asking: Asking) -> None:
+        if self._is_live:
+            asking.ask()
+        else:
+            self._held.append(asking)
+
+    def _hold(self, asking: Asking) -> None:
+        self._held.append(asking)
+        if self._is_live and self._link.is_up:  # the log is another one
+            self._begin_anew()
+
+    def _arrived(self, epoch: str, head: int) -> bool:
+        """Whether an answer is one of this log; all that was published before it has come."""
+        if epoch != self.epoch or not self._is_live:
+            return False
+        self.head = max(self.head, head)
+        return True
+
+    def _greet(self) -> None:
+        arguments = (
+            f"{self._random.getrandbits(40):x}",
+            self.head,
+            self._publishing.producer,
+            self._publishing.confirmed,
+        )
+        self._link.evaluate(self._scripts["hello"], arguments, self._greeted)
+
+    def _greeted(self, reply: Any) -> None:
+        if isinstance(reply, RedisUnavailable):
+            return
+        if isinstance(reply, RedisRefused):
+            self._begin_anew()
+            return
+        epoch, head, self._stamp, stored, epochs = reply
+        self._epochs = {known.decode(): int(last) for known, last in zip(epochs[::2], epochs[1::2], strict=True)}
+        before, self.epoch = self.epoch, epoch.decode()
+        continued = before == self.epoch or self.head <= self._epochs.get(before, -1)
+        if not self.ready.is_set() or not continued:
+            lost, self.head = self.ready.is_set(), head
+            self.ready.set()
+            self._go_live()
+            if lost:
+                logger.error(
+                    "the log of %s is another one: clients are told that they may have missed messages", before
+                )
+                self._interrupted(None, None)
+        else:
+            self._catch_up()
+        self._publishing.resume(stored)
+
+    def _go_live(self) -> None:
+        self._is_live = True
+        self._newest.clear()
+        held, self._held = self._held, deque()
+        for asking in held:
+            asking.ask()
+
+    def _catch_up(self) -> None:
+        """Deliver what came since, before anything later."""
+        self._is_live = False
+        if not self._watched:
+            self._go_live()
+            return
+        wanted = {room_filter: Wanted(self.head, self.head) for room_filter in self._watched}
+        way = (lambda epoch, _: epoch == self.epoch, self._not_yet)
+        ReadAsking(*self._what(), *way, wanted=wanted, limit=PAGE_MESSAGES, done=self._caught_up).ask()
+
+    def _not_yet(self, asking: Asking) -> None:  # noqa: ARG002
+        if self._link.is_up:
+            self._begin_anew()
+
+    def _caught_up(self, reading: Reading) -> None:
+        before = self.head
+        for message in reading.messages:
+            self.head = message.sequence
+            self._deliver(message)
+        self.head = reading.messages[-1].sequence if reading.more else max(self.head, reading.head)
+        if reading.incomplete:
+            self._interrupted(reading.incomplete.keys(), before)
+        if reading.more:
+            self._catch_up()
+        else:
+            self._go_live()
+
+    def _begin_anew(self) -> None:
+        """Ask again what holds, after a while."""
+        self._is_live = False
+        self._publishing.lost()
+        self._clock.call_later(BEAT_SECONDS / 2, lambda: self._greet() if self._link.is_up else None)
+
+    def _lost(self) -> None:
+        self._is_live = False
+        self._publishing.lost()
+
+    def _take(self, raw: bytes) -> None:
+        push = decode_push(raw)
+        message = push.message
+        if push.stamp <= self._stamp and self._is_live:
+            return  # it has come by another channel
+        if not self._is_live:
+            if not message.kept:
+                self._counters.drops["fleeting_while_away"] += 1
+            return  # it is read from the log
+        if message.epoch != self.epoch:
+            self._begin_anew()
+            return
+        if message.kept:
+            if push.previous > self._newest.get(message.room, push.previous):
+                self._counters.gaps += 1
+                self._catch_up()
+                return
+            if len(self._newest) >= REMEMBERED_ROOMS:
+                self._newest.clear()
+            self._newest[message.room] = self.head = message.sequence
+        self._stamp = push.stamp
+        self._deliver(message)
+
+    def _beat(self) -> None:
+        self._clock.call_later(BEAT_SECONDS, self._beat)
+        if self._is_live:
+            fields = ("epoch", "seq", "values", "entries", "bytes")
+            self._link.send(self._measure, "HMGET", self._link.key("meta"), *fields)
+
+    def _measure(self, reply: Any) -> None:
+        if isinstance(reply, (RedisRefused, RedisUnavailable)) or not self._is_live:
+            return
+        if reply[0] is None or not self._arrived(reply[0].decode(), int(reply[1])):
+            self._begin_anew()
+            return
+        values, entries, size_bytes = map(int, reply[2:])
+        self._kept = Holdings(values, entries, size_bytes, 0)

@@ -1,0 +1,147 @@
+-- Stores what one turn of a node's event loop has published, and tells the nodes that want it. All or nothing.
+--
+-- KEYS[1]  the namespace's `meta`: epoch, seq (the newest place), stamp (one for each message, kept or not), floor (the
+--          newest place of rooms that are forgotten), values, entries, bytes (what is kept), fence:<upstream>
+-- ARGV     producer, number of this batch, the most last values, the most bytes, the most messages in the index;
+--          then calls, each: kind and what belongs to it, see below
+-- Other keys: rooms (zset: room -> its newest place), index (stream of all kept messages: room and topic), log:<room>
+--          (stream of its history), last:<room> (hash: topic -> message), lost (hash: room -> newest place that gave way to
+--          nothing), receipts:<upstream> (hash: packet id -> digest), batch:<producer> (number of its last batch)
+-- A kept message is "<place> <room's previous place> <expires, ms> <bytes of the head> <head><data>".
+local meta = KEYS[1]
+local base = string.sub(meta, 1, -5)
+local state = redis.call('HMGET', meta, 'epoch', 'seq', 'stamp', 'floor', 'values', 'entries', 'bytes')
+local epoch = state[1]
+if not epoch then return redis.error_reply('FORGOTTEN the log is gone') end
+local seq, stamp, floor = tonumber(state[2]), tonumber(state[3]), tonumber(state[4])
+local values, entries, bytes = tonumber(state[5]), tonumber(state[6]), tonumber(state[7])
+
+local record, number = base .. 'batch:' .. ARGV[1], tonumber(ARGV[2])
+local before = tonumber(redis.call('GET', record) or -1)
+if before >= number then return {} end -- stored already, but the answer was lost
+if before >= 0 and number > before + 1 then return redis.error_reply('GAP expected batch ' .. (before + 1)) end
+redis.call('SET', record, number, 'EX', 86400)
+
+local most_values, most_bytes, most_index = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
+local rooms, index, lost = base .. 'rooms', base .. 'index', base .. 'lost'
+local known, evicted_values, evicted_entries, fences = 0, 0, 0, {}
+
+local function tell(room, message)
+  redis.call('SPUBLISH', base .. 'room:' .. room, message)
+  redis.call('SPUBLISH', base .. 'tree:', message)
+  local depth = 0
+  for stop in string.gmatch(room .. '/', '()/') do
+    redis.call('SPUBLISH', base .. 'tree:' .. string.sub(room, 1, stop - 1), message)
+    depth = depth + 1
+    if depth == 3 then break end
+  end
+end
+
+local function drop_first(log, most) -- makes place in a history; the newest place that is dropped, and whose it was
+  local dropped
+  local count = redis.call('XLEN', log)
+  while count > 0 and count >= most do
+    local first = redis.call('XRANGE', log, '-', '+', 'COUNT', 1)[1]
+    redis.call('XDEL', log, first[1])
+    bytes, entries, count, dropped = bytes - #first[2][2], entries - 1, count - 1, tonumber(string.match(first[1], '^%d+'))
+  end
+  return dropped
+end
+
+local function forget_value(room, topic) -- a last value is taken back
+  local value = redis.call('HGET', base .. 'last:' .. room, topic)
+  if value then
+    redis.call('HDEL', base .. 'last:' .. room, topic)
+    values, bytes = values - 1, bytes - #value
+    local place = string.match(value, '^%d+')
+    if #redis.call('XRANGE', base .. 'log:' .. room, place, place) == 0 then redis.call('HSET', lost, room, place) end
+  end
+end
+
+local function is_known(room, topic, data)
+  local value = redis.call('HGET', base .. 'last:' .. room, topic)
+  if not value then return false end
+  local start, size = string.match(value, '^%d+ %d+ %d+ ()(%d+) ')
+  return #value - (start + #size) - tonumber(size) == #data and string.sub(value, -#data) == data
+end
+
+local function keep(room, topic, flags, messages, expires, head, data, message, previous)
+  local log, last = base .. 'log:' .. room, base .. 'last:' .. room
+  if string.find(flags, 'c', 1, true) then forget_value(room, topic) end
+  redis.call('ZADD', rooms, seq, room)
+  redis.call('XADD', index, 'MAXLEN', '~', most_index, string.format('%d-0', seq), 'r', room, 't', topic)
+  local keeps_last = string.find(flags, 'l', 1, true)
+  if keeps_last then
+    bytes = bytes + #message - redis.call('HSTRLEN', last, topic)
+    values = values + redis.call('HSET', last, topic, message)
+  end
+  if messages > 0 then
+    local dropped = drop_first(log, messages)
+    if dropped and not keeps_last then redis.call('HSET', lost, room, dropped) end
+    redis.call('XADD', log, string.format('%d-0', seq), 'm', message)
+    bytes, entries = bytes + #message, entries + 1
+  elseif not keeps_last then
+    redis.call('HSET', lost, room, seq)
+  end
+end
+
+local function publish(at)
+  local room, topic, flags, messages, expires, head, data = unpack(ARGV, at, at + 6)
+  local fleeting = string.find(flags, 'f', 1, true)
+  if string.find(flags, 'r', 1, true) and is_known(room, topic, data) then
+    known = known + 1
+    return
+  end
+  stamp = stamp + 1
+  local previous = 0
+  if not fleeting then
+    previous = tonumber(redis.call('ZSCORE', rooms, room) or 0)
+    seq = seq + 1
+    local message = string.format('%d %d %s %d ', seq, previous, expires, #head) .. head .. data
+    keep(room, topic, flags, tonumber(messages), expires, head, data, message, previous)
+  end
+  tell(room, string.format('%s %d %d %d %s %d ', epoch, seq, previous, stamp, fleeting and 'f' or 'k', #head) .. head .. data)
+end
+
+local at, statuses = 6, {}
+while ARGV[at] do
+  local kind = ARGV[at]
+  if kind == 'p' then -- upstream, token, packet id (0: none), digest, count, then the publications
+    local upstream, token, packet, digest, count = unpack(ARGV, at + 1, at + 5)
+    local fenced = false
+    if upstream ~= '' then
+      fences[upstream] = fences[upstream] or tonumber(redis.call('HGET', meta, 'fence:' .. upstream) or 0)
+      fenced = tonumber(token) < fences[upstream]
+    end
+    at = at + 6
+    if not fenced and packet ~= '0' then redis.call('HSET', base .. 'receipts:' .. upstream, packet, digest) end
+    for _ = 1, tonumber(count) do
+      if not fenced then publish(at) end
+      at = at + 7
+    end
+    statuses[#statuses + 1] = fenced and 1 or 0
+  elseif kind == 'a' then -- upstream, packet id: acknowledged
+    redis.call('HDEL', base .. 'receipts:' .. ARGV[at + 1], ARGV[at + 2])
+    at = at + 3
+  else -- upstream: its session is new
+    redis.call('DEL', base .. 'receipts:' .. ARGV[at + 1])
+    at = at + 2
+  end
+end
+
+for _ = 1, 20 do -- the stalest rooms give way
+  if values <= most_values and bytes <= most_bytes and redis.call('ZCARD', rooms) <= most_values + 20000 then break end
+  local stalest = redis.call('ZPOPMIN', rooms)
+  if #stalest == 0 then break end
+  local log, last = base .. 'log:' .. stalest[1], base .. 'last:' .. stalest[1]
+  local count = redis.call('XLEN', log)
+  drop_first(log, 0)
+  for _, value in ipairs(redis.call('HVALS', last)) do
+    values, bytes, evicted_values = values - 1, bytes - #value, evicted_values + 1
+  end
+  redis.call('DEL', log, last)
+  redis.call('HDEL', lost, stalest[1])
+  evicted_entries, floor = evicted_entries + count, math.max(floor, tonumber(stalest[2]))
+end
+redis.call('HSET', meta, 'seq', seq, 'stamp', stamp, 'floor', floor, 'values', values, 'entries', entries, 'bytes', bytes)
+return {stamp, known, evicted_values, evicted_entries, statuses}

@@ -10,6 +10,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from random import Random
 from typing import Any, Final
 
@@ -266,21 +267,21 @@ class RedisEngine:
         for asking in held:
             asking.ask()
 
-    def _catch_up(self) -> None:
-        """Deliver what came since, before anything later."""
+    def _catch_up(self, but: frozenset[str] = frozenset()) -> None:
+        """Deliver what came since, before anything later; `but` for filters of which it is said that they lack some."""
         self._is_live = False
-        if not self._watched:
+        wanted = {each: Wanted(self.head, self.head) for each in self._watched if each not in but}
+        if not wanted:
             self._go_live()
             return
-        wanted = {room_filter: Wanted(self.head, self.head) for room_filter in self._watched}
         way = (lambda epoch, _: epoch == self.epoch, self._not_yet)
-        ReadAsking(*self._what(), *way, wanted=wanted, limit=PAGE_MESSAGES, done=self._caught_up).ask()
+        ReadAsking(*self._what(), *way, wanted=wanted, limit=PAGE_MESSAGES, done=partial(self._caught_up, but)).ask()
 
     def _not_yet(self, asking: Asking) -> None:  # noqa: ARG002
         if self._link.is_up:
             self._begin_anew()
 
-    def _caught_up(self, reading: Reading) -> None:
+    def _caught_up(self, but: frozenset[str], reading: Reading) -> None:
         before = self.head
         for message in reading.messages:
             self.head = message.sequence
@@ -289,7 +290,7 @@ class RedisEngine:
         if reading.incomplete:
             self._interrupted(reading.incomplete.keys(), before)
         if reading.more:
-            self._catch_up()
+            self._catch_up(but | reading.incomplete.keys())
         else:
             self._go_live()
 

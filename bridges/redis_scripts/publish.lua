@@ -24,7 +24,7 @@ redis.call('SET', record, number, 'EX', 86400)
 
 local most_values, most_bytes, most_index = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
 local rooms, index, lost = base .. 'rooms', base .. 'index', base .. 'lost'
-local known, evicted_values, evicted_entries, fences = 0, 0, 0, {}
+local known, published, evicted_values, evicted_entries, fences = 0, 0, 0, 0, {}
 
 local function tell(room, message)
   redis.call('SPUBLISH', base .. 'room:' .. room, message)
@@ -65,7 +65,7 @@ local function is_known(room, topic, data)
   return #value - (start + #size) - tonumber(size) == #data and string.sub(value, -#data) == data
 end
 
-local function keep(room, topic, flags, messages, expires, head, data, message, previous)
+local function keep(room, topic, flags, messages, message)
   local log, last = base .. 'log:' .. room, base .. 'last:' .. room
   if string.find(flags, 'c', 1, true) then forget_value(room, topic) end
   redis.call('ZADD', rooms, seq, room)
@@ -95,10 +95,11 @@ local function publish(at)
   stamp = stamp + 1
   local previous = 0
   if not fleeting then
-    previous = tonumber(redis.call('ZSCORE', rooms, room) or 0)
-    seq = seq + 1
-    local message = string.format('%d %d %s %d ', seq, previous, expires, #head) .. head .. data
-    keep(room, topic, flags, tonumber(messages), expires, head, data, message, previous)
+    local known_place = tonumber(redis.call('ZSCORE', rooms, room))
+    previous, seq, published = known_place or 0, seq + 1, published + 1
+    -- of a room that isn't known there may have been messages up to the floor
+    local message = string.format('%d %d %s %d ', seq, known_place or floor, expires, #head) .. head .. data
+    keep(room, topic, flags, tonumber(messages), message)
   end
   tell(room, string.format('%s %d %d %d %s %d ', epoch, seq, previous, stamp, fleeting and 'f' or 'k', #head) .. head .. data)
 end
@@ -129,7 +130,7 @@ while ARGV[at] do
   end
 end
 
-for _ = 1, 20 do -- the stalest rooms give way
+for _ = 1, 20 + 2 * published do -- the stalest rooms give way
   if values <= most_values and bytes <= most_bytes and redis.call('ZCARD', rooms) <= most_values + 20000 then break end
   local stalest = redis.call('ZPOPMIN', rooms)
   if #stalest == 0 then break end

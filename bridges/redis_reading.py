@@ -115,19 +115,23 @@ class _After:
 
     place: int
     latest: bool
+    with_holes: bool = False
+    """Whether what is kept is wanted though some is lacking."""
     messages: list[Message] = field(default_factory=list)
     complete: bool = True
     reached: bool = False
 
     def words(self, room_filter: str) -> tuple[Word, ...]:
-        return (*_named(room_filter), "first" if self.latest else "after", self.place, 0)
+        what = "kept" if self.with_holes else "first" if self.latest else "after"
+        return (*_named(room_filter), what, self.place, 0)
 
     def take(self, room_filter: str, answer: list[Any], place: Place, limit: int) -> None:
         if has_wildcard(room_filter):
             complete, self.place, raw = answer
-            self.complete = bool(complete)
+            self.complete = self.complete and bool(complete)
             self.messages += (decode_kept(each, place.epoch).message for each in raw)
-            self.reached = self.place >= place.head or len(self.messages) > limit or not self.complete
+            self.reached = self.place >= place.head or len(self.messages) > limit
+            self.reached = self.reached or not (self.complete or self.with_holes)
         else:
             self.messages, self.complete = after_in_room(answer, place, self.place, limit, latest=self.latest)
             self.reached = True
@@ -240,14 +244,14 @@ class HistoryAsking(Asking):
     def __init__(self, *way: Any, span: Span, done: Callable[[tuple[Message, ...], bool], None]) -> None:
         super().__init__(*way)
         self._span, self._done = span, done
-        self._found: dict[int, Message] = {}
-        self._place = 0
-        self._complete = True
+        self._after = _After(span.after, latest=False, with_holes=True)
+        self._place = span.before
+        self._before: dict[int, Message] = {}
 
     def ask(self) -> None:
         """Ask, or ask again."""
-        self._found, self._complete = {}, True
-        self._place = self._span.before if self._span.newest else self._span.after
+        span = self._span
+        self._after, self._before, self._place = _After(span.after, latest=False, with_holes=True), {}, span.before
         self._ask()
 
     def give_up(self) -> None:
@@ -256,30 +260,30 @@ class HistoryAsking(Asking):
 
     def _ask(self) -> None:
         span = self._span
-        what = ("before", self._place, span.after) if span.newest else ("after", self._place, 0)
-        self._send(span.limit, (*_named(span.room_filter), *what))
+        back = (*_named(span.room_filter), "before", self._place, span.after)
+        self._send(span.limit, back if span.newest else self._after.words(span.room_filter))
 
     def _go_on(self, epoch: str, head: int, answers: list[Any]) -> None:
-        span, place = self._span, Place(epoch, head, self._now())
-        if span.newest:
-            self._place, more, raw = answers[0]
-            self._add(decode_kept(each, epoch).message for each in raw)
-            again = bool(more) and len(self._found) < span.limit
-        else:
-            state = _After(self._place, latest=False)
-            state.take(span.room_filter, answers[0], place, span.limit)
-            self._add(state.messages)
-            self._place, self._complete = state.place, self._complete and state.complete
-            again = not state.reached and self._place < span.before and len(self._found) < span.limit
-        if again:
-            self._ask()
+        if self._span.newest:
+            self._go_back(epoch, answers[0])
             return
-        within = sorted((m for m in self._found.values() if span.after < m.sequence < span.before), key=by_sequence)
-        taken = within[-span.limit :] if span.newest else within[: span.limit]
-        self._done(tuple(taken), self._complete)
+        span, after = self._span, self._after
+        after.take(span.room_filter, answers[0], Place(epoch, head, self._now()), span.limit)
+        if not after.reached and after.place < span.before:
+            self._ask()
+        else:
+            within = [message for message in after.messages if message.sequence < span.before]
+            self._done(tuple(within[: span.limit]), after.complete)
 
-    def _add(self, messages: Iterable[Message]) -> None:
-        self._found.update((message.sequence, message) for message in messages)
+    def _go_back(self, epoch: str, answer: list[Any]) -> None:
+        """Nobody asks whether all is there that came before a place."""
+        self._place, more, raw = answer
+        messages = (decode_kept(each, epoch).message for each in raw)
+        self._before.update((message.sequence, message) for message in messages)
+        if more and len(self._before) < self._span.limit:
+            self._ask()
+        else:
+            self._done(tuple(sorted(self._before.values(), key=by_sequence)[-self._span.limit :]), False)
 
 
 def after_in_room(

@@ -1,7 +1,8 @@
 -- What subscriptions lack, and last values, all at one moment. Nothing is changed.
 --
 -- KEYS[1] meta. ARGV: the most messages for each filter, the time in ms, then for each filter: kind, filter or pattern, and
---   'after' or 'first': place         messages after it, in order ('first': the newest topic's will do)
+--   'after', 'first' or 'kept': place  messages after it, in order; nothing if some are lacking ('first': but for those
+--                                     that gave way to newer ones of their topic; 'kept': whatever there is)
 --   'last':   from                    last values of rooms whose newest place is beyond `from`
 --   'before': place, and beyond       messages before a place, the newest first, as far as they are beyond the other
 -- Kind is 'room' or 'pattern'. Answers: epoch, newest place, and for each filter what its function below returns.
@@ -58,11 +59,12 @@ local function message_at(id, room, topic) -- as it is kept, if it is
   return nil, value
 end
 
-local function after_in_pattern(pattern, place, first) -- {whether all is kept, place up to which it was looked, messages}
+local function after_in_pattern(pattern, place, what) -- {whether all is kept, place up to which it was looked, messages}
   local oldest = redis.call('XRANGE', index, '-', '+', 'COUNT', 1)[1]
   local reach = oldest and place_of(oldest[1]) - 1 or head
-  if place < math.max(reach, floor) and place < head then return {0, place, {}} end
-  local found, reached = {}, head
+  local found, reached, complete = {}, head, 1
+  if place < math.max(reach, floor) and place < head then complete = 0 end
+  if complete == 0 and what ~= 'kept' then return {0, place, {}} end
   local scanned = redis.call('XRANGE', index, beyond_id(place), '+', 'COUNT', SCANNED)
   for _, entry in ipairs(scanned) do
     local room, topic = entry[2][2], entry[2][4]
@@ -70,8 +72,9 @@ local function after_in_pattern(pattern, place, first) -- {whether all is kept, 
       local message, newer = message_at(entry[1], room, topic)
       if message then
         found[#found + 1] = message
-      elseif not (first and newer) then
-        return {0, place, {}}
+      elseif not (what == 'first' and newer) then
+        complete = 0
+        if what ~= 'kept' then return {0, place, {}} end
       end
       if #found > limit then
         reached = place_of(entry[1])
@@ -80,7 +83,7 @@ local function after_in_pattern(pattern, place, first) -- {whether all is kept, 
     end
   end
   if #found <= limit and #scanned == SCANNED then reached = place_of(scanned[#scanned][1]) end
-  return {1, reached, found}
+  return {complete, reached, found}
 end
 
 local function last_in_pattern(pattern, from) -- {up to which place, whether there are more, last values by room}
@@ -138,10 +141,12 @@ while ARGV[at] do
   local found
   if what == 'last' then
     found = exact and last_in_room(name, place) or last_in_pattern(name, place)
+  elseif what == 'before' and place <= beyond + 1 then
+    found = {beyond, 0, {}}
   elseif what == 'before' then
     found = exact and before_in_room(name, place, beyond) or before_in_pattern(name, place, beyond)
   else
-    found = exact and after_in_room(name, place) or after_in_pattern(name, place, what == 'first')
+    found = exact and after_in_room(name, place) or after_in_pattern(name, place, what)
   end
   answers[#answers + 1] = found
 end

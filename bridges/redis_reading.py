@@ -129,12 +129,27 @@ class _After:
         if has_wildcard(room_filter):
             complete, self.place, raw = answer
             self.complete = self.complete and bool(complete)
-            self.messages += (decode_kept(each, place.epoch).message for each in raw)
-            self.reached = self.place >= place.head or len(self.messages) > limit
-            self.reached = self.reached or not (self.complete or self.with_holes)
+            found, is_all = [decode_kept(each, place.epoch).message for each in raw], self.place >= place.head
         else:
-            self.messages, self.complete = after_in_room(answer, place, self.place, limit, latest=self.latest)
-            self.reached = True
+            found, self.complete = after_in_room(answer, place, self.place, limit, latest=self.latest)
+            history, is_all = answer[3], len(answer[3]) <= limit
+            if not self.latest:
+                self.messages = []  # all that there is since then is told again
+            elif not is_all:
+                self.place = decode_kept(history[-1], place.epoch).message.sequence
+        self.messages += found
+        if self.latest:
+            self.messages = _newest(self.messages)
+        enough = len(self.messages) > limit or not (self.complete or self.with_holes)
+        self.reached = is_all or enough
+
+
+def _newest(messages: Iterable[Message]) -> list[Message]:
+    """Of each topic the newest, in order."""
+    newest: dict[tuple[str, str | None], Message] = {}
+    for message in sorted(messages, key=by_sequence):
+        newest[message.room, message.topic] = message
+    return sorted(newest.values(), key=by_sequence)
 
 
 class ReadAsking(Asking):

@@ -163,6 +163,7 @@ class Metrics(Collector):
             for name, namespace in self._namespaces.items():
                 gauge.add_metric([name], size_of(namespace))
             yield gauge
+        yield from self._collect_engines()
         counted = {name: namespace.counters for name, namespace in self._namespaces.items()}
         counted[OF_NO_NAMESPACE] = self._intake.counters
         for metric, documentation, label, values_of in BY_NAMESPACE:
@@ -171,6 +172,16 @@ class Metrics(Collector):
                 for key, value in values_of(counters).items():
                     family.add_metric([key, name], value)
             yield family
+
+    def _collect_engines(self) -> Iterator[Metric]:
+        up = GaugeMetricFamily("tidegate_engine_up", "Whether what is published can be stored", labels=["namespace"])
+        gaps = CounterMetricFamily(
+            "tidegate_gaps", "Messages that were missed, then read from the log", labels=["namespace"]
+        )
+        for name, namespace in self._namespaces.items():
+            up.add_metric([name], int(namespace.engine.problem is None))
+            gaps.add_metric([name], namespace.counters.gaps)
+        yield from (up, gaps)
 
 
 def _webhook_metrics(webhooks: Sequence[Webhook]) -> Iterator[Metric]:

@@ -72,7 +72,7 @@ local function after_in_pattern(pattern, place, what) -- {whether all is kept, p
       local message, newer = message_at(entry[1], room, topic)
       if message then
         found[#found + 1] = message
-      elseif not (what == 'first' and newer) then
+      elseif what ~= 'first' or not newer or place_of(entry[1]) <= tonumber(redis.call('HGET', lost, room) or 0) then
         complete = 0
         if what ~= 'kept' then return {0, place, {}} end
       end

@@ -127,9 +127,13 @@ async def compare(
         ask(memory, asked, expected.append)
         ask(one.engine, asked, found.append)
         await until(lambda: found)  # noqa: B023
+        if isinstance(found[0], Reading) and found[0].more and expected[0].incomplete:
+            continue  # what is lacking beyond a page is found with the next one
         shown_first = [[*map(shown_all, each)] for each in (found, expected)]
-        if asked[0] == "history" and asked[1].newest:
-            shown_first = [[answer[0] for answer in each] for each in shown_first]  # nobody asks whether all is kept
+        if asked[0] == "history" and (asked[1].newest or found[0][1]):
+            shown_first = [
+                [answer[0] for answer in each] for each in shown_first
+            ]  # as is what is lacking beyond a span
         assert shown_first[0] == shown_first[1], asked
 
 

@@ -303,6 +303,67 @@ def test_a_session_that_left_in_a_pause_leaves_nothing_behind() -> None:
     assert len(world.namespace._hub) == 0
 
 
+def miss(world: World, *rooms: str, data: int) -> int:
+    """Messages that are stored, but not delivered on this node; the place before them."""
+    engine, before = world.namespace.engine, world.namespace.engine.head
+    engine.attach(lambda _: None)
+    for room in rooms:
+        publish(world, room, data)
+    engine.attach(world.namespace._deliver)
+    return before
+
+
+def test_who_may_have_missed_something_is_told_it_from_the_log_or_that_it_is_gone() -> None:
+    world = make_world(rules=HISTORY)
+    session, sink, _ = world.join()
+    untouched, silent, _ = world.join()
+    world.subscribe(session, "kept/x")
+    world.subscribe(session, "none/x")
+    world.subscribe(untouched, "kept/y")
+    publish(world, "kept/x", 1)
+    sink.take()
+    silent.take()
+    before = miss(world, "kept/x", "none/x", data=2)
+
+    world.namespace._interrupted({"kept/x", "none/x"}, before)
+    publish(world, "kept/x", 3)
+    assert told(sink) == [(False, []), 2, 3]
+    assert silent.take() == []
+
+
+def test_a_client_that_comes_back_by_itself_is_not_brought_back_twice() -> None:
+    world = make_world(rules=HISTORY)
+    session, sink, _ = world.join()
+    world.subscribe(session, "kept/x")
+    pause(sink, session)
+    sink.take()
+    before = miss(world, "kept/x", data=1)
+    world.namespace._interrupted({"kept/x"}, before)
+    assert sink.take() == []
+    unpause(sink, session)
+    assert told(sink) == [1]
+
+
+@pytest.mark.parametrize("paused", [False, True])
+def test_in_another_log_everybody_is_told_what_there_is_and_that_something_may_be_lacking(paused: bool) -> None:
+    world = make_world(rules=HISTORY)
+    session, sink, _ = world.join()
+    world.subscribe(session, "kept/x")
+    world.subscribe(session, "kept/y")
+    publish(world, "kept/x", 1)
+    if paused:
+        pause(sink, session)
+    sink.take()
+    miss(world, "kept/x", data=2)
+    world.namespace.engine.epoch = "other"  # type: ignore[misc]
+
+    world.namespace._interrupted(None, None)
+    unpause(sink, session)
+    cursors = {sent["room"]: sent["cursor"] for sent in sink.written if sent["type"] == "subscribed"}
+    assert cursors == {"kept/x": "other-2", "kept/y": "other-2"}
+    assert told(sink) == [(False, [2]), (False, [])]
+
+
 def pause(sink: ListSink, session: Session) -> None:
     sink.paused = True
     session.pause()

@@ -75,6 +75,8 @@ class RedisEngine:
         self._newest: dict[str, int] = {}
         self._is_live = False
         """Whether all that was published before is delivered: else what comes is read from the log later."""
+        self._turn = 0
+        """Counts the times that it began to come back: an answer to an earlier one is none."""
         self._held: deque[Asking] = deque()
         self._reads: dict[tuple[Any, ...], ReadAsking] = {}
         self._kept = Holdings(0, 0, 0, 0)
@@ -229,16 +231,17 @@ class RedisEngine:
         return True
 
     def _greet(self) -> None:
+        self._turn += 1
         arguments = (
             f"{self._random.getrandbits(40):x}",
             self.head,
             self._publishing.producer,
             self._publishing.confirmed,
         )
-        self._link.evaluate(self._scripts["hello"], arguments, self._greeted)
+        self._link.evaluate(self._scripts["hello"], arguments, partial(self._greeted, self._turn))
 
-    def _greeted(self, reply: Any) -> None:
-        if isinstance(reply, RedisUnavailable):
+    def _greeted(self, turn: int, reply: Any) -> None:
+        if isinstance(reply, RedisUnavailable) or turn != self._turn:
             return
         if isinstance(reply, RedisRefused):
             self._begin_anew()
@@ -270,18 +273,23 @@ class RedisEngine:
     def _catch_up(self, but: frozenset[str] = frozenset()) -> None:
         """Deliver what came since, before anything later; `but` for filters of which it is said that they lack some."""
         self._is_live = False
+        self._turn += 1
         wanted = {each: Wanted(self.head, self.head) for each in self._watched if each not in but}
         if not wanted:
             self._go_live()
             return
         way = (lambda epoch, _: epoch == self.epoch, self._not_yet)
-        ReadAsking(*self._what(), *way, wanted=wanted, limit=PAGE_MESSAGES, done=partial(self._caught_up, but)).ask()
+        ReadAsking(
+            *self._what(), *way, wanted=wanted, limit=PAGE_MESSAGES, done=partial(self._caught_up, self._turn, but)
+        ).ask()
 
     def _not_yet(self, asking: Asking) -> None:  # noqa: ARG002
         if self._link.is_up:
             self._begin_anew()
 
-    def _caught_up(self, but: frozenset[str], reading: Reading) -> None:
+    def _caught_up(self, turn: int, but: frozenset[str], reading: Reading) -> None:
+        if turn != self._turn:
+            return
         before = self.head
         for message in reading.messages:
             self.head = message.sequence

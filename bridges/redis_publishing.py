@@ -187,4 +187,7 @@ class Publishing:
         """Tell who waits that it is stored: after all that came with the answer, the deliveries themselves too."""
         stored, self._stored = self._stored, []
         for tell in stored:
-            tell()
+            try:
+                tell()
+            except Exception:
+                logger.exception("who published could not be told that it is stored")

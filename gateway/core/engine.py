@@ -211,7 +211,7 @@ class Engine(Protocol):
         ...
 
     def history(self, span: Span, done: Callable[[tuple[Message, ...], bool], None]) -> None:
-        """The kept messages of a span, in order; and, unless the newest are wanted, whether none is lacking before them."""
+        """The kept messages of a span, in order; and, unless the newest are wanted, whether none is lacking before."""
         ...
 
 

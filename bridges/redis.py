@@ -10,6 +10,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from functools import partial
 from random import Random
 from typing import Any, Final
@@ -37,6 +38,7 @@ from gateway.core.engine import (
 from gateway.core.log import LogBounds
 from gateway.core.message import Cursor, Message
 from gateway.core.receipts import Entry, Receipts
+from gateway.core.topics import filter_matches, has_wildcard
 
 __all__ = ["RedisEngine"]
 
@@ -47,6 +49,13 @@ PAGE_MESSAGES: Final = 1000
 BEAT_SECONDS: Final = 1.0
 REMEMBERED_ROOMS: Final = 100_000
 """Of so many rooms the newest place is known, to notice a gap; then all are forgotten."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Gap:
+    room: str
+    place: int
+    """Up to where all of the room was delivered."""
 
 
 class RedisEngine:
@@ -121,13 +130,21 @@ class RedisEngine:
     def watch(self, room_filter: str) -> None:
         """Deliver these rooms' messages on this node."""
         self._watched[room_filter] = None
+        self._forget_newest(room_filter)
         self._change(self._channels.watch(room_filter))
 
     def unwatch(self, room_filter: str) -> None:
         """Nobody on this node wants them."""
         del self._watched[room_filter]
-        self._newest.clear()  # what they miss from now on is no gap
+        self._forget_newest(room_filter)
         self._change(self._channels.unwatch(room_filter))
+
+    def _forget_newest(self, room_filter: str) -> None:
+        """What nobody wanted is no gap; some of it may have come still."""
+        if has_wildcard(room_filter):
+            self._newest.clear()
+        else:
+            self._newest.pop(room_filter, None)
 
     def _change(self, change: Change) -> None:
         for channel in change.subscribe:
@@ -270,35 +287,48 @@ class RedisEngine:
         for asking in held:
             asking.ask()
 
-    def _catch_up(self, but: frozenset[str] = frozenset()) -> None:
-        """Deliver what came since, before anything later; `but` for filters of which it is said that they lack some."""
+    def _catch_up(self, but: frozenset[str] = frozenset(), gap: _Gap | None = None) -> None:
+        """Deliver what came since, before anything later.
+
+        Args:
+            but: Filters of which it is said already that they lack some.
+            gap: A room that lacks some, though others may be beyond.
+        """
         self._is_live = False
         self._turn += 1
-        wanted = {each: Wanted(self.head, self.head) for each in self._watched if each not in but}
-        if not wanted:
+        places = {each: self._from(each, gap) for each in self._watched if each not in but}
+        if not places:
             self._go_live()
             return
         way = (lambda epoch, _: epoch == self.epoch, self._not_yet)
-        ReadAsking(
-            *self._what(), *way, wanted=wanted, limit=PAGE_MESSAGES, done=partial(self._caught_up, self._turn, but)
-        ).ask()
+        wanted = {each: Wanted(place, place) for each, place in places.items()}
+        done = partial(self._caught_up, self._turn, but, gap)
+        ReadAsking(*self._what(), *way, wanted=wanted, limit=PAGE_MESSAGES, done=done).ask()
+
+    def _from(self, room_filter: str, gap: _Gap | None) -> int:
+        return gap.place if gap is not None and filter_matches(room_filter, gap.room) else self.head
 
     def _not_yet(self, asking: Asking) -> None:  # noqa: ARG002
         if self._link.is_up:
             self._begin_anew()
 
-    def _caught_up(self, turn: int, but: frozenset[str], reading: Reading) -> None:
+    def _caught_up(self, turn: int, but: frozenset[str], gap: _Gap | None, reading: Reading) -> None:
         if turn != self._turn:
             return
+        lacking = {each: self._from(each, gap) for each in reading.incomplete}
         before = self.head
         for message in reading.messages:
-            self.head = message.sequence
-            self._deliver(message)
-        self.head = reading.messages[-1].sequence if reading.more else max(self.head, reading.head)
-        if reading.incomplete:
-            self._interrupted(reading.incomplete.keys(), before)
+            if message.sequence > before or (gap is not None and message.room == gap.room):
+                self.head = max(self.head, message.sequence)
+                self._deliver(message)
+        if not reading.more:
+            self.head = max(self.head, reading.head)
+        for place in {*lacking.values()}:
+            self._interrupted([each for each, since in lacking.items() if since == place], place)
         if reading.more:
-            self._catch_up(but | reading.incomplete.keys())
+            reached = reading.messages[-1].sequence
+            rest = None if gap is None or reached >= self.head else _Gap(gap.room, reached)
+            self._catch_up(but | lacking.keys(), rest)
         else:
             self._go_live()
 
@@ -327,7 +357,7 @@ class RedisEngine:
         if message.kept:
             if push.previous > self._newest.get(message.room, push.previous):
                 self._counters.gaps += 1
-                self._catch_up()
+                self._catch_up(gap=_Gap(message.room, self._newest[message.room]))
                 return
             if len(self._newest) >= REMEMBERED_ROOMS:
                 self._newest.clear()

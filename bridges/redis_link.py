@@ -92,6 +92,8 @@ class RedisLink:
         self._clock = clock
         self._random = random
         self._channels: dict[bytes, Pushed] = {}
+        self._leaving: dict[bytes, deque[Pushed]] = {}
+        """Who takes what comes by channels that were unsubscribed, until the server says that no more will come."""
         self._connection: Connection | None = None
         self._waiting: deque[tuple[float, Replied]] = deque()
         self._unsent: list[bytes] = []
@@ -146,9 +148,11 @@ class RedisLink:
             self._put(_packed("SSUBSCRIBE", name), None)
 
     def unsubscribe(self, channel: str) -> None:
-        """Take that back."""
+        """Take that back; what is on its way is handed on still, since nothing else that is wanted may bring it."""
         name = channel.encode()
-        if self._channels.pop(name, None) is not None and self._connection is not None:
+        handler = self._channels.pop(name, None)
+        if handler is not None and self._connection is not None:
+            self._leaving.setdefault(name, deque()).append(handler)
             self._put(_packed("SUNSUBSCRIBE", name), None)
 
     def _put(self, packed: bytes, done: Replied | None) -> None:
@@ -216,6 +220,7 @@ class RedisLink:
     async def _drop(self, connection: Connection) -> None:
         self._connection = None
         self._unsent.clear()
+        self._leaving.clear()
         waiting, self._waiting = self._waiting, deque()
         reason = self.problem = self.problem or "the connection is closed"
         for _, done in waiting:
@@ -242,16 +247,26 @@ class RedisLink:
 
     def _take(self, reply: Reply) -> None:
         if isinstance(reply, hiredis.PushNotification):
-            if reply[0] == b"smessage":
-                handler = self._channels.get(reply[1])
-                if handler is not None:
-                    handler(reply[2])
-            elif reply[0] == b"sunsubscribe" and reply[1] in self._channels:
-                raise RedisUnavailable("a channel has gone to another server")
+            self._take_push(reply)
             return
         if isinstance(reply, RedisRefused) and str(reply).startswith(ELSEWHERE):
             raise RedisUnavailable(str(reply))
         self._waiting.popleft()[1](reply)
+
+    def _take_push(self, push: Reply) -> None:
+        kind, name = push[:2]
+        leaving = self._leaving.get(name)
+        if kind == b"smessage":
+            handler = leaving[0] if leaving else self._channels.get(name)
+            if handler is not None:
+                handler(push[2])
+        elif kind == b"sunsubscribe":
+            if leaving:
+                leaving.popleft()
+                if not leaving:
+                    del self._leaving[name]
+            elif name in self._channels:
+                raise RedisUnavailable("a channel has gone to another server")
 
     async def _watch(self, connection: Connection) -> None:
         """End a connection whose server doesn't answer; each second there is a question."""

@@ -136,10 +136,9 @@ def _server(gateway: Gateway, app: Starlette, certificates: Certificates | None)
         inflate=settings.listen.compress_from_bytes is not None,
         heartbeats=gateway.heartbeats,
         head=gateway.head,
-        drain_seconds=settings.drain_seconds,
         admit=gateway.doorkeeper.admit,
         refused=gateway.refused,
-        drain=gateway.drain,
+        leaving=gateway.drain,
         tls=None if certificates is None else certificates.context,
     )
 

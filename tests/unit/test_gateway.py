@@ -19,7 +19,7 @@ async def test_goodbye_goes_on_after_a_session_that_cant_take_it(caplog: pytest.
     for sink in sinks:
         namespace.open("websocket", sink)
 
-    gateway.drain()
+    gateway.drain.finish()
 
     assert sinks[1].closed == (1012, "shutting_down")
     assert not namespace.sessions

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Coroutine
 from functools import partial
 from pathlib import Path
+from random import SystemRandom
 from typing import Annotated, Any, Final
 
 import orjson
@@ -184,12 +185,19 @@ def sub(
     count: Annotated[int | None, typer.Option("--count", "-n", min=1, help="End after so many messages.")] = None,
     token_file: TokenFile = None,
 ) -> None:
-    """Print the last values of rooms, then their messages as they come: one JSON object a line."""
+    """Print the last values of rooms, then their messages as they come: one JSON object a line.
+
+    If the gateway goes away, it connects again, and goes on where it was.
+    """
+
+    def notice(text: str) -> None:
+        typer.echo(f"tidegate: {text}", err=True)
 
     async def print_messages() -> None:
         left = count
         wanted = [_checked("ROOM", room) for room in rooms]
-        async with contextlib.aclosing(client.subscribe(url, wanted, given_token(token_file))) as messages:
+        subscription = client.subscribe(url, wanted, given_token(token_file), notice, SystemRandom())
+        async with contextlib.aclosing(subscription) as messages:
             async for message in messages:
                 typer.echo(orjson.dumps(message).decode())
                 left = None if left is None else left - 1

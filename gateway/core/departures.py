@@ -1,7 +1,7 @@
 """How the clients of a gateway that leaves are sent away: one after the other, so that they don't come back in a crowd.
 
 Each has a slot of the time there is, and leaves at a random moment of it, in random order. One that still waits for
-an answer leaves once it has that. At the end of the time all leave.
+an answer leaves once it has that.
 """
 
 import logging
@@ -42,7 +42,7 @@ class Departures:
 
     Args:
         find: All clients that there are now.
-        seconds: How long it may take.
+        seconds: How long it is to take.
     """
 
     def __init__(self, find: Callable[[], Iterable[Guest]], seconds: float, clock: Clock, random: Random) -> None:
@@ -50,7 +50,6 @@ class Departures:
         self._seconds = seconds
         self._clock = clock
         self._random = random
-        self._end = 0.0
         self._search_at = 0.0
         self._due: deque[tuple[float, Guest]] = deque()
         self._busy: list[Guest] = []
@@ -59,19 +58,21 @@ class Departures:
 
     def begin(self) -> None:
         """From now on let them leave."""
-        now = self._clock.monotonic()
-        self._end = now + self._seconds
-        self._invite(now, self._seconds)
+        self._invite(self._clock.monotonic(), self._seconds)
         self._go_on()
 
     def hurry(self) -> None:
-        """Let all leave now."""
-        self._end = self._clock.monotonic()
-        self._go_on()
+        """Let all leave now, those too that still wait."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._invite(self._clock.monotonic(), 0)
+        due, busy, self._due, self._busy = self._due, self._busy, deque(), []
+        for guest in (*busy, *(guest for _, guest in due)):
+            self._leave(guest)
 
     @property
     def over(self) -> bool:
-        """Whether all have left, or the time is over."""
+        """Whether all have left."""
         return not (self._due or self._busy)
 
     def _invite(self, now: float, within_seconds: float) -> None:
@@ -85,16 +86,10 @@ class Departures:
         self._search_at = now + SEARCH_SECONDS
 
     def _go_on(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._timer = None
         now = self._clock.monotonic()
         if now >= self._search_at:
-            self._invite(now, min(SEARCH_SECONDS, max(0.0, self._end - now)))
-        if now >= self._end:
-            self._leave(*self._busy, *(guest for _, guest in self._due))
-            self._busy, self._due = [], deque()
-            return
+            self._invite(now, SEARCH_SECONDS)
         self._leave_by(now)
         if not self.over:
             self._timer = self._clock.call_later(self._pause(now), self._go_on)
@@ -110,16 +105,15 @@ class Departures:
                 self._leave(guest)
 
     def _pause(self, now: float) -> float:
-        moments = [self._end, self._search_at]
+        moments = [self._search_at]
         if self._due:
             moments.append(self._due[0][0])
         if self._busy:
             moments.append(now + BUSY_SECONDS)
         return max(SLICE_SECONDS, min(moments) - now)
 
-    def _leave(self, *guests: Guest) -> None:
-        for guest in guests:
-            try:
-                guest.leave()
-            except Exception:
-                logger.exception("a client could not be told that the gateway is shutting down")
+    def _leave(self, guest: Guest) -> None:
+        try:
+            guest.leave()
+        except Exception:
+            logger.exception("a client could not be told that the gateway is shutting down")

@@ -87,23 +87,23 @@ class MqttTunnelBridge:
                 await deny(scope, send, error)
                 return
             await send({"type": "websocket.accept", "subprotocol": subprotocol})
-            ending = await self._serve(receive, send, self._limits.of(identity))
+            tunnel = Tunnel()
+            self.tunnels.add(tunnel)
+            held.callback(self.tunnels.discard, tunnel)
+            ending = await self._serve(receive, send, self._limits.of(identity), tunnel)
             if ending is not None:
                 await _close(scope, send, *ending)
 
-    async def _serve(self, receive: Any, send: Any, limits: Limits) -> Ending:
+    async def _serve(self, receive: Any, send: Any, limits: Limits, tunnel: Tunnel) -> Ending:
         try:
             reader, writer = await self._dial()
         except (OSError, TimeoutError) as error:
             logger.warning("an MQTT client could not be connected to the broker: %s", error)
             self._counters.refuse(UpstreamUnavailable("the broker can't be reached"))
             return TRY_AGAIN_LATER, "upstream_unavailable: the broker can't be reached"
-        tunnel = Tunnel()
-        self.tunnels.add(tunnel)
         try:
             return await self._copy(receive, send, reader, writer, limits, tunnel)
         finally:
-            self.tunnels.discard(tunnel)
             await _hang_up(writer)
 
     async def _copy(

@@ -96,7 +96,9 @@ class Drain:
             each.namespace.paces.flush()
         departures = Departures(self._guests, self._seconds, self._clock, self._random)
         departures.begin()
-        while (under_way() or not departures.over) and self._clock.monotonic() < end and not self.hurried:
+        while self._clock.monotonic() < end and not self.hurried:
+            if departures.over and not under_way() and not any(each.tunnels for each in self._endpoints.values()):
+                break
             await self._pass(LOOK_SECONDS)
         self._end_requests()
         departures.hurry()

@@ -4,7 +4,7 @@ The default namespace stands at the top, any other one under `/n/{name}`, with t
 only list of them.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from random import Random
 from typing import Any, Final, Self
@@ -96,7 +96,7 @@ class Endpoints:
         self._renewal = [Middleware(CookieRenewal, admission=admission, clock=clock)]
 
     @property
-    def tunnels(self) -> Iterable[Guest]:
+    def tunnels(self) -> Collection[Guest]:
         """The connections that have no session, since they are passed through."""
         return tuple(self._mqtt.tunnels) if isinstance(self._mqtt, MqttTunnelBridge) else ()
 

@@ -31,7 +31,6 @@ MAX_PAUSE_SECONDS: Final = 30.0
 SETTLED_SECONDS: Final = 60.0
 """A worker that lived so long is taken to be well: the next one of its number starts soon."""
 END_SECONDS: Final = 10.0
-"""How long workers may take to end besides the time that they give their clients; then they are killed."""
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +60,7 @@ class Workers:
         be: Is a worker: called in its process, which ends with it. It raises StartError if it can't start.
         started: Called in the parent once all serve, with the port of the first one's operators.
         leave_seconds: How long workers give their clients once they are told to end.
+        end_seconds: How long they may take to end besides; then they are killed.
     """
 
     def __init__(
@@ -72,12 +72,14 @@ class Workers:
         leave_seconds: float,
         clock: Clock,
         random: Random,
+        end_seconds: float = END_SECONDS,
     ) -> None:
         self._children = [_Child(index) for index in range(count)]
         self._port = port
         self._be = be
         self._started = started
         self._leave_seconds = leave_seconds
+        self._end_seconds = end_seconds
         self._clock = clock
         self._random = random
         self._terminal = Terminal()
@@ -218,7 +220,7 @@ class Workers:
         for child in self._children:
             child.again_at = None
         self._tell_all(b"end" if again else b"drain")
-        self._kill_at = self._clock.monotonic() + END_SECONDS + (0.0 if again else self._leave_seconds)
+        self._kill_at = self._clock.monotonic() + self._end_seconds + (0.0 if again else self._leave_seconds)
 
     def _tell_all(self, word: bytes) -> None:
         for child in self._children:

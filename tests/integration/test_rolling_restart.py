@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.integration.test_snippets import snippets
 from tests.javascript import NodeProgram, node_program
 from tests.nginx import nginx
 from tests.real import (
@@ -25,16 +26,6 @@ from tests.real import (
 from tests.redis import RedisServer, redis_server
 
 ROOM = "log/x"
-LOCATION = """location / {
-    proxy_pass http://gateways;
-    proxy_http_version 1.1;
-    proxy_set_header Host $http_host;
-    proxy_set_header Upgrade $http_upgrade;
-    proxy_set_header Connection $connection_upgrade;
-}"""
-
-SERVERS = "upstream gateways { %s }"
-
 StartNode = Callable[[str, int], GatewayProcess]
 Heard = Callable[[], list[int]]
 
@@ -139,9 +130,11 @@ def clients_of(url: str, folder: Path, clients: ExitStack) -> dict[str, Heard]:
 def test_gateways_are_restarted_one_after_the_other(start_node: StartNode, tmp_path: Path) -> None:
     ports = (free_port(), free_port())
     first, second = start_node("a", ports[0]), start_node("b", ports[1])
-    servers = "".join(f"server 127.0.0.1:{port} max_fails=0;" for port in ports)
+    (location,), (upstream,) = snippets("nginx"), snippets("nginx upstream")
+    servers = upstream.text.replace("8080", str(ports[0])).replace("8081", str(ports[1]))
+    through = location.text.replace("127.0.0.1:8080", "gateways")
     with ExitStack() as clients:
-        url = f"http://127.0.0.1:{clients.enter_context(nginx(tmp_path, LOCATION, http=SERVERS % servers))}"
+        url = f"http://127.0.0.1:{clients.enter_context(nginx(tmp_path, through, http=servers))}"
         heard = clients_of(url, tmp_path, clients)
         with Publisher(url) as publisher:
             wait_until(lambda: all(heard_so_far() for heard_so_far in heard.values()), "all hear")

@@ -60,12 +60,11 @@ class Gate:
 
     def close(self) -> None:
         """Take no more but those that the system has let in already: it would reset them as the socket is closed."""
-        if self._pause is not None:
-            self._pause.cancel()
         self._loop.remove_reader(self._listener)
-        while self._take():
-            pass
-        if self._pause is not None:
+        if self._pause is None:
+            while self._take():
+                pass
+        if self._pause is not None:  # there is no place for them
             self._pause.cancel()
 
     @property

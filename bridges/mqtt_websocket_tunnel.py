@@ -16,7 +16,7 @@ from bridges.mqtt_websocket_handshake import choose_subprotocol
 from gateway.core.admission import Admission, Caller
 from gateway.core.clock import Clock
 from gateway.core.counters import Counters
-from gateway.core.errors import MessageTooLarge, SlowConsumer, TidegateError, UpstreamUnavailable
+from gateway.core.errors import MessageTooLarge, ShuttingDown, SlowConsumer, TidegateError, UpstreamUnavailable
 from gateway.core.limits import Limits, TokenBucket
 from gateway.core.role_limits import RoleLimits
 from gateway.core.sink import WebSocketTransport
@@ -41,6 +41,24 @@ Ending: TypeAlias = tuple[int, str] | None
 """With what a WebSocket is to be closed; None if the client has closed it."""
 
 
+class Tunnel:
+    """One connection to the broker, as far as it can be ended from here."""
+
+    busy = False
+    """What it waits for is the broker's to know."""
+
+    def __init__(self) -> None:
+        self._left = asyncio.Event()
+
+    def leave(self) -> None:
+        """End it: the gateway leaves."""
+        self._left.set()
+
+    async def left(self) -> None:
+        """Wait until it is to end."""
+        await self._left.wait()
+
+
 class MqttTunnelBridge:
     """The ASGI application behind `/mqtt` where that is pass-through."""
 
@@ -50,6 +68,8 @@ class MqttTunnelBridge:
         self._counters = counters
         self._clock = clock
         self._dial = dial
+        self.tunnels: set[Tunnel] = set()
+        """Those that are open."""
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve one connection."""
@@ -67,11 +87,14 @@ class MqttTunnelBridge:
                 await deny(scope, send, error)
                 return
             await send({"type": "websocket.accept", "subprotocol": subprotocol})
-            ending = await self._serve(receive, send, self._limits.of(identity))
+            tunnel = Tunnel()
+            self.tunnels.add(tunnel)
+            held.callback(self.tunnels.discard, tunnel)
+            ending = await self._serve(receive, send, self._limits.of(identity), tunnel)
             if ending is not None:
                 await _close(scope, send, *ending)
 
-    async def _serve(self, receive: Any, send: Any, limits: Limits) -> Ending:
+    async def _serve(self, receive: Any, send: Any, limits: Limits, tunnel: Tunnel) -> Ending:
         try:
             reader, writer = await self._dial()
         except (OSError, TimeoutError) as error:
@@ -79,17 +102,24 @@ class MqttTunnelBridge:
             self._counters.refuse(UpstreamUnavailable("the broker can't be reached"))
             return TRY_AGAIN_LATER, "upstream_unavailable: the broker can't be reached"
         try:
-            return await self._copy(receive, send, reader, writer, limits)
+            return await self._copy(receive, send, reader, writer, limits, tunnel)
         finally:
             await _hang_up(writer)
 
     async def _copy(
-        self, receive: Any, send: Any, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, limits: Limits
+        self,
+        receive: Any,
+        send: Any,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        limits: Limits,
+        tunnel: Tunnel,
     ) -> Ending:
-        """Copy in both directions until one of them ends; it says how."""
+        """Copy in both directions until one of them ends, or the gateway leaves; it says how."""
         ways = [
             asyncio.ensure_future(self._up(receive, writer, limits)),
             asyncio.ensure_future(self._down(reader, send, limits)),
+            asyncio.ensure_future(self._leave(tunnel)),
         ]
         try:
             await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
@@ -142,6 +172,10 @@ class MqttTunnelBridge:
                 return None
             if rate is not None:
                 await self._pause(rate.spend(len(data)))
+
+    async def _leave(self, tunnel: Tunnel) -> Ending:
+        await tunnel.left()
+        return self._ending(ShuttingDown("the gateway is shutting down"))
 
     def _ending(self, error: TidegateError) -> Ending:
         self._counters.close(error)

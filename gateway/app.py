@@ -1,6 +1,5 @@
 """The composition root: the only place that knows every part. `create_app(settings)` works under any ASGI server."""
 
-import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -8,7 +7,7 @@ from random import Random, SystemRandom
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 
 from bridges.broker import BrokerOptions, EmbeddedBroker
 from bridges.mqtt import Upstream, UpstreamOptions
@@ -19,7 +18,7 @@ from gateway.config import Settings
 from gateway.core.addresses import TrustedProxies
 from gateway.core.clock import Clock, SystemClock
 from gateway.core.counters import Counters
-from gateway.core.errors import ShuttingDown, TidegateError
+from gateway.core.errors import TidegateError
 from gateway.core.intake import Intake
 from gateway.core.limit_errors import AddressRefused
 from gateway.core.log import LogBounds
@@ -32,6 +31,7 @@ from gateway.core.room_rules import RoomRules
 from gateway.core.routing import RoutingTable
 from gateway.cors import Cors
 from gateway.doors import make_authentication, make_doorkeeper, make_keys, make_logins
+from gateway.drain import Drain
 from gateway.endpoints import BridgeOptions, Endpoints, namespace_routes
 from gateway.engines import make_engine
 from gateway.entrance import Entrance, HeadBounds
@@ -49,8 +49,6 @@ from gateway.upstreams import upstream_options
 from gateway.webhooks import Webhooks
 
 __all__ = ["Gateway", "create_app"]
-
-logger = logging.getLogger(__name__)
 
 FLUSH_SECONDS = 0.5
 """How long the engines may take to write what waits; what isn't written was not acknowledged either."""
@@ -96,6 +94,8 @@ class Gateway:
         self.endpoints = self._make_endpoints()
         doors = {name: (each.namespace, each.admission) for name, each in self.endpoints.items()}
         self.socketio = SocketIoBridge(doors, clock, random, beat.interval_seconds, beat.timeout_seconds)
+        times = (settings.drain_notice_seconds, settings.drain_seconds)
+        self.drain = Drain(self.endpoints, self.socketio, self.health, *times, clock, random)
 
     def _make_endpoints(self) -> dict[str, Endpoints]:
         options, offenders, broker = BridgeOptions.of(self.settings), self.doorkeeper.offenders, self.broker
@@ -110,6 +110,14 @@ class Gateway:
     def largest_message_bytes(self) -> int:
         """The largest message that any namespace takes: a server need not read more."""
         return max(namespace.role_limits.largest_message_bytes for namespace in self.namespaces.values())
+
+    def operator_routes(self) -> list[BaseRoute]:
+        """What is served to operators."""
+        return [
+            Route("/healthz", self.health.healthz),
+            Route("/readyz", self.health.readyz),
+            Route("/metrics", self.metrics.serve),
+        ]
 
     def reconfigure(self, settings: Settings) -> None:
         """Let other rules hold for all who are there and all who come: identity, access, origins and hosts.
@@ -199,23 +207,10 @@ class Gateway:
             await self.broker.start()
         await self.broker.wait()
 
-    def drain(self) -> None:
-        """Say goodbye to every session; each may come back at once, here or elsewhere."""
-        self.health.draining = True
-        for namespace in self.namespaces.values():
-            namespace.attendance.close()
-            namespace.paces.flush()
-            for session in tuple(namespace.sessions.values()):
-                try:
-                    session.end(ShuttingDown("the gateway is shutting down"))
-                except Exception:
-                    logger.exception("session %s could not be told that the gateway is shutting down", session.id)
-            namespace.requests.end(ShuttingDown("the gateway is shutting down"))
-        self.socketio.close()
-
     async def stop(self) -> None:
         """End all that `start` started."""
-        await self.webhooks.finish()
+        self.drain.finish()
+        await self.webhooks.finish(at_once=self.drain.hurried)
         if self.cluster is not None:
             await self.cluster.finish(FLUSH_SECONDS)
         await self.supervisor.stop(STOP_SECONDS)
@@ -254,7 +249,6 @@ def create_app(settings: Settings) -> Starlette:
             await gateway.start()
             yield
         finally:
-            gateway.drain()
             await gateway.stop()
 
     app = Starlette(
@@ -263,9 +257,7 @@ def create_app(settings: Settings) -> Starlette:
             *gateway.socketio.routes(),
             *namespace_routes(gateway.endpoints),
             *gateway.endpoints[DEFAULT_NAMESPACE].login_routes(),
-            Route("/healthz", gateway.health.healthz),
-            Route("/readyz", gateway.health.readyz),
-            Route("/metrics", gateway.metrics.serve),
+            *([] if settings.ops.port is not None else gateway.operator_routes()),
             *page_routes(),
         ],
         middleware=_middleware(settings, gateway),

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Coroutine
 from functools import partial
 from pathlib import Path
+from random import SystemRandom
 from typing import Annotated, Any, Final
 
 import orjson
@@ -51,6 +52,7 @@ app.add_typer(user, name="user")
 
 FAREWELL_SECONDS: Final = 1.0
 """How long a conversation may take to end when it is told to."""
+MOST_WORKERS: Final = 256
 INTERRUPTED: Final = 130
 """The exit code of what a signal broke off."""
 
@@ -76,19 +78,31 @@ def run(
     host: Annotated[str | None, typer.Option(help="Listen on this address instead of `listen.host`.")] = None,
     port: Annotated[int | None, typer.Option(help="Listen on this port instead of `listen.port`.")] = None,
     demo: Annotated[bool, typer.Option("--demo", help="Simulate devices too.")] = False,
+    workers: Annotated[
+        int,
+        typer.Option(min=1, max=MOST_WORKERS, help="Serve by so many processes, joined by the Redis of `engine.url`."),
+    ] = 1,
 ) -> None:
-    """Start the gateway; Ctrl-C ends it."""
-    from gateway import runner  # the server's libraries are slow to import, and other commands don't need them
+    """Start the gateway; Ctrl-C ends it, once more at once."""
+    # The server's libraries are slow to import, and other commands don't need them.
+    from gateway.run_workers import run_workers
+    from gateway.runner import Program
+    from gateway.runner import run as run_one
+    from gateway.start import StartError
 
     listen = {key: value for key, value in (("host", host), ("port", port)) if value is not None}
     overrides = {"listen": listen} if listen else {}
     settings = _load(config, overrides)
     configure_logging(settings.logging.level, settings.logging.format)
     load = partial(load_settings, config, environment=os.environ, overrides=overrides)
+    program = Program(settings, config, load, demo)
     try:
-        runner.run(settings, config, load, demo=demo)
-    except runner.StartError as error:
-        _fail(f"tidegate: {error}")
+        if workers == 1:
+            run_one(program)
+        else:
+            run_workers(program, workers)
+    except StartError as error:
+        _fail(*(f"tidegate: {line}" for line in str(error).splitlines()))
 
 
 @app.command()
@@ -171,12 +185,19 @@ def sub(
     count: Annotated[int | None, typer.Option("--count", "-n", min=1, help="End after so many messages.")] = None,
     token_file: TokenFile = None,
 ) -> None:
-    """Print the last values of rooms, then their messages as they come: one JSON object a line."""
+    """Print the last values of rooms, then their messages as they come: one JSON object a line.
+
+    If the gateway goes away, it connects again, and goes on where it was.
+    """
+
+    def notice(text: str) -> None:
+        typer.echo(f"tidegate: {text}", err=True)
 
     async def print_messages() -> None:
         left = count
         wanted = [_checked("ROOM", room) for room in rooms]
-        async with contextlib.aclosing(client.subscribe(url, wanted, given_token(token_file))) as messages:
+        subscription = client.subscribe(url, wanted, given_token(token_file), notice, SystemRandom())
+        async with contextlib.aclosing(subscription) as messages:
             async for message in messages:
                 typer.echo(orjson.dumps(message).decode())
                 left = None if left is None else left - 1

@@ -3,9 +3,11 @@
 Where a token is shown, no redirect is followed: it could lead the token to somebody else.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, closing
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from random import Random
 from typing import Any, Final
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
@@ -20,27 +22,91 @@ __all__ = ["ClientError", "endpoint", "fetch_ticket", "publish", "subscribe"]
 
 TIMEOUT_SECONDS: Final = 10.0
 MAXIMUM_ANSWER_BYTES: Final = 65_536
+FIRST_PAUSE_SECONDS: Final = 0.5
+LONGEST_PAUSE_SECONDS: Final = 15.0
+PASSING_STATUSES: Final = (429, 502, 503, 504)
+"""What a gateway that leaves answers, or a proxy whose gateway does."""
 
 
 class ClientError(Exception):
     """The gateway can't be reached, or refused; the text says which and why."""
 
+    def __init__(self, text: str, *, may_pass: bool = False) -> None:
+        super().__init__(text)
+        self.may_pass = may_pass
+        """Whether it may be otherwise soon."""
 
-async def subscribe(url: str, rooms: Sequence[str], token: str | None = None) -> AsyncGenerator[dict[str, Any], None]:
-    """The last values of some rooms or patterns, then their messages as they come.
+
+async def subscribe(
+    url: str, rooms: Sequence[str], token: str | None, notice: Callable[[str], None], random: Random
+) -> AsyncGenerator[dict[str, Any], None]:
+    """The last values of some rooms or patterns, then their messages as they come, over one connection after the other.
+
+    Args:
+        url: Where the gateway listens.
+        rooms: Those that are subscribed to.
+        token: Says who this is.
+        notice: Is told why there is to be another connection, and of messages that are lost.
+        random: For the pauses: not all who lost their gateway come back in the same moment.
 
     Raises:
-        ClientError: the gateway can't be reached, refuses, or goes away.
+        ClientError: the gateway can't be reached at first, or refuses.
     """
-    async with _connected(url, token) as connection:
-        await _send(connection, type="subscribe", id=0, room=list(dict.fromkeys(rooms)))
-        async for received in _objects(connection):
-            match received["type"]:
-                case "subscribed":
-                    for message in received["last"]:
+    place = _Place(list(dict.fromkeys(rooms)), notice)
+    attempts = 0
+    while True:
+        try:
+            async with _connected(url, token) as connection:
+                for request in place.requests():
+                    await _send(connection, type="subscribe", id=0, **request)
+                async for received in _objects(connection):
+                    attempts = 0
+                    for message in place.take(received):
                         yield message
-                case "message":
-                    yield received
+        except ClientError as error:
+            if not (place.known and error.may_pass):
+                raise
+            notice(f"{error}: connecting again")
+        longest = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2**attempts)
+        attempts += 1
+        await asyncio.sleep(random.uniform(0.2, 1.0) * longest)
+
+
+class _Place:
+    """Where a subscriber is: what it comes back with."""
+
+    def __init__(self, rooms: list[str], notice: Callable[[str], None]) -> None:
+        self._rooms = rooms
+        self._notice = notice
+        self._told: set[str] = set()
+        """Rooms of which all was heard up to the cursor."""
+        self._cursor = ""
+        self.known = False
+        """Whether the gateway has let it in once."""
+
+    def requests(self) -> list[dict[str, Any]]:
+        """What to subscribe to: first the rooms to come back to, then those that are new."""
+        again = [room for room in self._rooms if room in self._told]
+        new = [room for room in self._rooms if room not in self._told]
+        return [*([{"room": again, "since": self._cursor}] if again else []), *([{"room": new}] if new else [])]
+
+    def take(self, received: dict[str, Any]) -> list[dict[str, Any]]:
+        """The messages in what the gateway said."""
+        match received["type"]:
+            case "welcome":
+                self.known = True
+            case "message":
+                self._cursor = received["cursor"]
+                return [received]
+            case "subscribed":
+                room = received["room"]
+                if "cursor" in received:
+                    self._cursor = received["cursor"]
+                    if room in self._told and not received["recovered"]:
+                        self._notice(f"{room}: the gateway hasn't kept all that came meanwhile; its last values follow")
+                    self._told.add(room)
+                return list(received["last"])
+        return []
 
 
 async def publish(url: str, room: str, data: Any, token: str | None = None) -> None:
@@ -115,9 +181,9 @@ async def _objects(connection: ClientConnection) -> AsyncIterator[dict[str, Any]
         if received["type"] == "error":
             raise ClientError(f"{received['code']}: {received['message']}")
         if received["type"] == "bye":
-            raise ClientError(f"{received['code']}: {received['reason']}")
+            raise ClientError(f"{received['code']}: {received['reason']}", may_pass=received["retry"])
         yield received
-    raise ClientError("the gateway closed the connection")
+    raise ClientError("the gateway closed the connection", may_pass=True)
 
 
 def _parts(url: str) -> tuple[SplitResult, str]:
@@ -161,11 +227,13 @@ async def _connected(url: str, token: str | None) -> AsyncIterator[ClientConnect
     except InvalidURI:
         raise ClientError(f"{named!r} is no address: expected one such as http://localhost:8080") from None
     except InvalidStatus as error:
-        told = _problem(error.response.body or b"") or f"status {error.response.status_code}"
-        raise ClientError(f"{named}: the gateway refused the connection: {told}") from None
+        status = error.response.status_code
+        told = _problem(error.response.body or b"") or f"status {status}"
+        text = f"{named}: the gateway refused the connection: {told}"
+        raise ClientError(text, may_pass=status in PASSING_STATUSES) from None
     except InvalidHandshake as error:
-        raise ClientError(f"{named}: the gateway refused the connection: {error}") from None
+        raise ClientError(f"{named}: the gateway refused the connection: {error}", may_pass=True) from None
     except ConnectionClosed as error:
-        raise ClientError(f"{named}: the connection was lost: {error}") from None
+        raise ClientError(f"{named}: the connection was lost: {error}", may_pass=True) from None
     except OSError as error:
-        raise ClientError(f"no gateway answers at {named}: {error.strerror or error}") from None
+        raise ClientError(f"no gateway answers at {named}: {error.strerror or error}", may_pass=True) from None

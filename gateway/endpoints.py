@@ -4,7 +4,7 @@ The default namespace stands at the top, any other one under `/n/{name}`, with t
 only list of them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from random import Random
 from typing import Any, Final, Self
@@ -25,6 +25,7 @@ from gateway.config import Settings
 from gateway.core.admission import Admission
 from gateway.core.authentication import Authentication
 from gateway.core.clock import Clock
+from gateway.core.departures import Guest
 from gateway.core.errors import NoSuchEndpoint
 from gateway.core.namespace import DEFAULT_NAMESPACE, Namespace
 from gateway.core.offenders import Offenders
@@ -93,6 +94,11 @@ class Endpoints:
         self._peerjs = None if peerjs is None else PeerJsBridge(namespace, admission, peerjs, clock, random)
         self._login = LoginBridge(admission, counters, clock)
         self._renewal = [Middleware(CookieRenewal, admission=admission, clock=clock)]
+
+    @property
+    def tunnels(self) -> Collection[Guest]:
+        """The connections that have no session, since they are passed through."""
+        return tuple(self._mqtt.tunnels) if isinstance(self._mqtt, MqttTunnelBridge) else ()
 
     def routes(self) -> list[BaseRoute]:
         """Everything that is served of a namespace, whichever it is."""

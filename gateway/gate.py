@@ -59,10 +59,21 @@ class Gate:
         self._open()
 
     def close(self) -> None:
-        """Take no more; handshakes that are under way are broken off."""
-        if self._pause is not None:
-            self._pause.cancel()
+        """Take no more but those that the system has let in already: it would reset them as the socket is closed."""
         self._loop.remove_reader(self._listener)
+        if self._pause is None:
+            while self._take():
+                pass
+        if self._pause is not None:  # there is no place for them
+            self._pause.cancel()
+
+    @property
+    def arriving(self) -> bool:
+        """Whether handshakes of TLS, or the like, are under way."""
+        return bool(self._arriving)
+
+    def abandon(self) -> None:
+        """Break off what is arriving."""
         for task in self._arriving:
             task.cancel()
 
@@ -70,20 +81,22 @@ class Gate:
         self._pause = None
         self._loop.add_reader(self._listener, self._take)
 
-    def _take(self) -> None:
+    def _take(self) -> bool:
+        """Take those who wait, at most so many; whether there may be more."""
         for _ in range(ACCEPTS_PER_TURN):
             try:
                 connection, peer = self._listener.accept()
             except (BlockingIOError, InterruptedError):
-                return
+                return False
             except ConnectionAbortedError:  # it has left already
                 continue
             except OSError as error:  # no file is left for it
                 logger.warning("no connection can be taken for %g s: %s", PAUSE_SECONDS, error.strerror)
                 self._loop.remove_reader(self._listener)
                 self._pause = self._loop.call_later(PAUSE_SECONDS, self._open)
-                return
+                return False
             self._judge(connection, peer[0])
+        return True
 
     def _judge(self, connection: socket.socket, address: str) -> None:
         connection.setblocking(False)

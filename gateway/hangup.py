@@ -5,15 +5,27 @@ import os
 import signal
 from collections.abc import Callable
 
-__all__ = ["on_hangup"]
+__all__ = ["Terminal", "on_hangup"]
+
+
+class Terminal:
+    """The terminal that this process was started on, if it was on one."""
+
+    def __init__(self) -> None:
+        self._was_there = _has_terminal()
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether it was closed."""
+        return self._was_there and not _has_terminal()
 
 
 def on_hangup(reload: Callable[[], None], end: Callable[[], None]) -> None:
     """From now on let SIGHUP call `reload`; or `end`, if the terminal it was started on is gone."""
-    interactive = _has_terminal()
+    terminal = Terminal()
 
     def hung_up() -> None:
-        if interactive and not _has_terminal():
+        if terminal.is_gone:
             end()
         else:
             reload()

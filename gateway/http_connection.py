@@ -25,6 +25,8 @@ __all__ = ["HttpProtocol", "response"]
 
 HANDSHAKE_FIELDS: Final = 128
 HANDSHAKE_LINE_BYTES: Final = 8 * 1024
+FRESH_SECONDS: Final = 0.2
+"""How long after a connection was made its first request is expected, where that matters."""
 
 
 def response(error: TidegateError) -> bytes:
@@ -61,6 +63,7 @@ class HttpProtocol(HttpToolsProtocol):
         head: HeadBounds,
         place: Place,
         refused: Callable[[TidegateError, str | None], None],
+        leaving: Callable[[], bool],
         **options: Any,
     ) -> None:
         super().__init__(*args, **options)
@@ -68,16 +71,19 @@ class HttpProtocol(HttpToolsProtocol):
         self._head = head
         self._place = place
         self._refused = refused
+        self._leaving = leaving
         self._response: ResponseTransport | None = None
         self._in_head = True
         self._head_bytes = 0
         self._head_timer: asyncio.TimerHandle | None = None
         self._deaf = False
+        self._began = 0.0
         self._ignored_bytes = 0
         self._reading = ReadingWatch(head.lag_seconds, self.loop)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self._began = self.loop.time()
         self._limit_head()
 
     def data_received(self, data: bytes) -> None:
@@ -148,6 +154,8 @@ class HttpProtocol(HttpToolsProtocol):
             self.scope["extensions"] = extensions
         elif self.scope["http_version"] != "1.1":
             _never_chunk(self.cycle)
+        if self._leaving():
+            self.cycle.keep_alive = False
 
     def on_message_complete(self) -> None:
         super().on_message_complete()
@@ -193,6 +201,19 @@ class HttpProtocol(HttpToolsProtocol):
         """End a connection whose client has its answer, and still sends the body that this was about."""
         if not self._in_head and self.cycle is cycle:
             self.transport.abort()
+
+    def retire(self) -> None:
+        """End once what is under way is answered, and what comes before the end."""
+        if self._answering:
+            self.cycle.keep_alive = False
+
+    @property
+    def under_way(self) -> bool:
+        """Whether a request is, or is about to be; streams and polls that wait are none."""
+        if self._answering:
+            return self._response is None or not (self._response.endless or self._response.parked)
+        fresh = self.cycle is None and self.loop.time() < self._began + FRESH_SECONDS
+        return self._head_bytes > 0 or fresh
 
     @property
     def _answering(self) -> bool:

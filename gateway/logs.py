@@ -36,18 +36,25 @@ def _printable(text: str) -> str:
     return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)
 
 
-def configure_logging(level: str, style: str) -> None:
+def configure_logging(level: str, style: str, *, worker: int | None = None) -> None:
     """Send the logs of all libraries and of our own to standard error.
 
     Args:
         level: `debug`, `info`, `warning` or `error`.
         style: `console`, `json`, or `auto`: console on a terminal, JSON elsewhere.
+        worker: The number of this process, if it is one of several: each line has it.
     """
+
+    def mark(logger: Any, method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:  # noqa: ARG001
+        event["worker"] = worker
+        return event
+
     readable = style == "console" or (style == "auto" and sys.stderr.isatty())
     shared: list[structlog.typing.Processor] = [
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="%H:%M:%S" if readable else "iso", utc=not readable),
+        *([] if worker is None else [mark]),
     ]
     renderer: structlog.typing.Processor = (
         structlog.dev.ConsoleRenderer(

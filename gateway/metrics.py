@@ -93,6 +93,8 @@ class Metrics(Collector):
         self._registry = CollectorRegistry()
         self._offenders = offenders
         self._webhooks = webhooks
+        self.worker: tuple[int, int] | None = None
+        """The number of this process among several, and how often one with that number was started again."""
         self._registry.register(self)
         ProcessCollector(registry=self._registry)
         self._lag = Histogram(
@@ -122,6 +124,9 @@ class Metrics(Collector):
         yield from self._collect_namespaces()
         yield from _webhook_metrics(self._webhooks)
         yield _counter("tidegate_task_restarts", "Background tasks started again", "task", self._supervisor.restarts)
+        if self.worker is not None:
+            index, restarts = self.worker
+            yield _counter("tidegate_worker_restarts", "Workers started again", "worker", {str(index): restarts})
         yield _counter("tidegate_reloads", "Configurations read while running", "outcome", self._reloads.outcomes)
         yield GaugeMetricFamily(
             "tidegate_last_good_configuration_timestamp_seconds",

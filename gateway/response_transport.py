@@ -56,6 +56,11 @@ class ResponseTransport:
         """Whether this is a stream, which goes on until the client or the gateway leaves."""
         return self._watched and not self._cycle.response_complete
 
+    @property
+    def parked(self) -> bool:
+        """Whether the answer comes later."""
+        return self._parked is not None
+
     def watch(self, limit_bytes: int, flow: Flow) -> None:
         self._watched = True
         self.pressure.watch(limit_bytes, flow)

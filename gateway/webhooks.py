@@ -58,10 +58,11 @@ class Webhooks:
             hook.tap.open()
             supervisor.start(f"webhook {hook.webhook.namespace}/{hook.webhook.options.name}", hook.bridge.run)
 
-    async def finish(self) -> None:
+    async def finish(self, *, at_once: bool) -> None:
         """Tell what waits, for a bounded time, and nothing any more; before the supervisor stops."""
         if not self._started:
             return
         for hook in self._hooks:
             hook.tap.close()
-        await asyncio.gather(*(hook.bridge.finish(FINISH_SECONDS) for hook in self._hooks))
+        seconds = 0.0 if at_once else FINISH_SECONDS
+        await asyncio.gather(*(hook.bridge.finish(seconds) for hook in self._hooks))

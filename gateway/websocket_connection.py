@@ -38,6 +38,11 @@ class WebSocketProtocol(HandshakeProtocol):
         super().connection_made(transport)
         self.pressure = Pressure(self.transport)
 
+    @property
+    def under_way(self) -> bool:
+        """Whether its handshake is."""
+        return not (self.handshake_complete or self.close_sent)
+
     def speak(self, framing: Framing | None) -> None:
         self._framing = framing
 

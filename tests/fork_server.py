@@ -12,12 +12,12 @@ import sys
 from typing import Any
 
 from gateway import __main__ as program
-from gateway import app, cli, runner, server
+from gateway import app, cli, run_workers, runner, server
 from tests import plain_server
 
 __all__: list[str] = []
 
-LOADED = (app, cli, runner, server)
+LOADED = (app, cli, run_workers, runner, server)
 
 
 def serve() -> dict[str, Any] | None:

@@ -8,8 +8,11 @@ from tests.real import Running, free_port, listens, wait_until
 
 
 @contextmanager
-def nginx(directory: Path, location: str, tls: dict[str, str] | None = None) -> Iterator[int]:
-    """Serves what a `location` block says on a port of the loopback, which is what the context gives."""
+def nginx(directory: Path, location: str, tls: dict[str, str] | None = None, http: str = "") -> Iterator[int]:
+    """Serves what a `location` block says on a port of the loopback, which is what the context gives.
+
+    What stands beside the `server` is said in `http`.
+    """
     port = free_port()
     listen = f"listen 127.0.0.1:{port}{' ssl' if tls else ''};\n"
     if tls:
@@ -19,7 +22,7 @@ def nginx(directory: Path, location: str, tls: dict[str, str] | None = None) -> 
         f"daemon off; pid {directory}/nginx-{port}.pid; error_log stderr;\nevents {{}}\nhttp {{ access_log off;\n"
         + "".join(f"{kind}_temp_path {directory}/{kind};\n" for kind in ("client_body", "proxy"))
         + 'map $http_upgrade $connection_upgrade { default upgrade; "" ""; }\n'
-        + f"server {{ {listen}{location}\n}} }}\n"
+        + f"{http}\nserver {{ {listen}{location}\n}} }}\n"
     )
     with Running(["/usr/sbin/nginx", "-c", config, "-p", directory], directory / f"nginx-{port}.log") as running:
         wait_until(lambda: listens(port), f"nginx listens: {running.text}")

@@ -1,6 +1,7 @@
 """From a file, the environment and a command line to `Settings`, or to all that is wrong with them at once."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
@@ -111,17 +112,24 @@ def _problems_of(error: ErrorDetails, tree: Node) -> Sequence[Problem]:
     return cause.problems if isinstance(cause, UnfitFile) else [explain(error, tree)]
 
 
-def _check_ports(settings: Settings, tree: Node) -> list[Problem]:
-    """Whether web and devices are to have one port, of addresses that include each other."""
-    listen, broker = settings.listen, settings.broker
-    names = {listen.host, broker.host}
-    all_of_them = {"0.0.0.0", "::"}  # noqa: S104 - is asked about, not listened on
-    meet = len(names) == 1 or names & all_of_them or names == {"localhost", "127.0.0.1"}
-    if settings.upstreams or not meet or listen.port != broker.port or not broker.port:
-        return []
-    keys = ("broker", "port")
-    message = f"expected another port than `listen.port`, found {broker.port} for both"
-    return [Problem.at(tree.find(*keys).place, keys, message)]
+def _check_ports(settings: Settings, tree: Node) -> Iterator[Problem]:
+    """Whether two listeners are to have one port, of addresses that include each other."""
+    places: list[tuple[str, str, int | None]] = [
+        ("listen", settings.listen.host, settings.listen.port),
+        ("ops", settings.ops.host, settings.ops.port),
+    ]
+    if not settings.upstreams:
+        places.append(("broker", settings.broker.host, settings.broker.port))
+    for (first, host, port), (second, other_host, other_port) in combinations(places, 2):
+        if port and port == other_port and _meet(host, other_host):
+            keys = (second, "port")
+            message = f"expected another port than `{first}.port`, found {port} for both"
+            yield Problem.at(tree.find(*keys).place, keys, message)
+
+
+def _meet(*hosts: str) -> bool:
+    names, all_of_them = set(hosts), {"0.0.0.0", "::"}  # noqa: S104 - is asked about, not listened on
+    return len(names) == 1 or bool(names & all_of_them) or names == {"localhost", "127.0.0.1"}
 
 
 def _check_mqtt(settings: Settings, tree: Node) -> Iterator[Problem]:

@@ -15,6 +15,7 @@ from gateway.config.identity import AccessRuleSettings, IdentitySettings
 from gateway.config.limits import LimitsSettings, OffendersSettings
 from gateway.config.listen import ListenSettings
 from gateway.config.mqtt import MqttSettings
+from gateway.config.ops import OpsSettings
 from gateway.config.peerjs import PeerJsSettings
 from gateway.config.presence import PresenceSettings, RoutePresenceSettings
 from gateway.config.routes import HistorySettings, RoomSettings, RouteSettings, SampleSettings
@@ -42,6 +43,7 @@ __all__ = [
     "MqttSettings",
     "NamespaceSettings",
     "OffendersSettings",
+    "OpsSettings",
     "PeerJsSettings",
     "PresenceSettings",
     "RoomSettings",
@@ -108,6 +110,8 @@ class Settings(BaseSettings):
 
     listen: ListenSettings = ListenSettings()
     """Where browsers and programs find the gateway."""
+    ops: OpsSettings = OpsSettings()
+    """Where operators find it, if that is another place."""
     broker: BrokerSettings = BrokerSettings()
     """The embedded MQTT broker."""
     upstreams: dict[values.UpstreamName, UpstreamSettings] = {}
@@ -138,8 +142,10 @@ class Settings(BaseSettings):
     """Signalling for WebRTC."""
     logging: LoggingSettings = LoggingSettings()
     """What is logged."""
+    drain_notice_seconds: values.DrainSeconds = 0
+    """Once it is told to end: for how long `/readyz` says so and all goes on, until load balancers have noticed."""
     drain_seconds: values.DrainSeconds = 1.0
-    """How long requests under way may take once the gateway is told to end."""
+    """Then over how long clients are told, one after the other; what is under way may take as long."""
     rooms: tuple[RoomSettings, ...] = ()
     """What holds of rooms: a list of rules."""
     routes: tuple[RouteSettings, ...] = ()

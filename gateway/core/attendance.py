@@ -109,11 +109,13 @@ class Attendance:
         if who is not None:
             self.presence.leave(room, who, session.id)
 
-    def ended(self, session: Session) -> None:
-        """A session has ended."""
+    def ended(self, session: Session, *, comes_back: bool = False) -> None:
+        """A session has ended. One that `comes_back`, since this gateway leaves, isn't gone before the gateway is."""
         self._missed.pop(session, None)
-        for room, who in self._entered.pop(session, {}).items():
-            self.presence.leave(room, who, session.id)
+        entered = self._entered.pop(session, {})
+        if not comes_back:
+            for room, who in entered.items():
+                self.presence.leave(room, who, session.id)
 
     def receive(self, delivery: Delivery) -> None:
         """Read a device's message as far as it is a status; one that comes again says nothing new."""

@@ -16,7 +16,7 @@ from gateway.core.connections import Seat
 from gateway.core.counters import Counters
 from gateway.core.delivery import Delivery
 from gateway.core.engine import Engine
-from gateway.core.errors import BadMessage, MessageTooLarge, TidegateError
+from gateway.core.errors import BadMessage, MessageTooLarge, ShuttingDown, TidegateError
 from gateway.core.history import History, HistoryQuery, ask_history
 from gateway.core.hub import Hub
 from gateway.core.identity import ANONYMOUS, Identity
@@ -91,7 +91,7 @@ class Namespace:
         self.bad_payloads = self._ingest.bad_payloads
         self.paces = self._ingest.paces
         self._publishing = Publishing(routing, rules, engine, limits, rates, clock, counters)
-        self.plain_rooms = self._publishing.plain_rooms
+        self.plain_rooms, self.unacknowledged = self._publishing.plain_rooms, self._publishing.unacknowledged
 
     @property
     def counters(self) -> Counters:
@@ -196,7 +196,7 @@ class Namespace:
         self._idle.forget(session)
         self.recovery.leave(session)
         self.requests.cancel_all(session.id)
-        self.attendance.ended(session)
+        self.attendance.ended(session, comes_back=isinstance(error, ShuttingDown))
         self.arrivals.ended(session, error)
         del self.sessions[session.id]
         if error is not None:

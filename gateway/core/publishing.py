@@ -22,7 +22,7 @@ from gateway.core.routing import RoutingTable
 from gateway.core.session import Session
 from gateway.core.upstream import Done, Upstream
 
-__all__ = ["Publishing", "Sending"]
+__all__ = ["Publishing", "Sending", "Unacknowledged"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +63,33 @@ class Sending:
         return cls(room, data, binary, session.id, audience, volatile, session.user, key, session.address, most)
 
 
+class Unacknowledged:
+    """How many messages of each session aren't acknowledged yet."""
+
+    def __init__(self) -> None:
+        self._counts: dict[str, int] = {}
+
+    def waits(self, sender: str) -> bool:
+        """Whether a session waits for an acknowledgement."""
+        return sender in self._counts
+
+    def hold(self, sender: str, done: Done) -> Done:
+        """Count one more, until what is returned is called in the place of `done`."""
+        self._counts[sender] = self._counts.get(sender, 0) + 1
+
+        def acknowledged(error: TidegateError | None) -> None:
+            self.release(sender)
+            done(error)
+
+        return acknowledged
+
+    def release(self, sender: str) -> None:
+        """Count one less, if there is one."""
+        left = self._counts.pop(sender, 1) - 1
+        if left:
+            self._counts[sender] = left
+
+
 class Publishing:
     """The way of clients' messages out of one namespace, or into its rooms."""
 
@@ -82,6 +109,7 @@ class Publishing:
         self._limits = limits
         self._rates = rates
         self.plain_rooms = PlainRooms(limits.rooms, clock)
+        self.unacknowledged = Unacknowledged()
         self._keys = Idempotency(clock, counters)
         self._upstreams: Mapping[str, Upstream] = {}
 
@@ -99,6 +127,16 @@ class Publishing:
             RateLimited: too many wait for the same key.
             RoomRateLimited, TooManyRooms: as `RoomRates.spend`, `PlainRooms.use`. Nothing was sent.
         """
+        if sending.sender is None:
+            self._publish(sending, done)
+            return
+        try:
+            self._publish(sending, self.unacknowledged.hold(sending.sender, done))
+        except BaseException:
+            self.unacknowledged.release(sending.sender)
+            raise
+
+    def _publish(self, sending: Sending, done: Done) -> None:
         if sending.key is None:
             self._send(sending, done)
             return

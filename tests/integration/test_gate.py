@@ -77,6 +77,24 @@ class Bench:
         self.listener.close()
 
 
+def test_those_whom_the_system_has_let_in_already_are_taken_before_the_end(run: Callable[[Story], None]) -> None:
+    async def story() -> None:
+        bench = Bench()
+        clients = []
+        for _ in range(2 * ACCEPTS_PER_TURN + 1):  # while the event loop has no turn
+            client = socket.create_connection(("127.0.0.1", bench.port))
+            client.setblocking(False)
+            clients.append(client)
+        bench.end()
+        assert bench.gate.arriving
+        for client in clients:
+            assert await asyncio.get_running_loop().sock_recv(client, 100) == b"served"
+            client.close()
+        assert not bench.gate.arriving
+
+    run(story)
+
+
 def test_a_connection_is_served_or_told_why_not(run: Callable[[Story], None]) -> None:
     async def story() -> None:
         error = TooManyHandshakes("too many", retry_after_seconds=3)

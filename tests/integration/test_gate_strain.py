@@ -285,19 +285,42 @@ def test_a_handshake_that_takes_too_long_is_told_with_its_address_and_nonsense_o
         bench.run(story)
 
 
-@pytest.mark.parametrize("when", ["as it is taken", "under way"])
-def test_closing_breaks_handshakes_off_and_takes_nobody_more(bench: Bench, when: str) -> None:
+def test_handshakes_that_are_under_way_as_the_gate_closes_come_to_their_end(bench: Bench) -> None:
+    authority = Authority()
+
     async def story(bench: Bench) -> None:
         gates: list[Gate] = []
+        bench.on_judging = lambda: bench.soon(gates[0].close)
+        greetings = [Greeting(bench.connect(), authority.trust) for _ in range(3)]
+        gates.append(bench.open())
+        await until(lambda: bench.judged)
+        for greeting in greetings:
+            assert await asyncio.to_thread(greeting.hear) == b"served"
+        await until(lambda: not gates[0].arriving)
+
+    with ExitStack() as stack:
+        bench.tls = server_side(stack, authority)
+        bench.run(story)
+
+
+@pytest.mark.parametrize("when", ["as it is taken", "under way"])
+def test_the_end_breaks_handshakes_off_and_takes_nobody_more(bench: Bench, when: str) -> None:
+    async def story(bench: Bench) -> None:
+        gates: list[Gate] = []
+
+        def end() -> None:
+            gates[0].close()
+            gates[0].abandon()
+
         if when == "as it is taken":
-            bench.on_judging = lambda: bench.soon(gates[0].close)
+            bench.on_judging = lambda: bench.soon(end)
         client = bench.connect()
         gates.append(bench.open())
         await until(lambda: bench.judged)
         for _ in range(10 if when == "under way" else 0):
             await asyncio.sleep(0)
         if when == "under way":
-            gates[0].close()
+            end()
         assert await heard(client) == [b""]
         bench.connect()
         for _ in range(10):

@@ -76,6 +76,7 @@ def test_every_snippet_is_of_a_kind_that_is_run() -> None:
         "html": "browser/test_snippets.py",
         "js": "browser/test_snippets.py",
         "python": "integration/test_python_snippets.py",
+        "nginx upstream": "integration/test_rolling_restart.py",
     }
     of_the_configuration = {
         "yml": "unit/test_config_documentation.py",

@@ -9,7 +9,7 @@ from gateway.core.access import OPEN, Access
 from gateway.core.conversation import Conversation
 from gateway.core.delivery import Receipt
 from gateway.core.device_status import DeviceStatus
-from gateway.core.errors import BadMessage, NoPresence
+from gateway.core.errors import BadMessage, NoPresence, ShuttingDown
 from gateway.core.identity import Identity
 from gateway.core.limits import Limits
 from gateway.core.presence import Attendees, Who
@@ -382,6 +382,19 @@ def test_no_one_is_said_to_have_left_when_the_gateway_goes() -> None:
     world.clock.advance(60)
     assert [client.heard() for client in clients] == [[], [], []]
     assert world.clock.waiting == 0
+
+
+def test_who_is_sent_away_because_the_gateway_goes_has_not_left_before_it_has() -> None:
+    world = make()
+    stays, sent_away, leaves = (Client(world, "chat/hall") for _ in range(3))
+    sent_away.session.end(ShuttingDown("going"))
+    stays.heard()
+    leaves.session.end()
+    world.clock.advance(60)
+    assert stays.heard() == [("left", "chat/hall", {"session": leaves.session.id})]
+    assert stays.ask(room="chat/hall")["data"]["count"] == 2  # as long as the gateway is there
+    newcomer = Client(world, "chat/hall")
+    assert stays.heard() == [("joined", "chat/hall", {"session": newcomer.session.id})]
 
 
 def test_asking_from_outside_needs_a_room_with_presence() -> None:

@@ -116,10 +116,14 @@ def test_what_kubernetes_and_docker_set_for_a_service_called_tidegate_is_passed_
         ("TIDEGATE_DRAIN_SECONDS", "inf", "drain_seconds: expected a number of seconds from 0 to 3600, found 'inf'"),
         ("TIDEGATE_LISTEN_PORT", "1", "unknown variable: did you mean TIDEGATE_LISTEN__PORT?"),
         ("TIDEGATE_LISTEN__PROT", "1", "unknown variable: did you mean TIDEGATE_LISTEN__PORT?"),
-        ("TIDEGATE_PORT", "1", "unknown variable: did you mean TIDEGATE_LISTEN__PORT or TIDEGATE_BROKER__PORT?"),
+        (
+            "TIDEGATE_PORT",
+            "1",
+            "unknown variable: did you mean TIDEGATE_LISTEN__PORT or TIDEGATE_OPS__PORT or TIDEGATE_BROKER__PORT?",
+        ),
         ("TIDEGATE_LISTEN__PORT__X", "1", "unknown variable: did you mean TIDEGATE_LISTEN__PORT?"),
         ("TIDEGATE_BAZAAR", "1", "unknown variable: expected such as TIDEGATE_LISTEN__PORT"),
-        ("TIDEGATE_", "1", "unknown variable: did you mean TIDEGATE_MQTT?"),
+        ("TIDEGATE_", "1", "unknown variable: did you mean TIDEGATE_OPS?"),
         (
             "TIDEGATE_UPSTREAMS__PLANT__PASWORD",
             "s3cret",

@@ -38,9 +38,11 @@ def problems(text: str) -> list[str]:
         ("listen:\n  PORT: 1", "2:3: listen.PORT: unknown key `PORT`: did you mean `port`?"),
         ("listen: {colour: 1}", "1:10: listen.colour: unknown key `colour`: expected one of host, port, "
              "tls_certificate_file, tls_key_file, hsts_seconds, trusted_proxies, proxy_header, compress_from_bytes"),
-        ("_env_file: x\n", "1:1: _env_file: unknown key `_env_file`: expected one of listen, broker, upstreams, "
+        ("_env_file: x\n", "1:1: _env_file: unknown key `_env_file`: expected one of listen, ops, broker, upstreams, "
          "engine, cluster, origins, hosts, identity, access, limits, offenders, heartbeat, mqtt, presence, peerjs, "
-         "logging, drain_seconds, rooms, routes, webhooks, namespaces"),
+         "logging, drain_notice_seconds, drain_seconds, rooms, routes, webhooks, namespaces"),
+        ("ops: {port: 8080}", "1:7: ops.port: expected another port than `listen.port`, found 8080 for both"),
+        ("ops: {port: 1883}", "1:1: broker.port: expected another port than `ops.port`, found 1883 for both"),
         ("broker: {port: 8080}", "1:10: broker.port: expected another port than `listen.port`, found 8080 for both"),
         ("listen: {host: 0.0.0.0, port: 1883}",
          "1:1: broker.port: expected another port than `listen.port`, found 1883 for both"),

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from gateway.config import Settings, load_settings
 from gateway.core.errors import BadMessage, HostRefused
 from gateway.core.origins import Origins
-from gateway.runner import _warn_of_any_host, _warn_of_clear_passwords
+from gateway.start import _warn_of_any_host, _warn_of_clear_passwords
 
 LISTED = ["https://listed.example:8443"]
 

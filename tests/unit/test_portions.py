@@ -228,6 +228,7 @@ def http_connection(app: Any, state: ServerState) -> tuple[HttpProtocol, FakeTra
         head=HeadBounds.of([Limits()]),
         place=HttpConnections(10, 10, TrustedProxies([])).enter("192.0.2.1"),
         refused=lambda *_: None,
+        leaving=lambda: False,
     )
     transport = FakeTransport()
     protocol.connection_made(cast(asyncio.Transport, transport))

@@ -279,6 +279,22 @@ test("over SSE each room has its sampling in the address", (t) => {
   );
 });
 
+for (const [chance, milliseconds] of [[0, 100], [1, 500]])
+  test(`sent away by a gateway that leaves, it comes back after ${milliseconds} ms, with its cursor`, (t) => {
+    const gate = start(t, { random: () => chance });
+    gate.subscribe("a", () => {});
+    FakeSocket.all[0].welcome();
+    FakeSocket.all[0].say({ type: "subscribed", room: "a", cursor: "e-4", recovered: false, last: [] });
+    FakeSocket.all[0].say({ ...message("a", 1), cursor: "e-5" });
+    FakeSocket.all[0].say({ type: "bye", code: "shutting_down", reason: "going", retry: true });
+    FakeSocket.all[0].drop(1012);
+    t.clock.tick(milliseconds - 1);
+    assert.deepEqual([FakeSocket.all.length, gate.state], [1, "reconnecting"]);
+    t.clock.tick(1);
+    FakeSocket.all[1].welcome();
+    assert.deepEqual(FakeSocket.all[1].sent, [{ type: "subscribe", room: ["a"], since: "e-5" }]);
+  });
+
 test("it stays away when the gateway says so", (t) => {
   const gate = start(t);
   FakeSocket.all[0].welcome();
@@ -529,6 +545,24 @@ test("over SSE it tells of brokers too, and sends a key as a header", async (t) 
   await gate.publish("a", 1, { key: "k-1" });
   await gate.publish("a", 1);
   assert.deepEqual(requests, ["k-1", undefined]);
+});
+
+test("over SSE too it comes back to a gateway that leaves, not all at the same moment", (t) => {
+  const gate = startStream(t, { random: () => 0 });
+  gate.subscribe("a", () => {});
+  t.clock.tick(0);
+  const [source] = FakeSource.all;
+  source.say({ type: "welcome" });
+  source.say({ type: "subscribed", room: "a", cursor: "e-4", recovered: false, last: [] });
+  source.say({ type: "bye", code: "shutting_down", reason: "going", retry: true });
+  source.drop();
+  assert.equal(source.isClosed, true); // the browser's own would come back by itself, without jitter
+  t.clock.tick(99);
+  assert.equal(FakeSource.all.length, 1);
+  t.clock.tick(1);
+  t.clock.tick(0);
+  assert.match(FakeSource.all[1].url, /since=e-4/);
+  assert.equal(gate.state, "reconnecting");
 });
 
 test("over SSE too it stays away when the gateway says so", (t) => {

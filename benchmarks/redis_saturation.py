@@ -26,10 +26,9 @@ from benchmarks.bench import Result, Size
 from benchmarks.cluster_bench import waiting_seconds
 from benchmarks.peers.speech import json_payload
 from benchmarks.workloads import Workload, topics
+from bridges.redis import RedisEngine
 from bridges.redis_link import RedisLink, Replied, Script, Word
 from bridges.redis_options import RedisOptions
-from bridges.redis_publishing import Publishing
-from bridges.redis_scripts import load
 from gateway.core.clock import SystemClock
 from gateway.core.counters import Counters
 from gateway.core.engine import Publication
@@ -43,6 +42,7 @@ __all__ = ["REDIS", "SATURATIONS", "Saturation", "row_of"]
 LAST: Final = Retention()
 HISTORY: Final = Retention(messages=100)
 DURABLE: Final = ("appendonly yes",)
+CHANNELS: Final = f"{RedisOptions(()).key('default', 'room')}:"
 WINDOW: Final = 32
 """Batches that are written and not answered yet: enough that Redis never waits."""
 READ_BYTES: Final = 1 << 20
@@ -89,11 +89,16 @@ def row_of(name: str) -> str:
 def saturate(case: Saturation, size: Size) -> Result:
     """Measure it."""
     count = max(case.batch * 20, round((case.rate or PUBLICATIONS_PER_SECOND) * size.seconds * size.share))
-    commands = asyncio.run(_commands(case, count))
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         server = stack.enter_context(redis_server(folder, *case.options))
+        greeting, *commands = asyncio.run(_record(case, count, server.port))
+        if case.bare:
+            commands = _bare(case, count)
+        with server.client() as client:
+            client.flushall()  # the scripts stay
         traffic = stack.enter_context(_Traffic(server.port, case.nodes))
+        traffic.run([greeting], 0)
         warm = len(commands) // 10
         between_seconds = case.batch / case.rate if case.rate else 0.0
         traffic.run(commands[:warm], between_seconds)
@@ -119,40 +124,46 @@ def _cpu_seconds(server: RedisServer) -> float:
     return float(said["used_cpu_user"]) + float(said["used_cpu_sys"])
 
 
-class _Recorder(RedisLink):
-    """Keeps what the engine would send, and says that it is stored."""
+class _Recording(RedisLink):
+    """A gateway's link, which keeps what it asks."""
 
-    def __init__(self) -> None:
-        super().__init__(RedisOptions(()), "default", SystemClock(), Random(0))
+    def __init__(self, port: int) -> None:
+        super().__init__(RedisOptions((("127.0.0.1", port),)), "default", SystemClock(), Random(0))
         self.commands: list[bytes] = []
 
     def evaluate(self, script: Script, arguments: Sequence[Word], done: Replied) -> None:
-        """Keep it."""
+        """Keep it, and ask."""
         self.commands.append(_packed("EVALSHA", script.sha, 1, self.key("meta"), *arguments))
-        done([])
+        super().evaluate(script, arguments, done)
 
 
 def _rooms() -> list[str]:
     return [topic.replace("sensors/", "sites/", 1) for topic in topics(1000)]
 
 
-async def _commands(case: Saturation, count: int) -> list[bytes]:
-    """What a gateway sends for so many messages of 100 bytes, each of another device's value."""
-    rooms, link = _rooms(), _Recorder()
-    publishing = Publishing(link, load("publish"), "bench", LogBounds(), SystemClock(), Counters())
-    publishing.resume(0)
-    payload = Payload(json_payload())
+async def _record(case: Saturation, count: int, port: int) -> list[bytes]:
+    """What a gateway asks for so many messages of 100 bytes, each of another device's value; a greeting comes first."""
+    link, rooms, payload = _Recording(port), _rooms(), Payload(json_payload())
+    engine = RedisEngine(link, LogBounds(), SystemClock(), Random(0), Counters())
+    engine.attach(lambda _: None)
+    running = asyncio.ensure_future(link.run())
+    await engine.ready.wait()
+    stored = asyncio.Event()
     for number in range(count // case.batch):
-        chosen = [rooms[at % len(rooms)] for at in range(number * case.batch, (number + 1) * case.batch)]
-        if case.bare:
-            told = b"e1 1234567 1234467 1234567 k 100 " + b"x" * 100 + payload.data
-            link.commands.append(b"".join(_packed("SPUBLISH", link.key(f"room:{room}"), told) for room in chosen))
-            continue
-        for room in chosen:
-            publishing.publish([Publication(room, payload, case.retention, topic=room)], lambda _: None, None)
-        publishing.flush()
-        publishing.settle()
+        stored.clear()
+        for at in range(number * case.batch, (number + 1) * case.batch):
+            room = rooms[at % len(rooms)]
+            engine.publish([Publication(room, payload, case.retention, topic=room)], lambda _: stored.set())
+        await stored.wait()
+    running.cancel()
     return link.commands
+
+
+def _bare(case: Saturation, count: int) -> list[bytes]:
+    told = b"e1 1234567 1234467 1234567 k 100 " + b"x" * 100 + json_payload()
+    rooms = _rooms()
+    each = [_packed("SPUBLISH", f"{CHANNELS}{rooms[at % len(rooms)]}", told) for at in range(count)]
+    return [b"".join(each[at : at + case.batch]) for at in range(0, count, case.batch)]
 
 
 def _packed(*command: Word) -> bytes:
@@ -168,12 +179,8 @@ class _Traffic:
         self._selector = selectors.DefaultSelector()
         self._replies = hiredis.Reader()
         self._publisher = self._connect(port)
-        link = _Recorder()
-        for name in ("publish", "hello"):
-            self._ask("SCRIPT", "LOAD", load(name).source)
-        self._ask("EVALSHA", load("hello").sha, 1, link.key("meta"), "e1", 0, "bench", 0)
         for _ in range(nodes):
-            self._connect(port).sendall(b"".join(_packed("SSUBSCRIBE", link.key(f"room:{room}")) for room in _rooms()))
+            _subscribe(self._connect(port))
 
     def __enter__(self) -> "_Traffic":
         return self
@@ -189,10 +196,6 @@ class _Traffic:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._selector.register(connection, selectors.EVENT_READ)
         return connection
-
-    def _ask(self, *command: Word) -> None:
-        self._publisher.sendall(_packed(*command))
-        self._receive(1)
 
     def _receive(self, wanted: float, until: float | None = None) -> int:
         """Read from all until so many replies have come to who publishes, or until a time; how many did."""
@@ -236,6 +239,17 @@ class _Traffic:
             while under_way and answered >= under_way[0]:
                 answered -= under_way.popleft()
         self._receive(sum(under_way) - answered)
+
+
+def _subscribe(connection: socket.socket) -> None:
+    """To all rooms; returns once Redis has confirmed that."""
+    rooms = _rooms()
+    connection.sendall(b"".join(_packed("SSUBSCRIBE", f"{CHANNELS}{room}") for room in rooms))
+    reader, confirmed = hiredis.Reader(), 0
+    while confirmed < len(rooms):
+        reader.feed(connection.recv(READ_BYTES))
+        while reader.gets() is not False:
+            confirmed += 1
 
 
 REDIS: Final = Workload[tuple[Saturation, Size]](

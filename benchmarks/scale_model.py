@@ -123,6 +123,7 @@ def cluster_table(cases: Sequence[Case]) -> str:
         "a Redis' core, simulated", *(f"{c.plan.redis_utilisation:.0%}, {c.lived.redis_utilisation:.0%}" for c in cases)
     )
     add("a Redis' network", *(f"{c.plan.redis_network_gbit:.2f} Gbit/s" for c in cases))
+    add("a Redis' memory, without history", *(f"{c.plan.redis_memory_mib:,.0f} MiB" for c in cases))
     add("browsers' network, in all", *(f"{c.plan.usual.network_gbit * c.plan.nodes:.1f} Gbit/s" for c in cases))
     add("messages a turn of a node, simulated", *(f"{c.lived.pushes_a_turn:.1f}" for c in cases))
     add("broker to browser, simulated: p50, p99", *(f"{c.lived.p50_ms:.1f}, {c.lived.p99_ms:.1f} ms" for c in cases))

@@ -46,7 +46,9 @@ SOURCES: Final = {
     "process_mib": "performance.md: a gateway without clients",
     "connection_kib": "cluster.py, browsers: a WebSocket with its subscriptions",
     "kernel_connection_kib": "the kernel's slabs with 9,900 connections, half of both ends'",
-    "room_kib": "assumed: a room that a node is subscribed to",
+    "room_kib": "measured apart: a room that a node is subscribed to, of 10,000",
+    "redis_room_kib": "measured apart: a room with a last value of 100 bytes in Redis, of 10,000",
+    "redis_watch_kib": "measured apart: a node's subscription to a room in Redis, of 10,000",
     "frame_bytes": "cluster.py, browsers: a message of 100 bytes in its frame",
     "push_bytes": "counted: the same between Redis and a node, either way",
     "packet_bytes": "counted: Ethernet, IP and TCP around one write",
@@ -75,7 +77,9 @@ class Costs:
     process_mib: float = 70.0
     connection_kib: float = 10.0
     kernel_connection_kib: float = 4.8
-    room_kib: float = 1.0
+    room_kib: float = 0.74
+    redis_room_kib: float = 0.78
+    redis_watch_kib: float = 0.26
     frame_bytes: float = 249.0
     push_bytes: float = 300.0
     packet_bytes: float = 90.0

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Final
 
-__all__ = ["Group", "Load"]
+__all__ = ["Group", "Load", "share_with_subscriber"]
 
 EXACT_RANKS: Final = 64
 """The most popular rooms, each of which is a group of its own."""

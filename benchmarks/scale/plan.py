@@ -12,7 +12,7 @@ from enum import Enum
 from typing import Final
 
 from benchmarks.scale.costs import Costs
-from benchmarks.scale.load import Load
+from benchmarks.scale.load import Load, share_with_subscriber
 
 __all__ = ["Demand", "Hardware", "Layout", "Plan", "Unreachable", "best_plan", "demand_of", "plan_with"]
 
@@ -80,6 +80,8 @@ class Plan:
     redis_utilisation: float
     """Of the core of each Redis server."""
     redis_network_gbit: float
+    redis_memory_mib: float
+    """For last values and subscriptions; history comes on top."""
     reader_utilisation: float
     usual: Demand
     """Of each node while all are there."""
@@ -178,11 +180,18 @@ def plan_with(load: Load, shards: int, layout: Layout, costs: Costs, hardware: H
         max(apart, math.ceil(processes / hardware.processes)),
         redis,
         redis_gbit,
+        _redis_memory_mib(load, part, fewest + spare, shards, costs),
         failed.utilisation + ingest if beside else ingest / readers,
         usual,
         failed,
         pushes,
     )
+
+
+def _redis_memory_mib(load: Load, part: Load, nodes: int, shards: int, costs: Costs) -> float:
+    watched = sum(group.rooms * nodes * share_with_subscriber(group.subscribers / nodes) for group in part.groups)
+    watched *= load.rooms / part.rooms  # the same in each group
+    return (load.rooms * costs.redis_room_kib + watched * costs.redis_watch_kib) / shards / 1024
 
 
 def _candidates(most: int) -> Iterator[int]:

@@ -43,6 +43,8 @@ LAST: Final = Retention()
 HISTORY: Final = Retention(messages=100)
 DURABLE: Final = ("appendonly yes",)
 CHANNELS: Final = f"{RedisOptions(()).key('default', 'room')}:"
+END: Final = b"@end@\r\n"
+"""What nodes are told last, as it ends on the wire."""
 WINDOW: Final = 32
 """Batches that are written and not answered yet: enough that Redis never waits."""
 READ_BYTES: Final = 1 << 20
@@ -178,9 +180,13 @@ class _Traffic:
         self.told_bytes = 0
         self._selector = selectors.DefaultSelector()
         self._replies = hiredis.Reader()
+        self._tails: dict[object, bytes] = {}
+        """The last bytes that came to each node."""
         self._publisher = self._connect(port)
         for _ in range(nodes):
-            _subscribe(self._connect(port))
+            node = self._connect(port)
+            _subscribe(node)
+            self._tails[node] = b""
 
     def __enter__(self) -> "_Traffic":
         return self
@@ -200,21 +206,23 @@ class _Traffic:
     def _receive(self, wanted: float, until: float | None = None) -> int:
         """Read from all until so many replies have come to who publishes, or until a time; how many did."""
         found = 0
-        while found < wanted:
-            left = None if until is None else max(0.0, until - time.monotonic())
-            ready = self._selector.select(left)
-            if not ready and left is not None:
-                break
-            for key, _ in ready:
-                assert isinstance(key.fileobj, socket.socket)
-                data = key.fileobj.recv(READ_BYTES)
-                if not data:
-                    raise RuntimeError("Redis has closed a connection")
-                if key.fileobj is self._publisher:
-                    self._replies.feed(data)
-                    found += sum(1 for _ in self._answers())
-                else:
-                    self.told_bytes += len(data)
+        while found < wanted and (until is None or time.monotonic() < until):
+            found += self._receive_once(None if until is None else max(0.0, until - time.monotonic()))
+        return found
+
+    def _receive_once(self, timeout_seconds: float | None = None) -> int:
+        found = 0
+        for key, _ in self._selector.select(timeout_seconds):
+            assert isinstance(key.fileobj, socket.socket)
+            data = key.fileobj.recv(READ_BYTES)
+            if not data:
+                raise RuntimeError("Redis has closed a connection")
+            if key.fileobj is self._publisher:
+                self._replies.feed(data)
+                found += sum(1 for _ in self._answers())
+            else:
+                self.told_bytes += len(data)
+                self._tails[key.fileobj] = (self._tails[key.fileobj] + data[-len(END) :])[-len(END) :]
         return found
 
     def _answers(self) -> Iterator[Any]:
@@ -224,7 +232,7 @@ class _Traffic:
             yield reply
 
     def run(self, commands: Sequence[bytes], between_seconds: float) -> None:
-        """Publish all, with a few under way at a time; or one after the other, so far apart."""
+        """Publish all, with a few under way at a time; or one after the other, so far apart. All nodes are told all."""
         under_way: deque[int] = deque()
         answered, due = 0, time.monotonic()
         for command in commands:
@@ -239,6 +247,11 @@ class _Traffic:
             while under_way and answered >= under_way[0]:
                 answered -= under_way.popleft()
         self._receive(sum(under_way) - answered)
+        self._publisher.sendall(_packed("SPUBLISH", f"{CHANNELS}{_rooms()[0]}", END.strip()))
+        answered = 0
+        while not answered or any(tail != END for tail in self._tails.values()):
+            answered += self._receive_once()
+        self._tails = dict.fromkeys(self._tails, b"")
 
 
 def _subscribe(connection: socket.socket) -> None:

@@ -17,7 +17,7 @@ from benchmarks.peers.peer import Peer, Started
 from benchmarks.peers.speech import json_payload
 from tests.real import Mosquitto
 
-__all__ = ["FULL", "SHORT", "TOPIC", "Bench", "Result", "Size", "Stage"]
+__all__ = ["FULL", "REFUSAL", "SHORT", "TOPIC", "Bench", "Result", "Size", "Stage", "figures_of", "machine_cpu_seconds"]
 
 TOPIC: Final = "sensors/bench/device/value"
 REFUSAL: Final = b'"type":"error"'
@@ -109,30 +109,14 @@ class Bench:
 
     def _used(self) -> tuple[float, float, float]:
         """Seconds of the processors that the server has had, the broker that feeds it, and the machine in all."""
-        return self._server.cpu_seconds(), self._broker.cpu_seconds(), _machine_cpu_seconds()
+        return self._server.cpu_seconds(), self._broker.cpu_seconds(), machine_cpu_seconds()
 
     def _read(self, found: Figures, receivers: float, cpu_seconds: float, broker: float, machine: float) -> Result:
-        expected = max(1.0, found.published * receivers)
-        received = max(0, found.received - found.refused)  # what is refused comes back too, with its mark
         others = machine - cpu_seconds - broker - found.cpu_seconds
         return {
-            "deliveries_per_cpu_second": received / max(cpu_seconds, 0.01),
-            "deliveries_per_second": received / found.seconds,
-            "lost_share": 1 - received / expected,
-            "refused": found.refused,
-            "disconnected": found.dead,
-            "p50_ms": found.p50 * 1000,
-            "p99_ms": found.p99 * 1000,
-            "p999_ms": found.p999 * 1000,
-            "max_ms": found.max * 1000,
-            "cpu_share": cpu_seconds / found.seconds,
-            "cpu_microseconds_per_message": cpu_seconds / max(1, found.published) * 1e6,
-            "cpu_microseconds_per_delivery": cpu_seconds / max(1, received) * 1e6,
-            "bytes_per_delivery": found.bytes / max(1, received),
+            **figures_of(found, receivers, cpu_seconds),
             "broker_cpu_share": broker / found.seconds,
             "others_cpu_share": max(0.0, others) / found.seconds,
-            "generator_cpu_share": found.cpu_seconds / found.seconds,
-            "generator_late_share": found.late,
             "resident_mib": self._server.resident_bytes() / 2**20,
         }
 
@@ -144,7 +128,30 @@ class Bench:
         return {"idle_cpu_share": share, "disconnected": found.dead}
 
 
-def _machine_cpu_seconds() -> float:
+def figures_of(found: Figures, receivers: float, cpu_seconds: float) -> Result:
+    """What a time of publishing says of servers that have used so many seconds of the processors."""
+    expected = max(1.0, found.published * receivers)
+    received = max(0, found.received - found.refused)  # what is refused comes back too, with its mark
+    return {
+        "deliveries_per_cpu_second": received / max(cpu_seconds, 0.01),
+        "deliveries_per_second": received / found.seconds,
+        "lost_share": 1 - received / expected,
+        "refused": found.refused,
+        "disconnected": found.dead,
+        "p50_ms": found.p50 * 1000,
+        "p99_ms": found.p99 * 1000,
+        "p999_ms": found.p999 * 1000,
+        "max_ms": found.max * 1000,
+        "cpu_share": cpu_seconds / found.seconds,
+        "cpu_microseconds_per_message": cpu_seconds / max(1, found.published) * 1e6,
+        "cpu_microseconds_per_delivery": cpu_seconds / max(1, received) * 1e6,
+        "bytes_per_delivery": found.bytes / max(1, received),
+        "generator_cpu_share": found.cpu_seconds / found.seconds,
+        "generator_late_share": found.late,
+    }
+
+
+def machine_cpu_seconds() -> float:
     """What all processes have used of all processors."""
     name, *fields = Path("/proc/stat").read_text().partition("\n")[0].split()
     assert name == "cpu"

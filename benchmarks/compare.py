@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Protocol
 
 from benchmarks.bench import FULL, Size, Stage
 from benchmarks.generator import Absent, compiled
@@ -26,10 +27,10 @@ from benchmarks.peers.peer import Peer, Unfit
 from benchmarks.peers.starlette_peer import StarlettePeer
 from benchmarks.peers.tidegate import TidegatePeer
 from benchmarks.report import Found, Report, machine
-from benchmarks.workloads import WORKLOADS, Workload
+from benchmarks.workloads import WORKLOADS, On, Workload
 from tests.real import mosquitto
 
-__all__ = ["compare", "every_peer"]
+__all__ = ["compare", "every_peer", "look_for", "run_round"]
 
 
 def every_peer() -> list[Peer]:
@@ -49,7 +50,20 @@ def every_peer() -> list[Peer]:
     ]
 
 
-def look_for(peers: Sequence[Peer]) -> tuple[dict[str, str], dict[str, str]]:
+class Named(Protocol):
+    """What may be on this machine."""
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        ...
+
+    def version(self) -> str:
+        """Its version, or `Absent`."""
+        ...
+
+
+def look_for(peers: Sequence[Named]) -> tuple[dict[str, str], dict[str, str]]:
     """The versions of those that are there, and why others aren't."""
     versions, absent = {}, {}
     for peer in peers:
@@ -60,14 +74,17 @@ def look_for(peers: Sequence[Peer]) -> tuple[dict[str, str], dict[str, str]]:
     return versions, absent
 
 
-def compare(peers: Sequence[Peer], workloads: Sequence[Workload], rounds: int, size: Size, folder: Path) -> Report:
+def compare(
+    peers: Sequence[Peer], workloads: Sequence[Workload[Stage]], rounds: int, size: Size, folder: Path
+) -> Report:
     """Every server under every workload, and say what was found as soon as it is.
 
     Raises:
         Absent: there is no C compiler for the load generator.
     """
     versions, absent = look_for(peers)
-    report = Report(machine(), versions, absent, rounds, size, peers)
+    compared_with = {peer.name: f"{TidegatePeer.product} ({peer.transport})" for peer in peers}
+    report = Report(machine(), versions, absent, rounds, size, compared_with)
     print(report.head(), flush=True)
     program = compiled("load", folder)
     with mosquitto(folder, QUIET) as broker:
@@ -81,7 +98,7 @@ def compare(peers: Sequence[Peer], workloads: Sequence[Workload], rounds: int, s
     return report
 
 
-def run_round(found: Found, workload: Workload, stage: Stage) -> None:
+def run_round(found: Found, workload: Workload[On], stage: On) -> None:
     """One server under one workload; a server that doesn't take it, or fails, isn't asked again."""
     try:
         found.rounds.append(workload.run(stage))

@@ -11,21 +11,24 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.bench import Result, Size
-from benchmarks.peers.peer import Peer
 from benchmarks.workloads import Workload
 
 __all__ = ["Found", "Report", "machine", "median", "ratio"]
 
-REFERENCE: Final = "Tidegate"
 BUSY_SHARE: Final = 0.9
 """Of one core: a generator that is busier may be what is measured."""
 LATE_SHARE: Final = 0.05
 """Of its publications: a generator that is late more often may be what is measured."""
 OTHERS_SHARE: Final = 0.25
 """Of one core: other programs that use more disturb what is measured."""
+FULL_SHARE: Final = 0.9
+"""Of all cores: where more is used, there is nothing left."""
+WAITING_SHARE: Final = 0.5
+"""Of the time: where some process waits for a core for longer, there are too few of them."""
 BUSY: Final = {
     r"\*": "The load generator had more than 90 % of a core to do, or was late: it may be what is measured.",
     "†": "Other programs used more than a quarter of a core meanwhile.",
+    "‡": "All cores were in use, or processes waited for one half of the time: the machine may be what is measured.",
 }
 """What is wrong with a row, by its mark."""
 
@@ -68,7 +71,7 @@ def median(results: Sequence[Result]) -> Result:
     return {key: statistics.median(result[key] for result in results) for key in keys}
 
 
-def ratio(workload: Workload, ours: Sequence[Result], theirs: Sequence[Result]) -> float | None:
+def ratio(workload: Workload[Any], ours: Sequence[Result], theirs: Sequence[Result]) -> float | None:
     """How many times as good the gateway is as another, the median of the rounds that both took."""
     pairs = [(one[workload.key], other[workload.key]) for one, other in zip(ours, theirs, strict=False)]
     if workload.less_is_better:
@@ -95,9 +98,13 @@ class Report:
     absent: Mapping[str, str]
     rounds: int
     size: Size
-    peers: Sequence[Peer]
+    compared_with: Mapping[str, str]
+    """The row that a row is compared with, both by name."""
     found: dict[str, dict[str, Found]] = field(default_factory=dict)
     """By the workload's name, then by the server's."""
+
+    alike: str = "over the same transport"
+    """What rows that are compared have in common."""
 
     def head(self) -> str:
         """The machine and the versions, as Markdown."""
@@ -106,10 +113,10 @@ class Report:
         lines += [f"- {name}: not on this machine, {why}" for name, why in self.absent.items()]
         said = "one round" if self.rounds == 1 else f"medians of {self.rounds} rounds"
         lines += ["", f"Each load takes {self.size.seconds:g} s, with {self.size.share:.0%} of the clients."]
-        lines += [f"Figures are {said}; × says how many times as good Tidegate is, over the same transport."]
+        lines += [f"Figures are {said}; × says how many times as good Tidegate is, {self.alike}."]
         return "\n".join(lines)
 
-    def table(self, workload: Workload) -> str:
+    def table(self, workload: Workload[Any]) -> str:
         """One workload, as Markdown."""
         found = self.found[workload.name]
         columns = (workload.key, *workload.columns)
@@ -129,9 +136,8 @@ class Report:
         notes += [f"{name}: {each.problem}." for name, each in found.items() if each.problem is not None]
         return "\n".join([*lines, *([""] if notes else []), *(f"- {note}" for note in notes)])
 
-    def _ratio(self, workload: Workload, name: str) -> float | None:
-        transports = {peer.name: peer.transport for peer in self.peers}
-        reference = self.found[workload.name].get(f"{REFERENCE} ({transports[name]})")
+    def _ratio(self, workload: Workload[Any], name: str) -> float | None:
+        reference = self.found[workload.name].get(self.compared_with.get(name, ""))
         if reference is None:
             return None
         return ratio(workload, reference.rounds, self.found[workload.name][name].rounds)
@@ -161,7 +167,8 @@ class Report:
 def _marks(row: Result) -> list[str]:
     busy = row.get("generator_cpu_share", 0) > BUSY_SHARE or row.get("generator_late_share", 0) > LATE_SHARE
     disturbed = row.get("others_cpu_share", 0) > OTHERS_SHARE
-    return [mark for mark, holds in zip(BUSY, (busy, disturbed), strict=True) if holds]
+    full = row.get("machine_cpu_share", 0) > FULL_SHARE or row.get("waiting_share", 0) > WAITING_SHARE
+    return [mark for mark, holds in zip(BUSY, (busy, disturbed, full), strict=True) if holds]
 
 
 def _figure(value: float | None) -> str:

@@ -3,11 +3,11 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 from benchmarks.bench import TOPIC, Bench, Result, Stage
 
-__all__ = ["WORKLOADS", "Workload"]
+__all__ = ["WORKLOADS", "On", "Workload"]
 
 FASTEST_RATE: Final = 2500.0
 """Messages a second to 1,000 subscribers at which the search for the highest rate ends."""
@@ -17,13 +17,17 @@ GROWTH_DELIVERIES: Final = 50_000
 FASTEST_GROWTH_RATE: Final = 2000
 
 
+On = TypeVar("On")
+"""What is loaded: one server, or several that are one."""
+
+
 @dataclass(frozen=True)
-class Workload:
-    """One way to load a server."""
+class Workload(Generic[On]):
+    """One way to load it."""
 
     name: str
     title: str
-    run: Callable[[Stage], Result]
+    run: Callable[[On], Result]
     key: str
     """The figure that ratios are made of."""
     columns: tuple[str, ...]
@@ -134,7 +138,7 @@ INGEST: Final = ("deliveries_per_second", "p99_ms", "cpu_share", *LOST)
 COSTS: Final = (*(f"cpu_microseconds_at_{size}" for size in GROWTH), *LOST)
 PER_MESSAGE: Final = "cpu_microseconds_per_message"
 
-WORKLOADS: Final = (
+WORKLOADS: Final[tuple[Workload[Stage], ...]] = (
     Workload(
         "fan-out", "W1: 1 topic, 1,000 subscribers, 100 messages/s", scaled(fan_out, 1000, rate=100), PER_CPU, USUAL
     ),

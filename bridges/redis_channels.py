@@ -30,6 +30,8 @@ class Channels:
 
     def __init__(self) -> None:
         self._wanted: Counter[str] = Counter()
+        self._within: dict[str, dict[str, None]] = {}
+        """The channels that are wanted and in a tree, by tree: a node has very many rooms."""
         self._subscribed: set[str] = set()
 
     def __len__(self) -> int:
@@ -40,9 +42,13 @@ class Channels:
         """Somebody wants a room, or all that a filter matches."""
         channel = _channel(room_filter)
         self._wanted[channel] += 1
-        if self._wanted[channel] > 1 or self._is_covered(channel):
+        if self._wanted[channel] > 1:
             return Change()
-        covered = tuple(each for each in self._subscribed if _covers(channel, each))
+        for tree in _trees_over(channel):
+            self._within.setdefault(tree, {})[channel] = None
+        if self._is_covered(channel):
+            return Change()
+        covered = tuple(each for each in self._within.get(channel, ()) if each in self._subscribed)
         self._subscribed.difference_update(covered)
         self._subscribed.add(channel)
         return Change((channel,), covered)
@@ -54,11 +60,14 @@ class Channels:
         if self._wanted[channel]:
             return Change()
         del self._wanted[channel]
+        for tree in _trees_over(channel):
+            del self._within[tree][channel]
+            if not self._within[tree]:
+                del self._within[tree]
         if channel not in self._subscribed:
             return Change()
         self._subscribed.remove(channel)
-        uncovered = tuple(self._uncovered(each for each in self._wanted if _covers(channel, each)))
-        return Change(uncovered, (channel,))
+        return Change(tuple(self._uncovered(self._within.get(channel, ()))), (channel,))
 
     def _uncovered(self, channels: Iterable[str]) -> Iterator[str]:
         for channel in sorted(channels, key=len):  # trees before what is in them
@@ -67,9 +76,7 @@ class Channels:
                 yield channel
 
     def _is_covered(self, channel: str) -> bool:
-        levels = channel.partition(":")[2].split("/")
-        trees = ("tree:" + "/".join(levels[:depth]) for depth in range(DEPTH + 1))
-        return any(tree != channel and tree in self._subscribed for tree in trees)
+        return any(tree in self._subscribed for tree in _trees_over(channel))
 
 
 def _channel(room_filter: str) -> str:
@@ -83,8 +90,7 @@ def _channel(room_filter: str) -> str:
     return f"tree:{'/'.join(literal)}"
 
 
-def _covers(tree: str, channel: str) -> bool:
-    if tree == channel or not tree.startswith("tree:"):
-        return False
-    prefix, name = tree.partition(":")[2], channel.partition(":")[2]
-    return not prefix or name == prefix or name.startswith(prefix + "/")
+def _trees_over(channel: str) -> set[str]:
+    """The trees that bring what a channel does, and more."""
+    levels = channel.partition(":")[2].split("/")
+    return {"tree:" + "/".join(levels[:depth]) for depth in range(min(DEPTH, len(levels)) + 1)} - {channel}

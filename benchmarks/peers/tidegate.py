@@ -43,14 +43,14 @@ class TidegatePeer(FedByMqtt):
             gateway.wait_until_ready()
             yield Started((gateway,), gateway.port, broker.port)
 
-    def subscribe(self, topics: Sequence[str]) -> list[Step]:
-        """Subscribe to the rooms of these topics, in one request."""
+    def subscribe(self, topics: Sequence[str], since: str | None = None) -> list[Step]:
+        """Subscribe to the rooms of these topics, in one request; over WebSocket maybe from a cursor on."""
         rooms = [topic.replace("sensors/", "sites/", 1) for topic in topics]
         if self.transport == "SSE":
             query = "&".join(f"room={quote(room)}" for room in rooms)
             head = f"GET /sse?{query} HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: text/event-stream\r\n\r\n"
             return [("send", head.encode()), *[("await", b"event: subscribed")] * len(rooms)]
-        asked = text({"type": "subscribe", "room": rooms})
+        asked = text({"type": "subscribe", "room": rooms, **({} if since is None else {"since": since})})
         return [*self._connect(), ("send", asked), *[("await", b'"subscribed"')] * len(rooms)]
 
     def browser(self) -> list[Step]:

@@ -57,7 +57,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
 
 
 @pytest.mark.parametrize("workload", WORKLOADS, ids=BY_NAME)
-def test_a_short_form_of_each_workload_loses_nothing(workload: Workload, stage: Stage) -> None:
+def test_a_short_form_of_each_workload_loses_nothing(workload: Workload[Stage], stage: Stage) -> None:
     result = workload.run(stage)
     assert set(result) >= {workload.key, *workload.columns}
     assert result[workload.key] > 0

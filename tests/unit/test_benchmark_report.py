@@ -10,7 +10,7 @@ from benchmarks.peers.tidegate import TidegatePeer
 from benchmarks.report import Found, Report, median, ratio
 from benchmarks.workloads import Workload
 
-MORE = Workload("load", "W0: a load", lambda _: {}, "speed", ("p99_ms",))
+MORE: Workload[None] = Workload("load", "W0: a load", lambda _: {}, "speed", ("p99_ms",))
 LESS = replace(MORE, less_is_better=True)
 
 
@@ -21,7 +21,8 @@ def results(*speeds: float) -> list[Result]:
 def report(ours: Found, theirs: Found, sse: Found | None = None) -> Report:
     peers = [TidegatePeer(), TidegatePeer("SSE"), MosquittoPeer()]
     found = dict(zip((peer.name for peer in peers), (ours, sse or Found(), theirs), strict=True))
-    return Report({"cores": 2}, {}, {}, 1, SHORT, peers, {"load": found})
+    compared_with = {peer.name: f"Tidegate ({peer.transport})" for peer in peers}
+    return Report({"cores": 2}, {}, {}, 1, SHORT, compared_with, found={"load": found})
 
 
 def row(table: str, name: str) -> list[str]:
@@ -64,6 +65,8 @@ def test_a_row_is_compared_with_the_gateway_over_the_same_transport() -> None:
         ({"generator_cpu_share": 0.95}, r"\*", "The load generator had more"),
         ({"generator_late_share": 0.2}, r"\*", "The load generator had more"),
         ({"others_cpu_share": 0.5}, "†", "Other programs used more"),
+        ({"machine_cpu_share": 0.95}, "‡", "All cores were in use"),
+        ({"waiting_share": 0.6}, "‡", "processes waited for one half of the time"),
     ],
 )
 def test_a_row_says_if_something_else_than_the_server_may_have_been_measured(

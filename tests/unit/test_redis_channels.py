@@ -1,4 +1,6 @@
+import sys
 from collections import Counter
+from types import FrameType
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -60,3 +62,26 @@ def test_a_pattern_is_the_tree_of_its_first_levels_and_brings_what_is_in_it() ->
     assert channels.unwatch("sites/oslo/boiler") == Change()
     assert channels.unwatch("sites/+/boiler") == Change(("room:sites/rome/boiler",), ("tree:sites",))
     assert channels.watch("+/oslo") == Change(("tree:",), ("room:sites/rome/boiler",))
+
+
+def steps_of_one_more_room(rooms: int) -> int:
+    """How many functions are called to begin with one room, and end with it, where others are watched."""
+    channels, calls = Channels(), 0
+    for number in range(rooms):
+        channels.watch(f"sites/oslo/boiler-{number}/value")
+
+    def count(frame: FrameType, event: str, argument: object) -> None:
+        nonlocal calls
+        calls += event == "call"  # of a generator, too, each time that it goes on
+
+    sys.setprofile(count)
+    try:
+        channels.watch("sites/rome/boiler/value")
+        channels.unwatch("sites/rome/boiler/value")
+    finally:
+        sys.setprofile(None)
+    return calls
+
+
+def test_one_more_room_is_no_more_work_where_there_are_many() -> None:
+    assert steps_of_one_more_room(1000) == steps_of_one_more_room(10)

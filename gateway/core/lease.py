@@ -83,6 +83,8 @@ class Lease:
         self._lost = lost
         self._wanted = False
         self._until = 0.0
+        self._not_before = 0.0
+        """Until when it is left to others."""
         self._highest = 0
         """The highest token seen: a store that lost its data must not give a lower one."""
         self._asking = False
@@ -105,10 +107,10 @@ class Lease:
         self._wanted = False
 
     def hurry(self) -> None:
-        """Ask now: it may have become free, or the store can be reached again."""
+        """Ask now, since it may have become free or the store can be reached again; unless it is left to others."""
         if self.token is not None and not self.held:
             self._lose(f"it couldn't be renewed for {self._seconds:g} s")
-        if self._wanted or self.token is not None:
+        if self.token is not None or (self._wanted and self._clock.monotonic() >= self._not_before):
             self._ask()
 
     def resign(self) -> None:
@@ -127,6 +129,7 @@ class Lease:
             return
         self._lose(reason)
         self._store.release(self.name, token)
+        self._not_before = self._clock.monotonic() + self._seconds * RENEW
         if self._wanted:
             self._wake_in(self._seconds * RENEW)
 

@@ -163,10 +163,6 @@ class OwnedUpstream:
         self._lease.resign()
         self._tell()
 
-    def hurry(self) -> None:
-        """The lease may be free."""
-        self._lease.hurry()
-
     def _sender_changed(self, name: str, up: bool) -> None:  # noqa: ARG002 - there is one
         """Only who reaches the broker takes the lease."""
         if up and not self._left:

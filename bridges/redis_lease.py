@@ -34,11 +34,9 @@ if held then
     return {0, tonumber(token), other, redis.call('PTTL', lease)}
   end
 end
-local tokens = base .. 'lease-tokens'
-local now = redis.call('TIME')
-local last = tonumber(redis.call('HGET', tokens, name) or 0)
-local token = math.max(last + 1, least + 1, now[1] * 1000 + math.floor(now[2] / 1000))
-redis.call('HSET', tokens, name, string.format('%.0f', token))
+local last, now = base .. 'lease-token:' .. name, redis.call('TIME')
+local token = math.max(tonumber(redis.call('GET', last) or 0) + 1, least + 1, now[1] * 1000 + math.floor(now[2] / 1000))
+redis.call('SET', last, string.format('%.0f', token))
 redis.call('SET', lease, string.format('%.0f %s', token, holder), 'PX', ms)
 return {1, token}
 """
@@ -71,7 +69,7 @@ class RedisLeases:
     """The leases of one node, over the link that has the keys of the cluster as a whole."""
 
     def __init__(self, link: RedisLink, seconds: float, instance: str) -> None:
-        """`instance` tells this process from an earlier one with the same name of its node."""
+        """Before the link runs; `instance` tells this process from an earlier one with the same name of its node."""
         self._link = link
         self._milliseconds = max(1, round(seconds * 1000))
         self._holder = f"{link.options.node} {instance}"
@@ -84,6 +82,10 @@ class RedisLeases:
     def follow(self, name: str, hurry: Callable[[], None]) -> None:
         """Call back when a lease was given back, and when there is a connection again."""
         self._hurry[name] = hurry
+
+    def unfollow(self, name: str) -> None:
+        """Don't, any more."""
+        self._hurry.pop(name, None)
 
     def _connected(self) -> None:
         for hurry in tuple(self._hurry.values()):

@@ -69,7 +69,7 @@ class Upstreams:
         intake.changed(name, up=False)
         sending = replace(options, client_id=None, session=None, share=None, persistent=False, status_topic=None)
         replies = self._replies(sending, intake.take_shared_answer)
-        owned = OwnedUpstream(
+        return OwnedUpstream(
             lambda changed: self._make(sending, intake.reply_filters(name), changed, replies, _Unsettled()),
             lambda changed: self._make(options, intake.room_filters(name), changed, role="receiver"),
             partial(Lease, options.session or name, seconds, membership.leases, self._clock),
@@ -79,8 +79,6 @@ class Upstreams:
             membership.node,
             max(seconds, options.connect_timeout_seconds),
         )
-        membership.leases.follow(owned.session, owned.hurry)
-        return owned
 
     def _make(
         self,

@@ -56,6 +56,14 @@ class LeaseStore(Protocol):
         """Let a lease last for its whole time again; False if it isn't that of this token any more."""
         ...
 
+    def follow(self, name: str, hurry: Callable[[], None]) -> None:
+        """Call back when a lease was given back, and when the store can be reached again."""
+        ...
+
+    def unfollow(self, name: str) -> None:
+        """Don't, any more."""
+        ...
+
     def release(self, name: str, token: int) -> None:
         """Give a lease back, and tell all nodes that wait for it; nothing happens if it is of another token."""
         ...
@@ -100,6 +108,7 @@ class Lease:
         """Take it as soon as it is free, from now on."""
         if not self._wanted:
             self._wanted = True
+            self._store.follow(self.name, self.hurry)
             self.hurry()
 
     def rest(self) -> None:
@@ -116,6 +125,7 @@ class Lease:
     def resign(self) -> None:
         """Give it back for good; whoever calls has ended what it was needed for."""
         self._wanted = False
+        self._store.unfollow(self.name)
         self._cancel()
         token, self.token = self.token, None
         if token is not None:

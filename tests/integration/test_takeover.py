@@ -230,8 +230,8 @@ async def test_an_owner_that_is_mistaken_is_refused_and_drops_it(
     async with listener(pair.other) as told:
         await until(lambda: len(told) > 50, "messages come")
         with redis.client() as client:
-            token = int(client.hget("tidegate:{cluster}:lease-tokens", "plant")) + 10**6
-            client.hset("tidegate:{cluster}:lease-tokens", "plant", token)
+            token = int(client.get("tidegate:{cluster}:lease-token:plant")) + 10**6
+            client.set("tidegate:{cluster}:lease-token:plant", token)
             client.set("tidegate:{cluster}:lease:plant", f"{token} nobody 1", px=300)
             client.hset("tidegate:{ns:default}:meta", "fence:plant", token)
         await until(

@@ -31,7 +31,7 @@ class Leases:
     def __init__(self) -> None:
         self.holder: str | None = None
         self.token = 0
-        self.waiting: list[OwnedUpstream] = []
+        self.waiting: dict[str, Callable[[], None]] = {}
 
     def of(self, node: str) -> "Mine":
         return Mine(self, node)
@@ -39,8 +39,8 @@ class Leases:
     def free(self) -> None:
         """Nobody has it; all who wait are told."""
         self.holder = None
-        for upstream in self.waiting:
-            asyncio.get_running_loop().call_soon(upstream.hurry)
+        for hurry in self.waiting.values():
+            asyncio.get_running_loop().call_soon(hurry)
 
 
 @dataclass
@@ -60,6 +60,12 @@ class Mine:
 
     def renew(self, name: str, token: int, done: Callable[[bool | None], None]) -> None:
         done((self.leases.holder, self.leases.token) == (self.node, token))
+
+    def follow(self, name: str, hurry: Callable[[], None]) -> None:
+        self.leases.waiting[self.node] = hurry
+
+    def unfollow(self, name: str) -> None:
+        self.leases.waiting.pop(self.node, None)
 
     def release(self, name: str, token: int) -> None:
         if (self.leases.holder, self.leases.token) == (self.node, token):
@@ -161,14 +167,12 @@ class Nodes:
             name,
             patience_seconds,
         )
-        self.leases.waiting.append(upstream)
         running = asyncio.create_task(upstream.run())
         try:
             yield Node(name, upstream, member, told)
         finally:
             running.cancel()
             await asyncio.wait([running])
-            self.leases.waiting.remove(upstream)
 
 
 @asynccontextmanager
@@ -253,8 +257,8 @@ async def test_who_loses_the_lease_ends_its_connection_without_a_word_and_the_ne
         await until(lambda: len(nodes.log.stored) == 5)
         seen = len(between.seen)
         nodes.leases.holder = "b"
-        a.upstream.hurry()
-        b.upstream.hurry()
+        nodes.leases.waiting["a"]()
+        nodes.leases.waiting["b"]()
         await until(receives(b))
         assert a.upstream.state is UpstreamState.STANDBY
         assert [packet for packet in between.seen[seen:] if packet[0] == "up"] == [], "not even DISCONNECT"
@@ -270,13 +274,13 @@ async def test_who_believes_to_own_but_is_refused_drops_it_and_acknowledges_noth
     """Its clock may be wrong, or it was paused; the log knows better."""
     async with nodes.node("a") as a:
         await until(receives(a))
-        nodes.leases.waiting.clear()
+        hurry = nodes.leases.waiting.pop("a")
         nodes.log.token = 7  # another node has owned it since, and a knows nothing of that
         device.publish("q1/x", b"1", 1)
         await until(lambda: a.upstream.fenced)
         assert a.upstream.state is UpstreamState.STANDBY
         nodes.leases.holder, nodes.leases.token = None, 7
-        nodes.leases.waiting.append(a.upstream)
+        nodes.leases.waiting["a"] = hurry
         async with nodes.node("b"):
             await until(lambda: nodes.log.stored == [b"1"])
 

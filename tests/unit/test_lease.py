@@ -59,6 +59,7 @@ class Node:
         self.clock = HandClock()
         self.paused = False
         self.told: list[int | str] = []
+        self.followed = False
         self._server = server
         self._asked: deque[tuple[Callable[[], object], Callable[[object], None]]] = deque()
         self._answers: deque[tuple[Callable[[object], None], object]] = deque()
@@ -69,6 +70,12 @@ class Node:
 
     def renew(self, name: str, token: int, done: Callable[[bool | None], None]) -> None:
         self._asked.append((lambda: self._server.renew(self.name, token), done))  # type: ignore[arg-type]
+
+    def follow(self, name: str, hurry: Callable[[], None]) -> None:
+        self.followed = True
+
+    def unfollow(self, name: str) -> None:
+        self.followed = False
 
     def release(self, name: str, token: int) -> None:
         self._asked.append((lambda: self._server.release(self.name, token), lambda _: None))
@@ -294,6 +301,7 @@ def test_one_that_is_idle_asks_nothing() -> None:
     cluster.run(2 * SECONDS)
     assert a.clock.waiting == 0
     assert a.asks == 0
+    assert (a.followed, b.followed) == (False, True)
 
 
 ACTS = ("time",) * 4 + ("send",) * 5 + ("hear",) * 6 + ("cut", "pause", "go on", "go on", "seek")

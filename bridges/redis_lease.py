@@ -1,7 +1,7 @@
 """Leases in Redis: a key for each that expires by the server's clock, and beside it the last token that was given.
 
-Tokens only ever grow. Where the last one is lost with Redis' data, the next is made of the time in milliseconds, and is
-larger than any that the node which asks has seen.
+Tokens only ever grow. Where the last one is lost with Redis' data, or forgotten since nobody has held the lease for a
+month, the next is made of the time in milliseconds, and is larger than any that the node which asks has seen.
 """
 
 import logging
@@ -36,7 +36,7 @@ if held then
 end
 local last, now = base .. 'lease-token:' .. name, redis.call('TIME')
 local token = math.max(tonumber(redis.call('GET', last) or 0) + 1, least + 1, now[1] * 1000 + math.floor(now[2] / 1000))
-redis.call('SET', last, string.format('%.0f', token))
+redis.call('SET', last, string.format('%.0f', token), 'EX', 2592000)
 redis.call('SET', lease, string.format('%.0f %s', token, holder), 'PX', ms)
 return {1, token}
 """
@@ -48,6 +48,7 @@ _RENEW: Final = Script(
 if redis.call('GET', lease) ~= ARGV[3] .. ' ' .. holder then
   return 0
 end
+redis.call('EXPIRE', base .. 'lease-token:' .. name, 2592000)
 return redis.call('PEXPIRE', lease, ARGV[4])
 """
 )

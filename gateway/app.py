@@ -152,10 +152,11 @@ class Gateway:
             await self.broker.start()
             self.supervisor.start("broker", self._keep_broker)
         self.upstreams.update(self._make_upstreams())
+        self._makes.connect(self.upstreams)
         for name, upstream in self.upstreams.items():
             self.supervisor.start(f"upstream {name}", upstream.run)
         for name, namespace in self.namespaces.items():
-            namespace.connect(self.upstreams)
+            namespace.connect(self.upstreams, self._makes.keepers)
             self.supervisor.start(f"sse heartbeat {name}", self.endpoints[name].sse.beat)
         if self.keys is not None:
             self.supervisor.start("keys", self.keys.run)
@@ -200,7 +201,10 @@ class Gateway:
         """Let other nodes receive in place of this one, while it still sends."""
         if not self._leaving:
             owned = [each for each in self.upstreams.values() if isinstance(each, OwnedUpstream)]
-            self._leaving = [asyncio.create_task(each.leave()) for each in owned]
+            leaving = [each.leave() for each in owned]
+            if self._makes.keepers is not None:
+                leaving.append(self._makes.keepers.leave(STOP_SECONDS))
+            self._leaving = [asyncio.create_task(each) for each in leaving]
 
     async def stop(self) -> None:
         """End all that `start` started."""

@@ -9,13 +9,16 @@ from uuid import uuid4
 
 from bridges.mqtt import Changed, Upstream, UpstreamOptions
 from bridges.mqtt_owned import OwnedUpstream
-from bridges.mqtt_replies import Replies, response_topic
+from bridges.mqtt_replies import Replies, TakeReply, response_topic
+from bridges.redis_keepers import RedisKeepers, TakeAnswer
 from bridges.redis_lease import RedisLeases
+from bridges.redis_link import RedisLink
 from gateway.cluster import Cluster
 from gateway.config import Settings, UpstreamSettings
 from gateway.core.clock import Clock
 from gateway.core.delivery import Settle
 from gateway.core.intake import Intake
+from gateway.core.keeper import Keeper
 from gateway.core.lease import Lease
 
 __all__ = ["AnyUpstream", "Membership", "Upstreams"]
@@ -28,6 +31,9 @@ class Membership:
     """What one of several gateways needs to share upstreams with the others."""
 
     node: str
+    instance: str
+    """Tells this process from an earlier one with the same name of its node."""
+    link: RedisLink
     leases: RedisLeases
     lease_seconds: float
     group: str
@@ -38,8 +44,13 @@ class Membership:
         """That of this gateway; None if there can be no other. Before the cluster is started."""
         if cluster is None:
             return None
-        seconds = settings.cluster.lease_seconds
-        return cls(cluster.node, RedisLeases(cluster.common, seconds, uuid4().hex), seconds, settings.engine.prefix)
+        seconds, instance, link = settings.cluster.lease_seconds, uuid4().hex, cluster.common
+        leases = RedisLeases(link, seconds, instance)
+        return cls(cluster.node, instance, link, leases, seconds, settings.engine.prefix)
+
+    def keepers(self, keeper: Keeper, take: TakeAnswer, clock: Clock) -> RedisKeepers:
+        """The way to those who send requests for all."""
+        return RedisKeepers(self.link, self.leases, self.lease_seconds, keeper, take, clock, self.instance)
 
 
 class Upstreams:
@@ -50,6 +61,15 @@ class Upstreams:
         self._clock = clock
         self._random = random
         self._membership = membership
+        self._keeper = Keeper(clock, random, intake.counters)
+        self.keepers = (
+            None if membership is None else membership.keepers(self._keeper, intake.take_shared_answer, clock)
+        )
+        """Who sends requests whose answers have no correlation data, if there are other gateways."""
+
+    def connect(self, upstreams: Mapping[str, AnyUpstream]) -> None:
+        """Say how to reach devices, by the upstreams' names."""
+        self._keeper.connect(upstreams)
 
     def make(self, name: str, settings: UpstreamSettings) -> AnyUpstream:
         """One broker, as it is configured."""
@@ -61,20 +81,20 @@ class Upstreams:
         """One connection for all, where there are no other gateways."""
         intake = self._intake
         intake.changed(options.name, up=False)
-        replies = self._replies(options, intake.take_answer)
+        replies = self._replies(options, partial(intake.take_answer, options.name), intake.lost)
         return self._make(options, intake.subscriptions(options.name), intake.changed, replies)
 
     def _make_owned(self, options: UpstreamOptions, membership: Membership) -> OwnedUpstream:
         intake, name, seconds = self._intake, options.name, membership.lease_seconds
         intake.changed(name, up=False)
         sending = replace(options, client_id=None, session=None, share=None, persistent=False, status_topic=None)
-        replies = self._replies(sending, intake.take_shared_answer)
+        replies = self._replies(sending, partial(self._take_answer, name), self._lost)
         return OwnedUpstream(
             lambda changed: self._make(sending, intake.reply_filters(name), changed, replies, _Unsettled()),
             lambda changed: self._make(options, intake.room_filters(name), changed, role="receiver"),
             partial(Lease, options.session or name, seconds, membership.leases, self._clock),
             intake,
-            intake.changed,
+            self._changed,
             self._clock,
             membership.node,
             max(seconds, options.connect_timeout_seconds),
@@ -103,14 +123,23 @@ class Upstreams:
             role,
         )
 
-    def _replies(self, options: UpstreamOptions, take: Callable[[str, str, bytes, bytes | None], bool]) -> Replies:
-        intake, name = self._intake, options.name
-        return Replies(
-            response_topic(options, self._random),
-            partial(take, name),
-            partial(intake.lost, name),
-            listen=intake.needs_response_topic(name),
-        )
+    def _replies(self, options: UpstreamOptions, take: TakeReply, lost: Callable[[str], None]) -> Replies:
+        name = options.name
+        topic, listen = response_topic(options, self._random), self._intake.needs_response_topic(name)
+        return Replies(topic, take, partial(lost, name), listen=listen)
+
+    def _take_answer(self, name: str, topic: str, raw: bytes, correlation: bytes | None) -> bool:
+        self._keeper.receive(name, topic, raw, correlation)
+        return self._intake.take_shared_answer(name, topic, raw, correlation)
+
+    def _lost(self, name: str) -> None:
+        self._keeper.lost(name)
+        self._intake.lost(name)
+
+    def _changed(self, name: str, up: bool) -> None:
+        self._intake.changed(name, up)
+        if self.keepers is not None and self._intake.reply_filters(name):
+            self.keepers.reachable(name, up)
 
 
 class _Unsettled:

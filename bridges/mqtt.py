@@ -183,6 +183,7 @@ class Upstream:
         except asyncio.CancelledError:
             with contextlib.suppress(aiomqtt.MqttError):
                 if not self._dropped:
+                    await self._subscriptions.end(client, FAREWELL_SECONDS)
                     await self._say(client, b"offline")
             raise
 

@@ -73,6 +73,12 @@ class Subscriptions:
         elif self.problem != before:
             logger.error("upstream %s: %s", self._name, self.problem)
 
+    async def end(self, client: Client, timeout_seconds: float) -> None:
+        """Take no further part in what is shared, so that the others get all of it; a session of one's own keeps it."""
+        if self._prefix:
+            for topic_filter in self._wanted:
+                await client.unsubscribe(self._prefix + topic_filter, timeout=timeout_seconds)
+
     async def _ask(self, client: Client, filters: list[str]) -> None:
         refused: list[str] = []
         for start in range(0, len(filters), SUBSCRIBE_BATCH):

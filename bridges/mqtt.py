@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 from enum import StrEnum
 from functools import partial
 from random import Random
-from typing import Final
+from typing import Final, NoReturn
 
 import aiomqtt
 from paho.mqtt.reasoncodes import ReasonCode
@@ -44,7 +44,14 @@ class UpstreamState(StrEnum):
 
     CONNECTING = "connecting"
     UP = "up"
+    STANDBY = "standby"
+    """It can, but another node receives what devices send."""
     DOWN = "down"
+
+    @property
+    def is_well(self) -> bool:
+        """Whether all is as it should be, on this node."""
+        return self in (UpstreamState.UP, UpstreamState.STANDBY)
 
 
 class Upstream:
@@ -61,8 +68,11 @@ class Upstream:
         random: Random,
         replies: Replies | None = None,
         burst: AbstractContextManager[None] | None = None,
+        role: str = "",
     ) -> None:
         self.options = options
+        self._title = f"{options.name} ({role})" if role else options.name
+        self._session = options.session or options.name
         self.state = UpstreamState.CONNECTING
         self.receive_faults = 0
         """Messages that met a fault of the gateway's."""
@@ -84,7 +94,14 @@ class Upstream:
         """Why it isn't up."""
         self._up_since: float | None = None
         self._status_qos = 1
+        self._client: Client | None = None
+        self._dropped = False
         self._acknowledgements: Acknowledgements | None = None
+
+    @property
+    def owner(self) -> str | None:
+        """Which node receives, where only one does."""
+        return None
 
     @property
     def problem(self) -> str | None:
@@ -106,28 +123,42 @@ class Upstream:
         self._publisher.publish(topic, payload, qos, retain, done, self._replies.properties(reply_to))
 
     async def run(self) -> None:
-        """Stay connected; returns only by cancellation, after saying `offline`."""
+        """Stay connected; returns only by cancellation, after saying `offline`. It may be run again then."""
+        self.state, self._dropped = UpstreamState.CONNECTING, False
         while True:
-            self._up_since = None
-            try:
-                await self._connect_once()
-            except (aiomqtt.MqttError, OSError, ValueError) as error:
-                pause_seconds = self._backoff.failed(self._up_seconds(), taken_over=is_taken_over(error))
-                if is_qos_refused(error):
-                    self._status_qos = 0
-                self._fell(explain(error, self.options, self._backoff.quick_losses))
-            except Exception:
-                self._fell("a fault of the gateway; its log says more")
-                raise
+            pause_seconds = await self._try()
             await asyncio.sleep(pause_seconds)
+
+    def drop(self) -> None:
+        """End the connection without a word and acknowledge nothing more, before `run` is cancelled."""
+        self._dropped = True
+        if self._acknowledgements is not None:
+            self._acknowledgements.close()
+        if self._client is not None:
+            self._client.abandon()
+
+    async def _try(self) -> float:
+        """Connect and stay so; after which pause to do it again."""
+        self._up_since = None
+        try:
+            await self._connect_once()
+        except (aiomqtt.MqttError, OSError, ValueError) as error:
+            pause_seconds = self._backoff.failed(self._up_seconds(), taken_over=is_taken_over(error))
+            if is_qos_refused(error):
+                self._status_qos = 0
+            self._fell(explain(error, self.options, self._backoff.quick_losses))
+            return pause_seconds
+        except Exception:
+            self._fell("a fault of the gateway; its log says more")
+            raise
 
     def _up_seconds(self) -> float | None:
         return None if self._up_since is None else self._clock.monotonic() - self._up_since
 
-    async def _connect_once(self) -> None:
-        client = make_client(self.options, self._random, self, status_qos=self._status_qos)
+    async def _connect_once(self) -> NoReturn:
+        self._client = client = make_client(self.options, self._random, self, status_qos=self._status_qos)
         client.pending_calls_threshold = SUBSCRIBE_BATCH
-        confirmed = partial(self._settle.acknowledged, self.options.name)
+        confirmed = partial(self._settle.acknowledged, self._session)
         self._acknowledgements = acknowledgements = Acknowledgements(client.paho.acknowledge, confirmed)
         client.paho.acknowledgements = acknowledgements
         client.paho.burst = self._burst
@@ -140,7 +171,7 @@ class Upstream:
             self._publisher.lost(client)
             client.abandon()
 
-    async def _stay(self, client: Client) -> None:
+    async def _stay(self, client: Client) -> NoReturn:
         try:
             await self._subscriptions.subscribe(client)
             await self._say(client, b"online")
@@ -151,21 +182,23 @@ class Upstream:
                 await self._subscriptions.retry(client)
         except asyncio.CancelledError:
             with contextlib.suppress(aiomqtt.MqttError):
-                await self._say(client, b"offline")
+                if not self._dropped:
+                    await self._subscriptions.end(client, FAREWELL_SECONDS)
+                    await self._say(client, b"offline")
             raise
 
     def _rose(self) -> None:
         self.state = UpstreamState.UP
         self._up_since = self._clock.monotonic()
-        logger.info("upstream %s is up: %s:%d", self.options.name, self.options.host, self.options.port)
+        logger.info("upstream %s is up: %s:%d", self._title, self.options.host, self.options.port)
         self._changed(self.options.name, True)
 
     def _fell(self, reason: str) -> None:
         was, self.state = self.state, UpstreamState.DOWN
         if was is not UpstreamState.DOWN:
-            logger.warning("upstream %s is down: %s", self.options.name, reason)
+            logger.warning("upstream %s is down: %s", self._title, reason)
         elif reason != self._reason:
-            logger.warning("upstream %s is still down: %s", self.options.name, reason)
+            logger.warning("upstream %s is still down: %s", self._title, reason)
         self._reason = reason
         self._replies.lost()
         self._changed(self.options.name, False)
@@ -178,7 +211,7 @@ class Upstream:
     def connected(self, client: Client, session_present: bool) -> None:
         """The broker has accepted the connection."""
         if not session_present:
-            self._settle.forget(self.options.name)
+            self._settle.forget(self._session)
         self._publisher.resume(client, session_present)
 
     def published(self, packet_id: int, reason_code: ReasonCode | int) -> None:
@@ -215,7 +248,7 @@ class Upstream:
     def _delivery_of(self, message: Incoming) -> Delivery:
         topic, payload = message.topic, message.payload
         receipt = Receipt.of(message.mid, message.dup, topic, payload) if message.qos else None
-        return Delivery(self.options.name, topic, payload, message.retain, receipt)
+        return Delivery(self.options.name, topic, payload, message.retain, receipt, self._session)
 
 
 def _nothing() -> None:

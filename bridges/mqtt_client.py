@@ -68,6 +68,10 @@ class UpstreamOptions:
     insecure: bool = False
     """Take any certificate."""
     client_id: str | None = None
+    session: str | None = None
+    """By which name packets are known, if the upstream has several sessions; else by the upstream's."""
+    share: str | None = None
+    """The group that shares the subscriptions, if any (MQTT 5 §4.8.2)."""
     keep_alive_seconds: int = 30
     persistent: bool = False
     """Let the broker keep the session, and QoS 1 and 2 messages, while the gateway is away; needs a client id."""
@@ -118,6 +122,7 @@ class Client(aiomqtt.Client):
         self.maximum_packet_bytes: int | None = None
         """The largest packet that the broker takes, if it has said so (MQTT 5 §3.2.2.3.6)."""
         self.maximum_qos = 2
+        self._abandoned = False
 
     def _on_connect(self, client: Any, userdata: Any, flags: Any, reason_code: Any, properties: Any = None) -> None:
         if not reason_code.is_failure:
@@ -133,6 +138,9 @@ class Client(aiomqtt.Client):
         self._events.published(mid, reason_code)
 
     def _on_socket_open(self, client: Any, userdata: Any, sock: Any) -> None:
+        if self._abandoned:  # in the thread that connects, which nothing can interrupt; CONNECT isn't sent yet
+            sock.close()
+            raise OSError("the connection isn't wanted any more")
         super()._on_socket_open(client, userdata, sock)
         self._loop.call_soon_threadsafe(self._listen, sock)  # in place of aiomqtt, which has said so just before
 
@@ -171,6 +179,7 @@ class Client(aiomqtt.Client):
 
     def abandon(self) -> None:
         """End the connection, however far it got, without waiting for the broker: aiomqtt leaves it half open."""
+        self._abandoned = True
         self.paho.fail(MQTTErrorCode.MQTT_ERR_CONN_LOST)
 
     async def closed(self, timeout_seconds: float | None = None) -> None:

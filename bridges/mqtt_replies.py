@@ -17,7 +17,7 @@ from bridges.mqtt_packet import Incoming
 from gateway.core.routes import is_reserved
 from gateway.core.upstream import ReplyTo
 
-__all__ = ["Replies", "response_topic"]
+__all__ = ["Replies", "TakeReply", "response_topic"]
 
 TakeReply = Callable[[str, bytes, bytes | None], bool]
 """Takes what may be an answer: topic, payload, correlation data; whether it is for nobody else."""

@@ -25,13 +25,15 @@ class Subscriptions:
     """The subscriptions of one upstream, made so that each message comes once, though filters overlap (MQTT 5 §3.3.4).
 
     With MQTT 5 each filter has an identifier by which further copies are known; 3.1.1 has none, so there filters that
-    overlap are widened into one.
+    overlap are widened into one. So they are if they are shared: each copy may go to another node, which, while a
+    configuration changes, may know other filters.
     """
 
     def __init__(self, filters: Mapping[str, int], options: UpstreamOptions) -> None:
         self._name = options.name
         self._v5 = options.protocol == "5"
-        cover = minimal_cover(filters) if self._v5 else disjoint_cover(filters)
+        self._prefix = "" if options.share is None else f"$share/{options.share}/"
+        cover = minimal_cover(filters) if self._v5 and not self._prefix else disjoint_cover(filters)
         self._wanted = dict(cover)
         self._number = {topic_filter: number for number, topic_filter in enumerate(cover, 1)}
         self._numbers: FilterTrie[int] | None = None
@@ -71,6 +73,12 @@ class Subscriptions:
         elif self.problem != before:
             logger.error("upstream %s: %s", self._name, self.problem)
 
+    async def end(self, client: Client, timeout_seconds: float) -> None:
+        """Take no further part in what is shared, so that the others get all of it; a session of one's own keeps it."""
+        if self._prefix:
+            for topic_filter in self._wanted:
+                await client.unsubscribe(self._prefix + topic_filter, timeout=timeout_seconds)
+
     async def _ask(self, client: Client, filters: list[str]) -> None:
         refused: list[str] = []
         for start in range(0, len(filters), SUBSCRIBE_BATCH):
@@ -87,8 +95,9 @@ class Subscriptions:
         """The quality of service that is granted, or the reason why not."""
         qos = self._wanted[topic_filter]
         if self._v5:
+            name, options = self._prefix + topic_filter, SubscribeOptions(qos=qos)
             properties = subscription_properties(self._number[topic_filter] if self._numbers is not None else None)
-            codes = await client.subscribe(topic_filter, options=SubscribeOptions(qos=qos), properties=properties)
+            codes = await client.subscribe(name, options=options, properties=properties)
         else:
             codes = await client.subscribe(topic_filter, qos)
         return max(code if isinstance(code, int) else int(code.value) for code in codes)

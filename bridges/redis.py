@@ -175,6 +175,9 @@ class RedisEngine:
             if isinstance(reply, (RedisRefused, RedisUnavailable)):
                 self._clock.call_later(BEAT_SECONDS, ask)
                 return
+            if reply is None:
+                fenced()
+                return
             self.receipts.forget(upstream)
             for packet_id, digest in (
                 reply.items() if isinstance(reply, dict) else zip(reply[::2], reply[1::2], strict=True)
@@ -263,7 +266,7 @@ class RedisEngine:
         if isinstance(reply, RedisRefused):
             self._begin_anew()
             return
-        epoch, head, self._stamp, stored, epochs = reply
+        epoch, head, self._stamp, epochs = reply
         self._epochs = {known.decode(): int(last) for known, last in zip(epochs[::2], epochs[1::2], strict=True)}
         before, self.epoch = self.epoch, epoch.decode()
         continued = before == self.epoch or self.head <= self._epochs.get(before, -1)
@@ -278,7 +281,7 @@ class RedisEngine:
                 self._interrupted(None, None)
         else:
             self._catch_up()
-        self._publishing.resume(stored)
+        self._publishing.resume()
 
     def _go_live(self) -> None:
         self._is_live = True

@@ -36,11 +36,18 @@ INDEX_BYTES: Final = 600
 
 
 @dataclass(slots=True)
+class _Call:
+    done: Published
+    upstream: str | None
+    token: int
+    messages: int
+
+
+@dataclass(slots=True)
 class _Batch:
     number: int
     words: list[Word] = field(default_factory=list)
-    calls: list[tuple[Published, str | None, int]] = field(default_factory=list)
-    """Who is told, the upstream that brought it, and how many messages it is."""
+    calls: list[_Call] = field(default_factory=list)
     size_bytes: int = 0
 
 
@@ -92,17 +99,17 @@ class Publishing:
         for publication in publications:
             words += publication_words(publication, now)
         batch = self._batch()
-        batch.calls.append((done, upstream, len(publications)))
+        batch.calls.append(_Call(done, upstream, token, len(publications)))
         self._waiting += 1
         self._add(batch, words, sum(len(each.payload.data) for each in publications))
 
     def acknowledged(self, upstream: str, packet_id: int) -> None:
         """A broker knows that a packet is stored."""
-        self._add(self._batch(), ["a", upstream, packet_id], 0)
+        self._add(self._batch(), ["a", upstream, self.tokens.get(upstream, 0), packet_id], 0)
 
     def forget(self, upstream: str) -> None:
         """A broker has begun a new session."""
-        self._add(self._batch(), ["f", upstream], 0)
+        self._add(self._batch(), ["f", upstream, self.tokens.get(upstream, 0)], 0)
 
     def _is_full(self) -> bool:
         return self._waiting >= MAXIMUM_WAITING or self._waiting_bytes >= MAXIMUM_WAITING_BYTES
@@ -139,10 +146,8 @@ class Publishing:
         """The connection is lost: send nothing until `resume`."""
         self._ready = False
 
-    def resume(self, stored: int) -> None:
-        """There is a connection again, and Redis has stored the batches up to this one: send those that it hasn't."""
-        while self._flights and self._flights[0].number <= stored:
-            self._confirm(self._flights.popleft(), [])
+    def resume(self) -> None:
+        """There is a connection again: send all that isn't confirmed; Redis knows what of it is stored."""
         self._ready, self.problem = True, None
         for batch in self._flights:
             self._send(batch)
@@ -162,26 +167,24 @@ class Publishing:
             return
         self._flights.popleft()
         self._count(reply)
-        self._confirm(batch, reply[4] if reply else [])
+        self._confirm(batch, reply[4])
 
     def _count(self, reply: list[Any]) -> None:
-        if reply:
-            for cause, count in zip(
-                ("retained_known", "last_value_evicted", "history_evicted"), reply[1:4], strict=True
-            ):
-                if count:
-                    self._counters.drops[cause] += count
+        for cause, count in zip(("retained_known", "last_value_evicted", "history_evicted"), reply[1:4], strict=True):
+            if count:
+                self._counters.drops[cause] += count
 
     def _confirm(self, batch: _Batch, statuses: list[int]) -> None:
         self.confirmed = batch.number
         self._waiting -= len(batch.calls)
         self._waiting_bytes -= batch.size_bytes
-        for index, (done, upstream, count) in enumerate(batch.calls):
-            if index < len(statuses) and statuses[index]:
-                self._counters.drops["fenced"] += max(1, count)
-                self.fenced.get(upstream or "", lambda: None)()
-            else:
-                self._stored.append(lambda done=done: done(None))  # type: ignore[misc]
+        for call, fenced in zip(batch.calls, statuses, strict=True):
+            if not fenced:
+                self._stored.append(lambda done=call.done: done(None))  # type: ignore[misc]
+                continue
+            self._counters.drops["fenced"] += max(1, call.messages)
+            if call.token == self.tokens.get(call.upstream or ""):  # else this node has owned it anew since
+                self.fenced.get(call.upstream or "", lambda: None)()
 
     def settle(self) -> None:
         """Tell who waits that it is stored: after all that came with the answer, the deliveries themselves too."""

@@ -1,8 +1,8 @@
 """The composition root: the only place that knows every part. `create_app(settings)` works under any ASGI server."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import partial
 from random import Random, SystemRandom
 
 from starlette.applications import Starlette
@@ -10,8 +10,8 @@ from starlette.middleware import Middleware
 from starlette.routing import BaseRoute, Route
 
 from bridges.broker import BrokerOptions, EmbeddedBroker
-from bridges.mqtt import Upstream, UpstreamOptions
-from bridges.mqtt_replies import Replies, response_topic
+from bridges.mqtt import UpstreamOptions
+from bridges.mqtt_owned import OwnedUpstream
 from bridges.socketio import SocketIoBridge
 from gateway.cluster import Cluster
 from gateway.config import Settings
@@ -45,7 +45,7 @@ from gateway.pages import no_such_endpoint, page_routes
 from gateway.reload import Reloads
 from gateway.response_headers import ResponseHeaders, headers_for
 from gateway.supervisor import Supervisor
-from gateway.upstreams import upstream_options
+from gateway.upstreams import AnyUpstream, Membership, Upstreams
 from gateway.webhooks import Webhooks
 
 __all__ = ["Gateway", "create_app"]
@@ -73,7 +73,9 @@ class Gateway:
             None if settings.upstreams else EmbeddedBroker(BrokerOptions(settings.broker.host, settings.broker.port))
         )
         self._clock, self._random = clock, random
-        self.upstreams: dict[str, Upstream] = {}
+        self.upstreams: dict[str, AnyUpstream] = {}
+        self._makes = Upstreams(self.intake, clock, random, Membership.of(self.cluster, settings))
+        self._leaving: list[asyncio.Task[None]] = []
         self.keys = make_keys(settings.identity.jwt, clock)
         self.health = Health(self.upstreams, {name: each.engine for name, each in self.namespaces.items()}, self.keys)
         self.reloads = Reloads(clock.time())
@@ -95,7 +97,7 @@ class Gateway:
         doors = {name: (each.namespace, each.admission) for name, each in self.endpoints.items()}
         self.socketio = SocketIoBridge(doors, clock, random, beat.interval_seconds, beat.timeout_seconds)
         times = (settings.drain_notice_seconds, settings.drain_seconds)
-        self.drain = Drain(self.endpoints, self.socketio, self.health, *times, clock, random)
+        self.drain = Drain(self.endpoints, self.socketio, self.health, self._hand_over, *times, clock, random)
 
     def _make_endpoints(self) -> dict[str, Endpoints]:
         options, offenders, broker = BridgeOptions.of(self.settings), self.doorkeeper.offenders, self.broker
@@ -157,49 +159,30 @@ class Gateway:
         if self.broker is not None:
             await self.broker.start()
             self.supervisor.start("broker", self._keep_broker)
-        for options in self._upstream_options():
-            self.upstreams[options.name] = self._make_upstream(options)
-            self.supervisor.start(f"upstream {options.name}", self.upstreams[options.name].run)
+        self.upstreams.update(self._make_upstreams())
+        self._makes.connect(self.upstreams)
+        for name, upstream in self.upstreams.items():
+            self.supervisor.start(f"upstream {name}", upstream.run)
         for name, namespace in self.namespaces.items():
-            namespace.connect(self.upstreams)
+            namespace.connect(self.upstreams, self._makes.keepers)
             self.supervisor.start(f"sse heartbeat {name}", self.endpoints[name].sse.beat)
         if self.keys is not None:
             self.supervisor.start("keys", self.keys.run)
         self.supervisor.start("event loop watch", self.metrics.watch_event_loop)
 
-    def _make_upstream(self, options: UpstreamOptions) -> Upstream:
-        intake = self.intake
-        intake.changed(options.name, up=False)
-        return Upstream(
-            options,
-            intake.subscriptions(options.name),
-            intake.receive,
-            intake,
-            intake.changed,
-            self._clock,
-            self._random,
-            self._replies(options),
-            intake.burst,
-        )
-
-    def _replies(self, options: UpstreamOptions) -> Replies:
-        return Replies(
-            response_topic(options, self._random),
-            partial(self.intake.take_answer, options.name),
-            partial(self.intake.lost, options.name),
-            listen=self.intake.needs_response_topic(options.name),
-        )
-
-    def _upstream_options(self) -> list[UpstreamOptions]:
+    def _make_upstreams(self) -> dict[str, AnyUpstream]:
         if self.broker is None:
-            return [upstream_options(name, upstream) for name, upstream in self.settings.upstreams.items()]
-        host = self.settings.broker.host
+            return {name: self._makes.make(name, each) for name, each in self.settings.upstreams.items()}
         (name,) = self.settings.upstream_names()
-        return [
-            UpstreamOptions(
-                name, host, self.broker.port, protocol="3.1.1", reconnect_min_seconds=0.1, reconnect_max_seconds=2
-            )
-        ]
+        options = UpstreamOptions(
+            name,
+            self.settings.broker.host,
+            self.broker.port,
+            protocol="3.1.1",
+            reconnect_min_seconds=0.1,
+            reconnect_max_seconds=2,
+        )
+        return {name: self._makes.make_single(options)}
 
     async def _keep_broker(self) -> None:
         assert self.broker is not None
@@ -207,10 +190,21 @@ class Gateway:
             await self.broker.start()
         await self.broker.wait()
 
+    def _hand_over(self) -> None:
+        """Let other nodes receive in place of this one, while it still sends."""
+        if not self._leaving:
+            owned = [each for each in self.upstreams.values() if isinstance(each, OwnedUpstream)]
+            leaving = [each.leave() for each in owned]
+            if self._makes.keepers is not None:
+                leaving.append(self._makes.keepers.leave(STOP_SECONDS))
+            self._leaving = [asyncio.create_task(each) for each in leaving]
+
     async def stop(self) -> None:
         """End all that `start` started."""
         self.drain.finish()
         await self.webhooks.finish(at_once=self.drain.hurried)
+        if self._leaving:
+            await asyncio.wait(self._leaving, timeout=STOP_SECONDS)
         if self.cluster is not None:
             await self.cluster.finish(FLUSH_SECONDS)
         await self.supervisor.stop(STOP_SECONDS)

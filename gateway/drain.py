@@ -49,6 +49,10 @@ class Drain:
     """The end of one gateway.
 
     Args:
+        endpoints: Of each namespace.
+        socketio: Where Socket.IO's clients are.
+        health: Says that it leaves.
+        hand_over: Lets others receive what devices send; called again does nothing.
         notice_seconds: How long it only says that it leaves.
         seconds: How long it then takes to tell everybody.
     """
@@ -58,6 +62,7 @@ class Drain:
         endpoints: Mapping[str, Endpoints],
         socketio: SocketIoBridge,
         health: Health,
+        hand_over: Callable[[], None],
         notice_seconds: float,
         seconds: float,
         clock: Clock,
@@ -66,6 +71,7 @@ class Drain:
         self._endpoints = endpoints
         self._socketio = socketio
         self._health = health
+        self._hand_over = hand_over
         self._notice_seconds = notice_seconds
         self._seconds = seconds
         self._clock = clock
@@ -91,6 +97,7 @@ class Drain:
 
     async def tell_all(self, under_way: Callable[[], bool]) -> None:
         """Tell one client after the other; returns once all are told and nothing is `under_way`, or time is over."""
+        self._hand_over()
         end = self._clock.monotonic() + self._seconds
         for each in self._endpoints.values():
             each.namespace.paces.flush()
@@ -106,6 +113,7 @@ class Drain:
     def finish(self) -> None:
         """Tell all who are still there, and end what is still under way."""
         self.announce()
+        self._hand_over()
         for each in self._endpoints.values():
             each.namespace.attendance.close()
             each.namespace.paces.flush()

@@ -6,8 +6,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from bridges.jwks import Jwks
-from bridges.mqtt import Upstream, UpstreamState
 from gateway.core.engine import Engine
+from gateway.upstreams import AnyUpstream
 
 __all__ = ["Health"]
 
@@ -16,7 +16,7 @@ class Health:
     """What load balancers and operators ask."""
 
     def __init__(
-        self, upstreams: Mapping[str, Upstream], engines: Mapping[str, Engine], keys: Jwks | None = None
+        self, upstreams: Mapping[str, AnyUpstream], engines: Mapping[str, Engine], keys: Jwks | None = None
     ) -> None:
         self._upstreams = upstreams
         self._engines = engines
@@ -30,14 +30,12 @@ class Health:
     async def readyz(self, request: Request) -> JSONResponse:  # noqa: ARG002 - an endpoint
         """Answer `GET /readyz`: 200, or 503 while an upstream is away, a log can't be written or the gateway ends.
 
-        So it is while no key of an identity provider is known; those that may be old will do.
+        So it is while no key of an identity provider is known; those that may be old will do. A node of a cluster that
+        can reach the broker is ready, though another one owns the upstream.
         """
-        upstreams = {
-            name: {"state": upstream.state.value} | ({"problem": upstream.problem} if upstream.problem else {})
-            for name, upstream in self._upstreams.items()
-        }
+        upstreams = {name: _told_of(upstream) for name, upstream in self._upstreams.items()}
         problems = {name: engine.problem for name, engine in self._engines.items() if engine.problem is not None}
-        all_up = all(upstream.state is UpstreamState.UP for upstream in self._upstreams.values()) and not problems
+        all_up = all(upstream.state.is_well for upstream in self._upstreams.values()) and not problems
         all_up = all_up and (self._keys is None or self._keys.has_keys)
         status = "draining" if self.draining else "ready" if all_up else "not_ready"
         content: dict[str, object] = {"status": status, "upstreams": upstreams}
@@ -47,6 +45,11 @@ class Health:
             problem = {} if self._keys.problem is None else {"problem": self._keys.problem}
             content["keys"] = {"state": "known" if self._keys.has_keys else "none", **problem}
         return _answer(200 if status == "ready" else 503, content)
+
+
+def _told_of(upstream: AnyUpstream) -> dict[str, str]:
+    told = {"state": upstream.state.value, "owner": upstream.owner, "problem": upstream.problem}
+    return {key: value for key, value in told.items() if value}
 
 
 def _answer(status_code: int, content: dict[str, object]) -> JSONResponse:

@@ -12,7 +12,7 @@ from prometheus_client.registry import Collector
 from starlette.requests import Request
 from starlette.responses import Response
 
-from bridges.mqtt import Upstream, UpstreamState
+from bridges.mqtt_owned import OwnedUpstream
 from gateway.core.clock import Clock
 from gateway.core.counters import Counters
 from gateway.core.intake import Intake
@@ -22,6 +22,7 @@ from gateway.core.webhook_retries import BreakerState
 from gateway.core.webhooks import Webhook
 from gateway.reload import Reloads
 from gateway.supervisor import Supervisor
+from gateway.upstreams import AnyUpstream
 
 __all__ = ["Metrics"]
 
@@ -77,7 +78,7 @@ class Metrics(Collector):
         self,
         intake: Intake,
         namespaces: Mapping[str, Namespace],
-        upstreams: Mapping[str, Upstream],
+        upstreams: Mapping[str, AnyUpstream],
         supervisor: Supervisor,
         reloads: Reloads,
         clock: Clock,
@@ -133,7 +134,16 @@ class Metrics(Collector):
             "When the configuration was last read and found good",
             value=self._reloads.last_good,
         )
-        up = {name: int(upstream.state is UpstreamState.UP) for name, upstream in self._upstreams.items()}
+        yield from self._collect_upstreams()
+
+        refusals, refused = self._offenders.refusals, self._offenders.refused
+        yield CounterMetricFamily(
+            "tidegate_address_refusals", "How often an address came to be refused", value=refusals
+        )
+        yield GaugeMetricFamily("tidegate_refused_addresses", "Addresses that are refused now", value=refused)
+
+    def _collect_upstreams(self) -> Iterator[Metric]:
+        up = {name: int(upstream.state.is_well) for name, upstream in self._upstreams.items()}
         yield _gauge("tidegate_upstream_up", "Whether the MQTT broker can be reached", "upstream", up)
         faults = {
             name: upstream.receive_faults + self._intake.faults[name] for name, upstream in self._upstreams.items()
@@ -143,12 +153,16 @@ class Metrics(Collector):
             "tidegate_oversized_messages", "Messages of devices dropped for their size", "upstream", oversized
         )
         yield _counter("tidegate_receive_faults", "Messages that met a fault of the gateway", "upstream", faults)
-
-        refusals, refused = self._offenders.refusals, self._offenders.refused
-        yield CounterMetricFamily(
-            "tidegate_address_refusals", "How often an address came to be refused", value=refusals
-        )
-        yield GaugeMetricFamily("tidegate_refused_addresses", "Addresses that are refused now", value=refused)
+        owned = {name: each for name, each in self._upstreams.items() if isinstance(each, OwnedUpstream)}
+        if owned:
+            owns = {name: int(each.owns) for name, each in owned.items()}
+            takeovers = {name: each.takeovers for name, each in owned.items()}
+            fenced = {name: each.fenced for name, each in owned.items()}
+            yield _gauge("tidegate_upstream_owned", "Whether this node receives", "upstream", owns)
+            yield _counter("tidegate_upstream_takeovers", "How often this node came to receive", "upstream", takeovers)
+            yield _counter(
+                "tidegate_upstream_fenced", "What was refused since another node had taken over", "upstream", fenced
+            )
 
     def _collect_namespaces(self) -> Iterator[Metric]:
         sessions = GaugeMetricFamily("tidegate_sessions", "Connected clients", labels=["transport", "namespace"])

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 __all__ = [
+    "CONNECT",
     "PINGRESP",
     "PUBACK",
     "PUBCOMP",
@@ -20,7 +21,7 @@ __all__ = [
     "swallowing",
 ]
 
-PUBLISH, PUBACK, PUBREC, PUBREL, PUBCOMP, SUBACK, PINGRESP = 3, 4, 5, 6, 7, 9, 13
+CONNECT, PUBLISH, PUBACK, PUBREC, PUBREL, PUBCOMP, SUBACK, PINGRESP = 1, 3, 4, 5, 6, 7, 9, 13
 
 Alter = Callable[[str, int, bytes], bytes]
 """`(direction, packet type, packet)`: what goes on instead, perhaps nothing; `up` is to the broker, `down` from it."""

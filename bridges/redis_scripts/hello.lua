@@ -1,4 +1,4 @@
--- What a node asks first on each connection: which epoch holds, and what of its own batches is stored.
+-- What a node asks first on each connection: which epoch holds. It also makes known up to where its batches are stored.
 --
 -- KEYS[1] meta. ARGV: a name for a new epoch, the node's newest place, producer, the number of its last confirmed batch.
 -- A server that has started anew may have lost what came last, so it begins an epoch. That continues the one before up to
@@ -27,4 +27,4 @@ end
 local record = base .. 'batch:' .. ARGV[3]
 local stored = math.max(tonumber(redis.call('GET', record) or 0), tonumber(ARGV[4]))
 redis.call('SET', record, stored, 'EX', 86400)
-return {epoch, seq, tonumber(redis.call('HGET', meta, 'stamp')), stored, redis.call('HGETALL', epochs)}
+return {epoch, seq, tonumber(redis.call('HGET', meta, 'stamp')), redis.call('HGETALL', epochs)}

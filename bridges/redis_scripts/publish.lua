@@ -18,9 +18,9 @@ local values, entries, bytes = tonumber(state[5]), tonumber(state[6]), tonumber(
 
 local record, number = base .. 'batch:' .. ARGV[1], tonumber(ARGV[2])
 local before = tonumber(redis.call('GET', record) or -1)
-if before >= number then return {} end -- stored already, but the answer was lost
-if before >= 0 and number > before + 1 then return redis.error_reply('GAP expected batch ' .. (before + 1)) end
-redis.call('SET', record, number, 'EX', 86400)
+local again = before >= number -- stored already, but the answer was lost: only who is refused is said again
+if not again and before >= 0 and number > before + 1 then return redis.error_reply('GAP expected batch ' .. (before + 1)) end
+if not again then redis.call('SET', record, number, 'EX', 86400) end
 
 local most_values, most_bytes, most_index = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
 local rooms, index, lost = base .. 'rooms', base .. 'index', base .. 'lost'
@@ -104,31 +104,39 @@ local function publish(at)
   tell(room, string.format('%s %d %d %d %s %d ', epoch, seq, previous, stamp, fleeting and 'f' or 'k', #head) .. head .. data)
 end
 
+local function is_fenced(upstream, token) -- by a later owner; and a token that is the newest is a fence for all before
+  if upstream == '' then return false end
+  fences[upstream] = fences[upstream] or tonumber(redis.call('HGET', meta, 'fence:' .. upstream) or 0)
+  if tonumber(token) > fences[upstream] and not again then
+    fences[upstream] = tonumber(token)
+    redis.call('HSET', meta, 'fence:' .. upstream, token)
+  end
+  return tonumber(token) < fences[upstream]
+end
+
 local at, statuses = 6, {}
 while ARGV[at] do
-  local kind = ARGV[at]
+  local kind, upstream, token = ARGV[at], ARGV[at + 1], ARGV[at + 2]
+  local fenced = is_fenced(upstream, token)
+  local skipped = again or fenced
   if kind == 'p' then -- upstream, token, packet id (0: none), digest, count, then the publications
-    local upstream, token, packet, digest, count = unpack(ARGV, at + 1, at + 5)
-    local fenced = false
-    if upstream ~= '' then
-      fences[upstream] = fences[upstream] or tonumber(redis.call('HGET', meta, 'fence:' .. upstream) or 0)
-      fenced = tonumber(token) < fences[upstream]
-    end
+    local packet, digest, count = unpack(ARGV, at + 3, at + 5)
     at = at + 6
-    if not fenced and packet ~= '0' then redis.call('HSET', base .. 'receipts:' .. upstream, packet, digest) end
+    if not skipped and packet ~= '0' then redis.call('HSET', base .. 'receipts:' .. upstream, packet, digest) end
     for _ = 1, tonumber(count) do
-      if not fenced then publish(at) end
+      if not skipped then publish(at) end
       at = at + 7
     end
     statuses[#statuses + 1] = fenced and 1 or 0
-  elseif kind == 'a' then -- upstream, packet id: acknowledged
-    redis.call('HDEL', base .. 'receipts:' .. ARGV[at + 1], ARGV[at + 2])
+  elseif kind == 'a' then -- upstream, token, packet id: acknowledged
+    if not skipped then redis.call('HDEL', base .. 'receipts:' .. upstream, ARGV[at + 3]) end
+    at = at + 4
+  else -- upstream, token: its session is new
+    if not skipped then redis.call('DEL', base .. 'receipts:' .. upstream) end
     at = at + 3
-  else -- upstream: its session is new
-    redis.call('DEL', base .. 'receipts:' .. ARGV[at + 1])
-    at = at + 2
   end
 end
+if again then return {stamp, 0, 0, 0, statuses} end
 
 for _ = 1, 20 + 2 * published do -- the stalest rooms give way
   if values <= most_values and bytes <= most_bytes and redis.call('ZCARD', rooms) <= most_values + 20000 then break end

@@ -11,6 +11,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 from pydantic_settings import PydanticBaseSettingsSource
 
+from gateway.config.cluster import cluster_problems
 from gateway.config.environment import read_environment
 from gateway.config.explain import explain
 from gateway.config.problems import ConfigurationError, Keys, Place, Problem, dotted
@@ -100,7 +101,8 @@ def _validate(tree: Node) -> tuple[Settings | None, list[Problem]]:
         errors = error.errors(include_url=False)
     problems = [problem for error in errors[: MAXIMUM_PROBLEMS + 1] for problem in _problems_of(error, tree)]
     if settings is not None:
-        problems += [*_check_ports(settings, tree), *_check_mqtt(settings, tree), *webhook_problems(settings, tree, ())]
+        problems += [*_check_ports(settings, tree), *_check_mqtt(settings, tree), *cluster_problems(settings, tree)]
+        problems += webhook_problems(settings, tree, ())
         for name, namespace in settings.namespaces.items():
             problems += webhook_problems(namespace, tree, ("namespaces", name))
     return settings, problems + list(_check_routes(tree, [error["loc"] for error in errors]))

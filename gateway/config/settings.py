@@ -201,6 +201,11 @@ class Settings(BaseSettings):
         of_it = self._of(namespace)
         return {name: (each, webhook_options(of_it, name)) for name, each in of_it.webhooks.items()}
 
+    @property
+    def is_cluster(self) -> bool:
+        """Whether there may be other gateways that are one with this."""
+        return self.engine.redis is not None
+
     def upstream_names(self) -> tuple[str, ...]:
         """The names that routes may use."""
         return tuple(self.upstreams) or ("embedded",)

@@ -33,11 +33,13 @@ class UpstreamSettings(Section):
     insecure: values.Flag = False
     """Accept any certificate of the broker, for trials: nobody knows then who answers."""
     client_id: values.Text | None = None
-    """The client id; by default a random one."""
+    """The client id; by default a random one, in a cluster `engine.prefix` and the upstream's name."""
+    ingest: values.Ingest = "owned"
+    """In a cluster, who receives: `owned`, one gateway at a time; `shared`, all, each a part (MQTT 5, `$share`)."""
     keep_alive_seconds: values.KeepAliveSeconds = 30
     """How long the connection may be silent before the gateway asks for a sign of life."""
-    session: values.SessionKind = "clean"
-    """`persistent`: the broker keeps QoS 1 and 2 messages while the gateway is away. Needs `client_id`."""
+    session: values.SessionKind | None = None
+    """`persistent`: the broker keeps QoS 1 and 2 messages meanwhile, by the `client_id`; `clean`: it doesn't."""
     session_expiry_seconds: values.ExpirySeconds = 3600
     """How long the broker keeps a persistent session (MQTT 5 only)."""
     status_topic: values.StatusTopic | None = "tidegate/status"
@@ -81,11 +83,11 @@ class UpstreamSettings(Section):
             raise ValueError("expected `certificate_file` and `key_file` together, found one of them")
         return value
 
-    @field_validator("session")
+    @field_validator("ingest")
     @classmethod
-    def _check_session(cls, value: str, info: ValidationInfo) -> str:
-        if value == "persistent" and info.data.get("client_id", "") is None:
-            raise ValueError("expected a `client_id` beside `persistent`, by which the broker knows the session again")
+    def _check_ingest(cls, value: str, info: ValidationInfo) -> str:
+        if value == "shared" and info.data.get("protocol") == "3.1.1":
+            raise ValueError("expected `protocol: 5` beside `shared`: MQTT 3.1.1 has no shared subscriptions")
         return value
 
     @field_validator("reconnect_max_seconds")

@@ -240,6 +240,7 @@ WebhookName: TypeAlias = UpstreamName
 WebhookReference: TypeAlias = Annotated[str, Expected("a webhook's name")]
 UpstreamReference: TypeAlias = Annotated[str, Expected("an upstream's name")]
 Protocol: TypeAlias = Annotated[Literal["3.1.1", "5"], BeforeValidator(_parse_protocol), Expected("3.1.1 or 5")]
+Ingest: TypeAlias = Annotated[Literal["owned", "shared"], Expected("owned or shared")]
 SessionKind: TypeAlias = Annotated[Literal["clean", "persistent"], Expected("clean or persistent")]
 LogLevel: TypeAlias = Annotated[Literal["debug", "info", "warning", "error"], Expected("debug, info, warning or error")]
 LogFormat: TypeAlias = Annotated[Literal["auto", "console", "json"], Expected("auto, console or json")]

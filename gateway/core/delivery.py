@@ -43,6 +43,13 @@ class Delivery:
     """The broker had kept it: it may be old."""
     receipt: Receipt | None = None
     """None for QoS 0, which nobody acknowledges."""
+    session: str = ""
+    """The name of the MQTT session that brought it, of which packet identifiers are, if the upstream has several."""
+
+    @property
+    def owned_as(self) -> str:
+        """By which name what it brings is owned, and its packet known again."""
+        return self.session or self.upstream
 
 
 Receive = Callable[[Delivery, Callable[[], None]], None]

@@ -80,7 +80,7 @@ class Publication:
     user: str | None = None
     """The user who sends it, if that is known."""
     upstream: str | None = None
-    """The upstream that brought it."""
+    """The upstream that brought it, or its session; None for what a client sent."""
 
     @property
     def is_fleeting(self) -> bool:

@@ -68,7 +68,7 @@ class Ingest:
         `stored` is called once, as soon as all of it is stored: a redelivery of it will be known.
         """
         receipt = delivery.receipt
-        if receipt is not None and self._engine.receipts.repeats(delivery.upstream, receipt):
+        if receipt is not None and self._engine.receipts.repeats(delivery.owned_as, receipt):
             self._counters.drops["redelivered"] += 1
             self._engine.publish((), lambda _: stored())  # after the first delivery, which may still be on its way
             return True
@@ -77,7 +77,7 @@ class Ingest:
         if not matches:
             stored()
             return bool(heard)
-        entry = None if receipt is None else (delivery.upstream, receipt.packet_id, receipt.digest)
+        entry = None if receipt is None else (delivery.owned_as, receipt.packet_id, receipt.digest)
         self._engine.publish(self._publications(delivery, matches, heard), lambda _: stored(), entry)
         return True
 
@@ -105,7 +105,7 @@ class Ingest:
             if clears:  # how a device takes a retained message back (MQTT 5 §3.3.1.3)
                 kept = replace(kept, last=False)
             publication = Publication(room, payload, kept, delivery.topic, retained=delivery.retained, clears=clears)
-            publication.upstream = delivery.upstream
+            publication.upstream = delivery.owned_as
             if self.paces.admits(route, publication):
                 publications.append(publication)
         return publications
@@ -153,7 +153,7 @@ class Ingest:
         if route.spec.transform is not None:
             data = reshape(data, route.spec.transform)
         retention, retained = self._retention(route, room), delivery.retained
-        return Publication(room, Payload(data), retention, topic, retained=retained, upstream=delivery.upstream)
+        return Publication(room, Payload(data), retention, topic, retained=retained, upstream=delivery.owned_as)
 
     def _retention(self, route: Route, room: str) -> Retention:
         """What is kept of a routed room: as the route says, else as the rule for the room says."""

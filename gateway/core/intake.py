@@ -7,13 +7,14 @@ namespace, a fault included, is nothing to the others.
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from operator import itemgetter
 
 from gateway.core.counters import Counters
 from gateway.core.delivery import Delivery
 from gateway.core.namespace import Namespace
+from gateway.core.routes import is_reserved
 from gateway.core.topics import is_too_deep
 
 __all__ = ["Intake"]
@@ -31,13 +32,17 @@ class Intake:
         """Messages that met a fault of the gateway's, by upstream."""
         self._namespaces = tuple(namespaces)
 
+    def room_filters(self, upstream: str) -> dict[str, int]:
+        """The MQTT filters of all namespaces' routes to rooms, each with the highest quality of service asked for."""
+        return _highest(namespace.routing.room_filters(upstream) for namespace in self._namespaces)
+
+    def reply_filters(self, upstream: str) -> dict[str, int]:
+        """The MQTT filters of where devices answer, as all namespaces' routes say."""
+        return _highest(namespace.routing.reply_filters(upstream) for namespace in self._namespaces)
+
     def subscriptions(self, upstream: str) -> dict[str, int]:
-        """The MQTT filters of all namespaces' routes, each with the highest quality of service that one asks for."""
-        wanted: dict[str, int] = {}
-        for namespace in self._namespaces:
-            for topic_filter, qos in namespace.routing.subscriptions(upstream).items():
-                wanted[topic_filter] = max(wanted.get(topic_filter, 0), qos)
-        return wanted
+        """All of these together, for one connection that takes both."""
+        return _highest((self.room_filters(upstream), self.reply_filters(upstream)))
 
     def receive(self, delivery: Delivery, stored: Callable[[], None]) -> None:
         """Take a device's message for all namespaces; `stored` is called once, as soon as all of them have it.
@@ -84,6 +89,20 @@ class Intake:
         for namespace in self._namespaces:
             namespace.engine.forget(upstream)
 
+    def own(self, session: str, token: int, done: Callable[[], None], fenced: Callable[[], None]) -> None:
+        """Own a session in all namespaces, as `Engine.own`."""
+        shared = _Shared(len(self._namespaces), done)
+        for namespace in self._namespaces:
+            namespace.engine.own(session, token, shared.share(), fenced)
+
+    def settle(self, done: Callable[[], None]) -> None:
+        """Let nothing wait any more to be stored; `done` once all that came is."""
+        shared = _Shared(len(self._namespaces), done)
+        for namespace in self._namespaces:
+            namespace.paces.flush()
+            share = shared.share()
+            namespace.engine.publish((), lambda _, share=share: share())  # type: ignore[misc]
+
     def needs_response_topic(self, upstream: str) -> bool:
         """Whether a namespace has devices that answer on the gateway's own topic."""
         return any(namespace.routing.needs_response_topic(upstream) for namespace in self._namespaces)
@@ -101,6 +120,16 @@ class Intake:
         self.counters.device_bytes += len(raw)
         return True
 
+    def take_shared_answer(self, upstream: str, topic: str, raw: bytes, correlation: bytes | None) -> bool:
+        """As `take_answer`, where all nodes hear what devices answer, and another connection brings what is for rooms.
+
+        An answer on a route's reply topic that nobody here waits for may be another node's.
+        """
+        waits = (each.requests.asked_at(upstream, topic, correlation) is not None for each in self._namespaces)
+        if is_reserved(topic) or any(waits):
+            self.take_answer(upstream, topic, raw, correlation)
+        return True
+
     def _asked(self, upstream: str, topic: str, correlation: bytes | None) -> Sequence[Namespace]:
         asked = [(each.requests.asked_at(upstream, topic, correlation), each) for each in self._namespaces]
         waiting = [(at, each) for at, each in asked if at is not None]
@@ -110,6 +139,14 @@ class Intake:
         """Fail the requests under way by an upstream whose connection is gone."""
         for namespace in self._namespaces:
             namespace.requests.lost(upstream)
+
+
+def _highest(each: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    wanted: dict[str, int] = {}
+    for filters in each:
+        for topic_filter, qos in filters.items():
+            wanted[topic_filter] = max(wanted.get(topic_filter, 0), qos)
+    return wanted
 
 
 class _Burst:

@@ -22,6 +22,7 @@ from gateway.core.hub import Hub
 from gateway.core.identity import ANONYMOUS, Identity
 from gateway.core.idle import IdleWatch
 from gateway.core.ingest import Ingest
+from gateway.core.keeper import Keepers
 from gateway.core.limit_errors import RateLimited, TooManySubscriptions
 from gateway.core.limits import Budget
 from gateway.core.message import Message
@@ -98,10 +99,10 @@ class Namespace:
         """What is counted of this namespace."""
         return self._counters
 
-    def connect(self, upstreams: Mapping[str, Upstream]) -> None:
-        """Say how to reach devices, by the upstreams' names."""
+    def connect(self, upstreams: Mapping[str, Upstream], keepers: Keepers | None = None) -> None:
+        """Say how to reach devices, by the upstreams' names; and the keepers, if there are other gateways."""
         self._publishing.connect(upstreams)
-        self.requests.connect(upstreams)
+        self.requests.connect(upstreams, keepers)
 
     def open(
         self,

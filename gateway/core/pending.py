@@ -106,9 +106,10 @@ class Pending:
         answered: Answered,
         *,
         in_line: bool,
+        correlation: bytes | None = None,
     ) -> Place:
         """Let one more request wait; `in_line` if its answer may come without correlation data."""
-        correlation = self._random.randbytes(CORRELATION_BYTES)
+        correlation = correlation or self._random.randbytes(CORRELATION_BYTES)
         now = self._clock.monotonic()
         due = now + timeout_seconds
         timer = self._clock.call_later(timeout_seconds, lambda: self._time_out(place))

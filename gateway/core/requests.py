@@ -21,6 +21,7 @@ from gateway.core.errors import (
     UpstreamRefused,
     UpstreamUnavailable,
 )
+from gateway.core.keeper import Ask, Keepers
 from gateway.core.limits import Limits
 from gateway.core.payload import Payload, PayloadError, decoder
 from gateway.core.pending import Answered, Pending, Place
@@ -55,14 +56,16 @@ class Requests:
         self._counters = counters
         self._pending = Pending(clock, random)
         self._upstreams: Mapping[str, Upstream] = {}
+        self._keepers: Keepers | None = None
 
     def __len__(self) -> int:
         """How many are under way, with those whose late answer is waited for only to tell it from others."""
         return len(self._pending)
 
-    def connect(self, upstreams: Mapping[str, Upstream]) -> None:
-        """Say how to reach devices, by the upstreams' names."""
+    def connect(self, upstreams: Mapping[str, Upstream], keepers: Keepers | None = None) -> None:
+        """Say how to reach devices, by the upstreams' names; and the keepers, if there are other gateways."""
         self._upstreams = upstreams
+        self._keepers = keepers
 
     def send(
         self,
@@ -94,6 +97,7 @@ class Requests:
         payload = encode_accepted(route.spec, data, binary=binary)
         self._pending.check(owner, route.upstreams[0], reply_topic, limits.requests_in_flight)
         self._rates.spend(room)
+        in_line = route.to_reply is not None
         place = self._pending.add(
             owner,
             route.upstreams[0],
@@ -101,11 +105,15 @@ class Requests:
             _decode(route),
             timeout_seconds,
             answered,
-            in_line=route.to_reply is not None,
+            in_line=in_line and self._keepers is None,
         )
         reply_to = ReplyTo(reply_topic, place.correlation, timeout_seconds)
-        # Never retained: whoever subscribed later would answer a request that is long over.
-        upstream.publish(topic, payload, route.spec.qos, False, partial(self._published, place), reply_to=reply_to)
+        if in_line and self._keepers is not None:
+            ask = Ask(place.upstream, topic, payload, route.spec.qos, reply_to)
+            self._keepers.ask(ask, partial(self._published, place))
+        else:
+            # Never retained: whoever subscribed later would answer a request that is long over.
+            upstream.publish(topic, payload, route.spec.qos, False, partial(self._published, place), reply_to=reply_to)
         place.sent = True
         return partial(self._pending.cancel, place)
 

@@ -4,7 +4,7 @@ Both questions are answered by a trie, so their cost does not grow with the numb
 remembered, since devices publish to the same topics again and again.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -117,14 +117,19 @@ class RoutingTable:
         """Whether a route leads to devices of `upstream` that doesn't say itself where they answer."""
         return any(r.to_topic is not None and r.reply is None and upstream in r.upstreams for r in self.routes)
 
-    def subscriptions(self, upstream: str) -> dict[str, int]:
-        """The MQTT filters of what devices of the upstream send, each with its quality of service."""
+    def room_filters(self, upstream: str) -> dict[str, int]:
+        """The MQTT filters of what devices of the upstream send into rooms, each with its quality of service."""
+        return self._filters(upstream, lambda route: () if route.to_room is None else route.filters)
+
+    def reply_filters(self, upstream: str) -> dict[str, int]:
+        """The MQTT filters of where devices of the upstream answer, as routes say, each with its quality of service."""
+        return self._filters(upstream, lambda route: () if route.reply is None else (route.reply.filter,))
+
+    def _filters(self, upstream: str, filters_of: Callable[[Route], Iterable[str]]) -> dict[str, int]:
         wanted: dict[str, int] = {}
         for route in self.routes:
-            filters = () if route.to_room is None else route.filters
-            for topic_filter in (*filters, *(() if route.reply is None else (route.reply.filter,))):
-                if upstream in route.upstreams:
-                    wanted[topic_filter] = max(wanted.get(topic_filter, 0), route.spec.qos)
+            for topic_filter in filters_of(route) if upstream in route.upstreams else ():
+                wanted[topic_filter] = max(wanted.get(topic_filter, 0), route.spec.qos)
         return wanted
 
     def explain(self, name: str) -> list[Explanation]:

@@ -208,7 +208,7 @@ def test_births_and_deaths_are_presence() -> None:
 def test_a_route_of_devices_alone_hears_of_their_nodes_death() -> None:
     spec = RouteSpec(METRICS.topic, METRICS.room, payload=SPARKPLUG, presence=DeviceStatus("{d}"))
     world = make_world(routes=[spec])
-    assert world.namespace.routing.subscriptions("embedded") == {"spBv1.0/+/+/+/+": 0, "spBv1.0/+/+/+": 0}
+    assert world.namespace.routing.room_filters("embedded") == {"spBv1.0/+/+/+/+": 0, "spBv1.0/+/+/+": 0}
     world.device("spBv1.0/g/NBIRTH/n", birth(1))
     world.device("spBv1.0/g/DBIRTH/n/d", BIRTH)
     assert members(world, "plants/g/n/d") == {"d"}

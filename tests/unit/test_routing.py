@@ -98,14 +98,16 @@ def test_subscriptions_name_each_filter_with_its_highest_quality_of_service() ->
         ],
         ["embedded"],
     )
-    assert table.subscriptions("embedded") == {"s/+/+": 1, "z/#": 2}
+    assert table.room_filters("embedded") == {"s/+/+": 1, "z/#": 2}
+    assert table.reply_filters("embedded") == {}
 
 
 def test_subscriptions_name_where_devices_answer() -> None:
     spec = RouteSpec("c/{x}", "to/{x}", Direction.TO_DEVICE, qos=1, reply="c/{x}/reply", upstream="north")
     table = RoutingTable([spec], ["north", "south"])
-    assert table.subscriptions("north") == {"c/+/reply": 1}
-    assert table.subscriptions("south") == {}
+    assert table.room_filters("north") == {}
+    assert table.reply_filters("north") == {"c/+/reply": 1}
+    assert table.reply_filters("south") == {}
     assert table.is_reply_topic("north", "c/1/reply")
     assert not table.is_reply_topic("south", "c/1/reply")
     assert not table.is_reply_topic("north", "c/1")

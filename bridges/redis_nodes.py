@@ -19,7 +19,6 @@ import orjson
 from bridges.redis_link import RedisLink, RedisRefused
 from bridges.redis_options import RedisUnavailable
 from bridges.redis_scripts import load
-from gateway.core.clock import Clock
 
 __all__ = ["Node", "NodeNameTaken", "RedisNodes", "read_nodes"]
 
@@ -67,7 +66,7 @@ class _Holder:
 class RedisNodes:
     """One gateway among the others; `run` keeps it in the list."""
 
-    def __init__(self, link: RedisLink, lease_seconds: float, version: str, clock: Clock, random: Random) -> None:
+    def __init__(self, link: RedisLink, lease_seconds: float, version: str, random: Random) -> None:
         self.name = link.options.node
         self.life = f"{random.getrandbits(64):016x}"
         """Which process this is."""
@@ -87,7 +86,6 @@ class RedisNodes:
         self.heard: list[Callable[[], None]] = []
         """Told each time after the list was; what was asked for then was asked after all that was told before."""
         self._link = link
-        self._clock = clock
         self._about = orjson.dumps({"version": version, "host": socket.gethostname(), "pid": os.getpid()})
         self._wake = asyncio.Event()
         self._has_left = False
@@ -103,17 +101,16 @@ class RedisNodes:
         """The names of all in the list."""
         return sorted(node.name for node in self.lives.values())
 
-    async def join(self, patience_seconds: float) -> None:
-        """Be in the list; the link runs, `run` doesn't yet. Waits no longer than this for a Redis that is away.
+    async def join(self) -> None:
+        """Be in the list; the link runs, `run` doesn't yet. Waits for a Redis that is away.
 
         Who had the name and died loses it after a lease.
 
         Raises:
             NodeNameTaken: another process has the name, and gives signs of life.
         """
-        end = self._clock.monotonic() + patience_seconds
         holder: _Holder | None = None
-        while holder is not None or self._clock.monotonic() < end:
+        while True:
             before, holder = holder, await self._beat() if self._link.is_up else None
             if self.is_listed:
                 return

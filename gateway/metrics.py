@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from bridges.mqtt import Upstream, UpstreamState
+from gateway.cluster import Cluster
 from gateway.core.clock import Clock
 from gateway.core.counters import Counters
 from gateway.core.intake import Intake
@@ -83,6 +84,7 @@ class Metrics(Collector):
         clock: Clock,
         offenders: Offenders,
         webhooks: Sequence[Webhook] = (),
+        cluster: Cluster | None = None,
     ) -> None:
         self._intake = intake
         self._namespaces = namespaces
@@ -93,6 +95,7 @@ class Metrics(Collector):
         self._registry = CollectorRegistry()
         self._offenders = offenders
         self._webhooks = webhooks
+        self._cluster = cluster
         self._registry.register(self)
         ProcessCollector(registry=self._registry)
         self._lag = Histogram(
@@ -121,6 +124,11 @@ class Metrics(Collector):
         yield CounterMetricFamily("tidegate_device_bytes", "Bytes of those", value=devices.device_bytes)
         yield from self._collect_namespaces()
         yield from _webhook_metrics(self._webhooks)
+        if self._cluster is not None:
+            nodes = len(self._cluster.nodes.lives)
+            yield GaugeMetricFamily("tidegate_nodes", "Gateways that share the Redis, as this one knows", value=nodes)
+            links = {link.tag: int(link.is_up) for link in self._cluster.links}
+            yield _gauge("tidegate_redis_up", "Whether the Redis that has these keys can be reached", "tag", links)
         yield _counter("tidegate_task_restarts", "Background tasks started again", "task", self._supervisor.restarts)
         yield _counter("tidegate_reloads", "Configurations read while running", "outcome", self._reloads.outcomes)
         yield GaugeMetricFamily(

@@ -20,6 +20,7 @@ import uvloop
 from starlette.applications import Starlette
 
 from bridges.broker import BrokerUnavailable
+from bridges.redis_nodes import NodeNameTaken
 from bridges.sqlite_journal import JournalUnavailable
 from gateway import __version__
 from gateway.app import Gateway, create_app
@@ -101,6 +102,8 @@ async def _serve(settings: Settings, path: Path, load: Callable[[], Settings], *
         except asyncio.CancelledError:
             if not server.should_exit:
                 raise
+        except NodeNameTaken as error:
+            raise StartError(str(error)) from None
         except BrokerUnavailable as error:
             if not isinstance(error.__cause__, OSError):
                 raise StartError(str(error)) from None

@@ -25,3 +25,4 @@ redis.call('ZADD', seen, now, name)
 redis.call('HINCRBY', beats, name, 1)
 local settled = now - redis.call('HGET', base, 'since') > lease
 return {'listed', settled and 1 or 0, redis.call('HGETALL', lives), redis.call('HGETALL', about)}
+

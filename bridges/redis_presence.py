@@ -61,7 +61,8 @@ class RedisPresence:
         """Where sessions of this node are, with their names."""
         self._words = Words(clock, bounds.members)
         self._known_life = ""
-        """Which data Redis had when all was loaded last."""
+        """Which data Redis had when all was loaded last, and in which run of it."""
+        self._run = b""
         self._terms = 0
         self._term: str | None = None
         """The term of this connection, from when it begins."""
@@ -95,10 +96,10 @@ class RedisPresence:
         if self._is_full and self._roster.find(room, who) is None:
             raise self._full()
         if who.kind == "device":
-            self._say(("appear", member, source, 0, 0))
+            self._say(("appear", member, source, "", 0))
             return
         self._mine.setdefault(member, set()).add(source)
-        self._change([("enter", member, source, 0, 0)])
+        self._change([("enter", member, source, "", 0)])
 
     @property
     def _is_full(self) -> bool:
@@ -125,7 +126,7 @@ class RedisPresence:
 
     def set_state(self, room: str, who: Who, state: bytes | None) -> None:
         """Somebody has another state."""
-        self._say(("state", pack(room, who), "" if state is None else state.decode(), 0, 0))
+        self._say(("state", pack(room, who), "" if state is None else state.decode(), "", 0))
 
     def _say(self, change: Change) -> None:
         """Say what must not get lost; of devices, not what is known to all as it is."""
@@ -226,15 +227,16 @@ class RedisPresence:
         self._terms += 1
         term = self._term = f"{self._nodes.life}/{self._terms}"
         beginning = Beginning(term, lambda: term != self._term, self._link, self._scripts, self._replica, self._times)
-        is_lost, life = await beginning.hello(self._known_life, f"{self._random.getrandbits(64):016x}")
+        is_lost, life, run = await beginning.hello(self._known_life, f"{self._random.getrandbits(64):016x}")
         if is_lost:
             logger.warning("presence of %s: Redis has lost its data; this node puts back what it knew", self._link.tag)
             await beginning.restore()
         self._sent = self._answered = self._awaited = 0
         self._takes_changes = True
-        await beginning.enter(self._mine, self._words, self._bounds.members, self._take)
+        words = self._words.again(known=run != self._run)
+        await beginning.enter(self._mine, words, self._bounds.members, self._take)
         await beginning.load()
-        self._known_life, self._is_loaded = life, True
+        self._known_life, self._run, self._is_loaded = life, run, True
         self._reaper.reap_own(term)
         self._answer()
 

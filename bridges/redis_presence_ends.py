@@ -52,7 +52,11 @@ class GraceTimer:
             self._link.evaluate(self._script, (), self._expired)
 
     def _expired(self, reply: Any) -> None:
-        if not isinstance(reply, Exception):
+        if isinstance(reply, Exception):
+            return
+        if reply[1] == 0:  # there are more than are taken out at a time
+            self._expire_now(reply)
+        else:
             self.expect(reply[1])
 
 

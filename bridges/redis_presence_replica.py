@@ -78,6 +78,11 @@ class Replica:
         """Whether a device is there for this reason."""
         return source in self._behind.sources.get(member, ())
 
+    def state_of(self, member: str) -> str:
+        """A member's state; nothing if there is none, or they aren't there."""
+        found = self._roster.find(*unpack(member))
+        return "" if found is None else _text(found.state)
+
     def known(self) -> Iterator[tuple[str, str, str]]:
         """All that Redis would have to be told if it knew nothing: member, state and, for devices, each source."""
         for room, member in self._roster.everybody():

@@ -10,7 +10,7 @@ from bridges.redis_link import RedisLink, RedisRefused, Script
 from bridges.redis_options import RedisUnavailable
 from bridges.redis_presence_replica import LAST, Replica
 from bridges.redis_presence_scripts import PresenceScripts
-from bridges.redis_presence_words import Change, Words
+from bridges.redis_presence_words import Change
 
 __all__ = ["Beginning", "PresenceTimes", "change_arguments"]
 
@@ -54,16 +54,16 @@ class Beginning:
         self._replica = replica
         self._times = times
 
-    async def hello(self, known: str, fresh: str) -> tuple[bool, str]:
-        """Begin the term: whether `known` data were lost and are to be put back, and which there are now.
+    async def hello(self, known: str, fresh: str) -> tuple[bool, str, bytes]:
+        """Begin the term: whether `known` data were lost and are to be put back, which there are now, and in which run.
 
-        `fresh` is what they are called if there are none.
+        `fresh` is what they are called if there are none. Another run of Redis may lack what came last.
         """
         while True:
             words = (self.term, known, fresh, self._times.lease, self._times.grace)
             verdict, *rest = (await self._run(self._scripts.hello, *words))[2:]
             if verdict != b"wait":
-                return verdict == b"restore", rest[0].decode()
+                return verdict == b"restore", rest[0].decode(), rest[1]
             await asyncio.sleep(WAIT_SECONDS)
 
     async def restore(self) -> None:
@@ -74,12 +74,23 @@ class Beginning:
         await self._run(self._scripts.restored, self.term)
 
     async def enter(
-        self, mine: Mapping[str, set[str]], words: Words, most: int, take: Callable[[Sequence[Change], Any], None]
+        self,
+        mine: Mapping[str, set[str]],
+        words: Iterable[Change],
+        most: int,
+        take: Callable[[Sequence[Change], Any], None],
     ) -> None:
         """Enter this node's sessions, and say again what may not have been heard."""
-        for changes in (_entries(mine), words.again()):
+        for changes in (self._entries(mine), words):
             for batch in batches(changes):
                 take(batch, await self._run(self._scripts.change, *change_arguments(self.term, most, batch)))
+
+    def _entries(self, mine: Mapping[str, set[str]]) -> Iterator[Change]:
+        """Who is there by sessions of this node, and in which state; those who leave meanwhile are left out."""
+        for member in tuple(mine):
+            state = self._replica.state_of(member)
+            for source in tuple(mine.get(member, ())):
+                yield "enter", member, source, state, 0
 
     async def load(self) -> None:
         """Let the replica be what Redis has."""
@@ -120,13 +131,6 @@ class Beginning:
 
         self._link.send(answer, *command)
         return await cursor
-
-
-def _entries(mine: Mapping[str, set[str]]) -> Iterator[Change]:
-    """Who is there by sessions of this node; those who leave meanwhile are left out."""
-    for member in tuple(mine):
-        for source in tuple(mine.get(member, ())):
-            yield "enter", member, source, 0, 0
 
 
 def batches(items: Iterable[T]) -> Iterator[list[T]]:

@@ -2,7 +2,7 @@
 
 Who of a node's sessions is where, it can say anew at any time. But that a device has gone, or that somebody has another
 state, is said once; so it is kept until Redis has it, and a little longer, for one that comes back without the newest
-that it had. Each is said with its age, so that a word of another node which is newer holds.
+that it had. Each is said again with its age, so that a word of another node which is newer holds.
 """
 
 from collections.abc import Iterator
@@ -16,8 +16,8 @@ __all__ = ["Change", "Words"]
 KEPT_SECONDS: Final = 30.0
 """How long a word is kept that Redis has."""
 
-Change: TypeAlias = tuple[str, str, str, int, int]
-"""As the script takes it: what, member, source or state, grace period and age in milliseconds."""
+Change: TypeAlias = tuple[str, str, str, str | int, int]
+"""As the script takes it: what, member, source or state, and more; last the age in microseconds."""
 
 
 @dataclass(slots=True)
@@ -72,12 +72,16 @@ class Words:
         if word is not None and word.change[:3] == change[:3]:
             word.is_known = True
 
-    def again(self) -> Iterator[Change]:
-        """All that is kept, each with its age then; what is forgotten or said anew meanwhile is left out."""
+    def again(self, *, known: bool) -> Iterator[Change]:
+        """What Redis may not have heard, each with its age then; what it has `known` as well, if it may have lost that.
+
+        What is forgotten or said anew meanwhile is left out.
+        """
+        self._forget_known()
         for thing, word in tuple(self._words.items()):
-            if self._words.get(thing) is word:
-                what, member, detail, grace, _ = word.change
-                yield what, member, detail, grace, max(1, round((self._clock.monotonic() - word.said) * 1000))
+            if self._words.get(thing) is word and (known or not word.is_known):
+                what, member, detail, more, _ = word.change
+                yield what, member, detail, more, max(1, round((self._clock.monotonic() - word.said) * 1_000_000))
 
 
 def thing_of(change: Change) -> str:

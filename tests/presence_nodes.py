@@ -1,24 +1,36 @@
 """Several nodes' presence in one event loop, over a real Redis, with a clock that a test moves for all of them."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import count
 from random import Random
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 from bridges.redis_link import RedisLink
 from bridges.redis_nodes import Node, RedisNodes
-from bridges.redis_options import RedisOptions
+from bridges.redis_options import RedisOptions, RedisUnavailable
 from bridges.redis_presence import RedisPresence
 from gateway.core.clock import SystemClock
 from gateway.core.counters import Counters
-from gateway.core.presence import Attendees, Change, PresenceBounds
+from gateway.core.presence import Attendees, Change, Member, PresenceBounds, Who
 from tests.real import DEADLINE_SECONDS
 from tests.redis import RedisServer
 from tests.unit.conftest import HandClock
 
 LEASE_SECONDS = 5.0
+
+
+class RunningClock(HandClock):
+    """A clock that goes on by itself too, as that of Redis does, but by which nothing is due before it is moved."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._start = time.monotonic()
+
+    def monotonic(self) -> float:
+        return self.now + time.monotonic() - self._start
 
 
 class List:
@@ -60,7 +72,8 @@ class PresenceNode:
             self.link, cast(RedisNodes, self.list), world.bounds, world.clock, Random(), self.counters
         )
         self.presence.attach(self.told.append, lambda room, source, _: self.refused.append((room, source)))
-        self._tasks = [asyncio.ensure_future(run()) for run in (self.link.run, self.presence.run)]
+        self._loop = world.loop
+        self._tasks = [self._loop.create_task(run()) for run in (self.presence.run, self.link.run)]
 
     def take(self) -> list[Change]:
         """What was told since the last time."""
@@ -70,9 +83,32 @@ class PresenceNode:
     async def settle(self) -> None:
         """Until all is answered that was sent; what others have sent before has come by then."""
         async with asyncio.timeout(DEADLINE_SECONDS):
-            while not self.presence._is_loaded or self.presence._answered < self.presence._sent:  # noqa: ASYNC110
+            while not await self._has_settled():  # noqa: ASYNC110
                 await asyncio.sleep(0.001)
+
+    async def _has_settled(self) -> bool:
+        if not self.presence._is_loaded or self.presence._answered < self.presence._sent:
+            return False
+        try:
             await self.link.call("PING")
+        except RedisUnavailable:  # so the connection is lost, which wasn't known yet
+            return False
+        return self.presence._is_loaded
+
+    @property
+    def is_away(self) -> bool:
+        """Whether it is cut off from Redis."""
+        return len(self._tasks) == 1
+
+    async def go_away(self) -> None:
+        """Be cut off from Redis."""
+        link = self._tasks.pop()
+        link.cancel()
+        await asyncio.wait([link])
+
+    def come_back(self) -> None:
+        """Reach Redis again."""
+        self._tasks.append(self._loop.create_task(self.link.run()))
 
     async def die(self) -> None:
         """As a process that is killed: nothing more is sent."""
@@ -84,18 +120,19 @@ class PresenceNode:
 class PresenceWorld:
     """Nodes that share a Redis, and its namespace of their own."""
 
-    numbers = count()
+    prefixes = count()
 
     def __init__(
         self, server: RedisServer, loop: asyncio.AbstractEventLoop, bounds: PresenceBounds | None = None
     ) -> None:
         self.server = server
         self.loop = loop
-        self.clock = HandClock()
+        self.clock = RunningClock()
         self.bounds = bounds or PresenceBounds()
-        self.prefix = f"test-{next(self.numbers)}"
+        self.prefix = f"test-{next(self.prefixes)}"
         self.lives: dict[str, Node] = {}
         self.nodes: list[PresenceNode] = []
+        self._numbers = count()
         self._redis = server.client()
 
     def do(self, act: Callable[[], Any]) -> Any:
@@ -112,8 +149,7 @@ class PresenceWorld:
 
     async def _settle(self) -> None:
         for _ in range(3):  # what is told may lead to something again
-            for node in self.nodes:
-                await node.settle()
+            await asyncio.gather(*(node.settle() for node in self.nodes if not node.is_away))
 
     def key(self, name: str) -> str:
         """A key of the namespace."""
@@ -121,7 +157,7 @@ class PresenceWorld:
 
     def join(self) -> PresenceNode:
         """Another node."""
-        life = f"life{len(self.lives)}"
+        life = f"life{next(self._numbers)}"
         self.lives[life] = Node(life, life, 0.0, "1", "here", 1)
 
         def start() -> PresenceNode:
@@ -134,6 +170,12 @@ class PresenceWorld:
         started: PresenceNode = self.do(start)
         return started
 
+    def hear(self) -> None:
+        """Let all nodes be told twice which there are."""
+        for _ in range(2):
+            for node in self.nodes:
+                node.list.hear()
+
     def kill(self, node: PresenceNode) -> None:
         """Let a node die, and the others hear of it, after the lease, by the list that comes twice."""
         self.nodes.remove(node)
@@ -141,18 +183,16 @@ class PresenceWorld:
         async def kill() -> None:
             await node.die()
             del self.lives[node.life]
-            for _ in range(2):
-                for each in self.nodes:
-                    each.list.hear()
+            self.hear()
 
         self.do(kill)
 
     def advance(self, seconds: float) -> None:
         """Let time pass, for the nodes and in Redis."""
-        for name in ("presence:leaving", "presence:words"):
-            ends: Any = self._redis.zrange(self.key(name), 0, -1, withscores=True)
-            if ends:
-                self._redis.zadd(self.key(name), {member: end - seconds * 1000 for member, end in ends})
+        for name, unit in (("presence:leaving", 1000), ("presence:words", 1_000_000)):
+            times: Any = self._redis.zrange(self.key(name), 0, -1, withscores=True)
+            if times:
+                self._redis.zadd(self.key(name), {member: at - seconds * unit for member, at in times})
         self.do(lambda: self.clock.advance(seconds))
 
     def attendees(self, node: PresenceNode, room: str) -> Attendees:
@@ -178,3 +218,36 @@ def presence_world(server: RedisServer, bounds: PresenceBounds | None = None) ->
     finally:
         world.close()
         loop.close()
+
+
+Make: TypeAlias = Callable[..., tuple[PresenceWorld, list[PresenceNode]]]
+
+
+@contextmanager
+def worlds() -> Iterator[Make]:
+    """Makes worlds, each with some nodes."""
+    with ExitStack() as made:
+
+        def make(
+            server: RedisServer, count: int = 3, bounds: PresenceBounds | None = None
+        ) -> tuple[PresenceWorld, list[PresenceNode]]:
+            world = made.enter_context(presence_world(server, bounds))
+            return world, [world.join() for _ in range(count)]
+
+        yield make
+
+
+ANN, BOB, EVE = Who("user", "ann"), Who("user", "bob"), Who("session", "eve")
+FAN, LAMP = Who("device", "fan"), Who("device", "lamp")
+THERE = (Member(ANN), Member(BOB, b'"busy"'), Member(EVE), Member(FAN))
+"""Who a crowd is."""
+
+
+def crowd(world: PresenceWorld, nodes: list[PresenceNode]) -> None:
+    """One session at each of three nodes, a state, and a device."""
+    for node, who in zip(nodes, (ANN, BOB, EVE), strict=True):
+        world.do(lambda node=node, who=who: node.presence.enter("hall", who, who.name))  # type: ignore[misc]
+    world.do(lambda: nodes[1].presence.set_state("hall", BOB, b'"busy"'))
+    world.do(lambda: nodes[2].presence.enter("hall", FAN, "plant status/fan"))
+    for node in nodes:
+        node.take()

@@ -8,14 +8,14 @@
 -- for the others), presence:members (hash: member -> "<position> <state>", those in their grace period too),
 -- presence:counts (hash: member -> number of entries), presence:leaving (zset: member -> end of the grace period, ms),
 -- presence:terms (set), presence:term:<term> (set of entries), presence:devices (set of entries), presence:words (zset:
--- member or entry -> when the last word on its state, or on whether it is there, was said, ms)
+-- member or entry -> when the last word on its state, or on whether it is there, was said, µs)
 -- Events are published as MessagePack, [position of the last, [[event, member or term, state or source], …]].
 -- All answer with the position, the milliseconds until the next grace period ends (-1: there is none), and more.
 local base = string.sub(KEYS[1], 1, -5) .. 'presence'
 local members, counts, leaving = base .. ':members', base .. ':counts', base .. ':leaving'
 local devices, terms, words = base .. ':devices', base .. ':terms', base .. ':words'
 local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local now, now_us = time[1] * 1000 + math.floor(time[2] / 1000), time[1] * 1000000 + time[2]
 local position = tonumber(redis.call('HGET', base, 'position') or 0)
 local events, spoken = {}, false
 
@@ -30,7 +30,7 @@ local function finish(...)
     redis.call('SPUBLISH', base, cmsgpack.pack({position, events}))
   end
   if spoken then
-    redis.call('ZREMRANGEBYSCORE', words, '-inf', now - 600000)
+    redis.call('ZREMRANGEBYSCORE', words, '-inf', now_us - 3600000000)
     redis.call('ZREMRANGEBYRANK', words, 0, -100001)
   end
   local soonest = redis.call('ZRANGE', leaving, 0, 0, 'WITHSCORES')
@@ -47,7 +47,7 @@ end
 local function remove(member)
   redis.call('ZREM', leaving, member)
   redis.call('HDEL', members, member)
-  redis.call('ZADD', words, 'XX', now, member)
+  redis.call('ZADD', words, 'XX', now_us, member)
   tell('left', member)
 end
 
@@ -57,10 +57,10 @@ local function lose(member, grace)
   if grace > 0 then redis.call('ZADD', leaving, now + grace, member) else remove(member) end
 end
 
--- Whether a word that was said so many milliseconds ago is the last one on this.
+-- Whether a word that was said so many microseconds ago is the last one on this.
 local function is_last(word, age)
-  if age > 0 and tonumber(redis.call('ZSCORE', words, word) or 0) > now - age then return false end
-  redis.call('ZADD', words, now - age, word)
+  if age > 0 and tonumber(redis.call('ZSCORE', words, word) or 0) > now_us - age then return false end
+  redis.call('ZADD', words, now_us - age, word)
   spoken = true
   return true
 end

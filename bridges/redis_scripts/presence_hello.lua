@@ -2,6 +2,7 @@
 --
 -- Redis has lost its data if it has no life, or one that was begun by a node that knew none (`ignorant`): then the first
 -- that knows one puts back what it knows (`restorer`, until `deadline`), and all others wait.
+-- Answers with what to do, the life, and which run of the server it is: one that has started anew may lack what came last.
 -- Whose grace period has ended while nobody looked gets another one: so they do when Redis was away.
 local term, known, fresh = ARGV[1], ARGV[2], ARGV[3]
 local lease, grace = tonumber(ARGV[4]), tonumber(ARGV[5])
@@ -33,4 +34,4 @@ for _, member in ipairs(redis.call('ZRANGEBYSCORE', leaving, '-inf', now)) do
 end
 redis.call('SADD', terms, term)
 tell('began', term)
-return finish(verdict, life)
+return finish(verdict, life, string.match(redis.call('INFO', 'server'), 'run_id:(%x+)'))

@@ -74,7 +74,8 @@ async def _open(options: RedisOptions, host: str, port: int) -> Connection:
         maint_notifications_config=MaintNotificationsConfig(enabled=False),
         **parameters,
     )
-    await asyncio.wait_for(connection.connect(), options.connect_timeout_seconds)  # type: ignore[no-untyped-call]
+    async with asyncio.timeout(options.connect_timeout_seconds):  # wait_for of Python 3.11 may swallow a cancellation
+        await connection.connect()  # type: ignore[no-untyped-call]
     return connection
 
 

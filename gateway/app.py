@@ -26,7 +26,7 @@ from gateway.core.namespace import DEFAULT_NAMESPACE, Namespace
 from gateway.core.origins import Origins, is_loopback
 from gateway.core.plain_http import HttpRequests
 from gateway.core.presence import PresenceBounds, Roster
-from gateway.core.presence_memory import MemoryPresence
+from gateway.core.presence_memory import MemoryPresence, Presence
 from gateway.core.room_rules import RoomRules
 from gateway.core.routing import RoutingTable
 from gateway.cors import Cors
@@ -77,7 +77,9 @@ class Gateway:
         self._makes = Upstreams(self.intake, clock, random, Membership.of(self.cluster, settings))
         self._leaving: list[asyncio.Task[None]] = []
         self.keys = make_keys(settings.identity.jwt, clock)
-        self.health = Health(self.upstreams, {name: each.engine for name, each in self.namespaces.items()}, self.keys)
+        engines = {name: each.engine for name, each in self.namespaces.items()}
+        nodes = None if self.cluster is None else self.cluster.nodes
+        self.health = Health(self.upstreams, engines, self.keys, nodes)
         self.reloads = Reloads(clock.time())
         limits = [namespace.limits for namespace in self.namespaces.values()]
         self.head = HeadBounds.of(limits)
@@ -87,7 +89,7 @@ class Gateway:
         self.requests = HttpRequests.within(role_limits, offenders, clock)
         self.webhooks = Webhooks(settings, self.namespaces, clock, random)
         measured = (self.intake, self.namespaces, self.upstreams, self.supervisor, self.reloads, clock, offenders)
-        self.metrics = Metrics(*measured, self.webhooks.all)
+        self.metrics = Metrics(*measured, self.webhooks.all, self.cluster)
         self.origins = _origins(settings)
         beat = settings.heartbeat
         self.heartbeats = Heartbeats(beat.interval_seconds, beat.timeout_seconds, clock, random)
@@ -149,6 +151,7 @@ class Gateway:
 
         Raises:
             BrokerUnavailable: the embedded broker can't be had.
+            NodeNameTaken: another gateway that runs has this one's name.
         """
         engines = [namespace.engine for namespace in self.namespaces.values()]
         for engine in engines:
@@ -228,7 +231,9 @@ def _namespace(name: str, settings: Settings, cluster: Cluster | None, clock: Cl
     link = None if cluster is None else cluster.link(name)
     engine = make_engine(settings.engine.path, link, name, log_bounds, clock, random, counters)
     bounds = PresenceBounds(settings.presence.grace_seconds, limits.presence_members_told, limits.presence_members)
-    presence = MemoryPresence(Roster(bounds, clock, counters), clock)
+    presence: Presence = MemoryPresence(Roster(bounds, clock, counters), clock)
+    if cluster is not None:
+        presence = cluster.presence(name, bounds, counters)
     access = settings.access_of(name)
     return Namespace(name, routing, rules, engine, role_limits, clock, random, counters, presence, access)
 

@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from bridges.mqtt_owned import OwnedUpstream
+from gateway.cluster import Cluster
 from gateway.core.clock import Clock
 from gateway.core.counters import Counters
 from gateway.core.intake import Intake
@@ -84,6 +85,7 @@ class Metrics(Collector):
         clock: Clock,
         offenders: Offenders,
         webhooks: Sequence[Webhook] = (),
+        cluster: Cluster | None = None,
     ) -> None:
         self._intake = intake
         self._namespaces = namespaces
@@ -94,6 +96,7 @@ class Metrics(Collector):
         self._registry = CollectorRegistry()
         self._offenders = offenders
         self._webhooks = webhooks
+        self._cluster = cluster
         self.worker: tuple[int, int] | None = None
         """The number of this process among several, and how often one with that number was started again."""
         self._registry.register(self)
@@ -124,6 +127,11 @@ class Metrics(Collector):
         yield CounterMetricFamily("tidegate_device_bytes", "Bytes of those", value=devices.device_bytes)
         yield from self._collect_namespaces()
         yield from _webhook_metrics(self._webhooks)
+        if self._cluster is not None:
+            nodes = len(self._cluster.nodes.lives)
+            yield GaugeMetricFamily("tidegate_nodes", "Gateways that share the Redis, as this one knows", value=nodes)
+            links = {link.tag: int(link.is_up) for link in self._cluster.links}
+            yield _gauge("tidegate_redis_up", "Whether the Redis that has these keys can be reached", "tag", links)
         yield _counter("tidegate_task_restarts", "Background tasks started again", "task", self._supervisor.restarts)
         if self.worker is not None:
             index, restarts = self.worker

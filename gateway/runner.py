@@ -15,6 +15,7 @@ import uvloop
 from starlette.applications import Starlette
 
 from bridges.broker import BrokerUnavailable
+from bridges.redis_nodes import NodeNameTaken
 from bridges.sqlite_journal import JournalUnavailable
 from gateway.app import Gateway, create_app
 from gateway.banner import banner
@@ -102,6 +103,8 @@ async def _serve(program: Program, worker: Worker | None) -> None:
         except asyncio.CancelledError:
             if not server.should_exit:
                 raise
+        except NodeNameTaken as error:
+            raise StartError(str(error)) from None
         except BrokerUnavailable as error:
             raise _start_error(error, settings) from None
 

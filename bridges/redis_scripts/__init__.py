@@ -7,6 +7,6 @@ from bridges.redis_link import Script
 __all__ = ["load"]
 
 
-def load(name: str) -> Script:
-    """The script of this name."""
-    return Script(files(__name__).joinpath(f"{name}.lua").read_text())
+def load(*names: str) -> Script:
+    """The script of this name; of several, the earlier ones are what it begins with."""
+    return Script("".join(files(__name__).joinpath(f"{name}.lua").read_text() for name in names))

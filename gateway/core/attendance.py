@@ -5,7 +5,7 @@ that is told to all who are subscribed, whichever way. A client that doesn't rea
 it reads again, of each room that has changed meanwhile who is there now.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Any, Final
@@ -48,6 +48,7 @@ class Attendance:
         routing: RoutingTable,
         listeners: Callable[[str], Iterable[Session]],
         counters: Counters,
+        sessions: Mapping[str, Session],
     ) -> None:
         self.presence = presence
         self._rules = rules
@@ -59,13 +60,14 @@ class Attendance:
                 self._routed.add(route.room.filter, route.index)
         self._listeners = listeners
         self._counters = counters
+        self._sessions = sessions
         self._entered: dict[Session, dict[str, Who]] = {}
         """The rooms that each session is in, each with who it is there."""
         self._missed: dict[Session, dict[str, None]] = {}
         """The rooms of which a session that doesn't read was told nothing."""
         self.watchers: list[Callable[[Change], None]] = []
         """Who is told of all changes besides those who are subscribed."""
-        presence.attach(self._tell)
+        presence.attach(self._tell, self._refused)
 
     def has(self, room: str) -> bool:
         """Whether a room has presence: the rule for it says so, or a route that leads there."""
@@ -82,8 +84,17 @@ class Attendance:
                 except PresenceFull as error:
                     full = error
         if full is not None:
-            self._counters.refuse(full)
-            session.send("error", wire.encode_error(None, full))
+            self._refuse(session, full)
+
+    def _refuse(self, session: Session, error: PresenceFull) -> None:
+        self._counters.refuse(error)
+        session.send("error", wire.encode_error(None, error))
+
+    def _refused(self, room: str, source: str, error: PresenceFull) -> None:
+        """There was no place for a session after all."""
+        session = self._sessions.get(source)
+        if session is not None and self._forget(session, room) is not None:
+            self._refuse(session, error)
 
     def _enter(self, session: Session, room: str) -> None:
         who = _who(session)

@@ -87,7 +87,7 @@ class Namespace:
         self._fanout = Sampling(self._hub, clock, counters)
         self.recovery = Recovery(self._fanout, engine, limits, clock, counters)
         engine.attach(self._deliver, self._interrupted, self.outbox)
-        self.attendance = Attendance(presence, rules, routing, self.recovery.listeners, counters)
+        self.attendance = Attendance(presence, rules, routing, self.recovery.listeners, counters, self.sessions)
         self._ingest = Ingest(name, routing, rules, engine, clock, counters, self.attendance.overhear)
         self.bad_payloads = self._ingest.bad_payloads
         self.paces = self._ingest.paces

@@ -130,8 +130,20 @@ class Roster:
         soonest = [next(iter(waiting.values())) for waiting in (self._leaving, self._quiet) if waiting]
         return min(soonest, default=None)
 
-    def enter(self, room: str, who: Who, source: str) -> list[Change]:
-        """Somebody is in a room, for a reason (a session, a topic) of this name.
+    def find(self, room: str, who: Who) -> Member | None:
+        """One who is in a room, in the grace period too."""
+        known = self._rooms.get(room)
+        entry = None if known is None else known.members.get(who)
+        return None if entry is None else Member(who, entry.state)
+
+    def everybody(self) -> Iterator[tuple[str, Member]]:
+        """All who are in rooms, each with the room; nothing may change meanwhile."""
+        for room, known in self._rooms.items():
+            for who, entry in known.members.items():
+                yield room, Member(who, entry.state)
+
+    def enter(self, room: str, who: Who, source: str, state: bytes | None = None) -> list[Change]:
+        """Somebody is in a room, for a reason (a session, a topic) of this name; the state is for who wasn't there.
 
         Raises:
             PresenceFull: there are too many members over all rooms.
@@ -144,9 +156,9 @@ class Roster:
             return []
         changes = self._make_place()
         known = self._rooms.setdefault(room, _Room())  # not before: making place may have forgotten it
-        known.members[who] = _Entry(sources={source})
+        known.members[who] = _Entry(state, {source})
         self._kinds[who.kind] += 1
-        return [*changes, *self._changed(room, known, Joined(room, Member(who)))]
+        return [*changes, *self._changed(room, known, Joined(room, Member(who, state)))]
 
     def _make_place(self) -> list[Change]:
         if self._kinds.total() < self._bounds.members:

@@ -6,12 +6,20 @@ that was told is in the answer, and all that will be is not. Answers are callbac
 
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from gateway.core.clock import Clock, Timer
+from gateway.core.errors import PresenceFull
 from gateway.core.presence import Attendees, Change, Kind, Roster, Who
 
-__all__ = ["MemoryPresence", "Presence"]
+__all__ = ["MemoryPresence", "Presence", "Refused", "no_one"]
+
+Refused: TypeAlias = Callable[[str, str, PresenceFull], None]
+"""Told of an entry that was taken and then found no place, as another node was faster: room, source, and why."""
+
+
+def no_one(room: str, source: str, error: PresenceFull) -> None:
+    """Nobody is told of that."""
 
 
 class Presence(Protocol):
@@ -22,12 +30,12 @@ class Presence(Protocol):
         """How many members of each kind this node keeps, over all rooms."""
         ...
 
-    def attach(self, tell: Callable[[Change], None]) -> None:
-        """Say who is told of changes; before all else, and once."""
+    def attach(self, tell: Callable[[Change], None], refused: Refused = no_one) -> None:
+        """Say who is told of changes, and of sessions that found no place after all; before all else, and once."""
         ...
 
     def enter(self, room: str, who: Who, source: str) -> None:
-        """Somebody is in a room; `source` names the reason, a session of this node or a device's topic.
+        """Somebody is in a room; `source` names the reason: a session of this node, or for devices a topic.
 
         Raises:
             PresenceFull: there are too many already.
@@ -69,13 +77,13 @@ class MemoryPresence:
         """How many members of each kind there are."""
         return self._roster.kinds
 
-    def attach(self, tell: Callable[[Change], None]) -> None:
-        """Say who is told."""
+    def attach(self, tell: Callable[[Change], None], refused: Refused = no_one) -> None:  # noqa: ARG002
+        """Say who is told; what finds no place is refused at once."""
         self._tell = tell
 
-    def enter(self, room: str, who: Who, source: str) -> None:
-        """Somebody is in a room."""
-        self._take(self._roster.enter(room, who, source))
+    def enter(self, room: str, who: Who, source: str, state: bytes | None = None) -> None:
+        """Somebody is in a room; the state is for who wasn't there."""
+        self._take(self._roster.enter(room, who, source, state))
 
     def leave(self, room: str, who: Who, source: str, *, at_once: bool = False) -> None:
         """One reason for that holds no more."""

@@ -1,14 +1,15 @@
-"""The roster: who is in which room, held against a naive model, and what listeners make of what they are told."""
+"""The roster: who is in which room, held against a naive model, and what listeners make of what they are told.
+
+What holds for any presence is in `test_presence_contract`.
+"""
 
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gateway.core.counters import Counters
-from gateway.core.errors import PresenceFull
 from gateway.core.presence import Attendees, Change, Counted, Joined, Left, Member, PresenceBounds, Roster, Who
 from gateway.core.presence_memory import MemoryPresence
 from tests.unit.conftest import HandClock
@@ -41,121 +42,6 @@ class Bench:
             self.presence.enter(room, Who("session", str(number)), str(number))
 
 
-def test_who_comes_is_told_once_however_many_sessions_they_have() -> None:
-    bench = Bench()
-    bench.presence.enter("hall", ANN, "s1")
-    bench.presence.enter("hall", ANN, "s2")
-    assert bench.take() == [Joined("hall", Member(ANN))]
-    assert bench.attendees("hall") == Attendees(1, (Member(ANN),))
-    bench.presence.leave("hall", ANN, "s1")
-    bench.clock.advance(60)
-    assert bench.take() == []
-
-
-def test_who_leaves_is_told_after_the_grace_period_and_no_sooner() -> None:
-    bench = Bench()
-    bench.presence.enter("hall", ANN, "s1")
-    bench.take()
-    bench.presence.leave("hall", ANN, "s1")
-    bench.clock.advance(4.9)
-    assert (bench.take(), bench.attendees("hall").count) == ([], 1)
-    bench.clock.advance(0.2)
-    assert (bench.take(), bench.attendees("hall").count) == ([Left("hall", ANN)], 0)
-    assert bench.clock.waiting == 0
-
-
-def test_who_comes_back_within_the_grace_period_was_never_gone_and_keeps_the_state() -> None:
-    bench = Bench()
-    bench.presence.enter("hall", ANN, "s1")
-    bench.presence.set_state("hall", ANN, b'"busy"')
-    bench.take()
-    for source, successor in (("s1", "s2"), ("s2", "s3")):
-        bench.presence.leave("hall", ANN, source)
-        bench.clock.advance(4)
-        bench.presence.enter("hall", ANN, successor)
-    bench.clock.advance(60)
-    assert bench.take() == []
-    assert bench.attendees("hall").members == (Member(ANN, b'"busy"'),)
-
-
-def test_without_a_grace_period_and_for_those_who_leave_at_once_it_is_told_at_once() -> None:
-    bench = Bench(PresenceBounds(grace_seconds=0))
-    bench.presence.enter("hall", ANN, "s1")
-    bench.presence.leave("hall", ANN, "s1")
-    assert bench.take() == [Joined("hall", Member(ANN)), Left("hall", ANN)]
-    bench = Bench()
-    bench.presence.enter("hall", ANN, "s1")
-    bench.presence.leave("hall", ANN, "s1", at_once=True)
-    assert bench.take() == [Joined("hall", Member(ANN)), Left("hall", ANN)]
-
-
-def test_leaving_for_a_reason_that_was_none_changes_nothing() -> None:
-    bench = Bench(PresenceBounds(grace_seconds=0))
-    bench.presence.enter("hall", ANN, "s1")
-    bench.presence.leave("hall", ANN, "other")
-    bench.presence.leave("hall", BOB, "s1")
-    bench.presence.leave("elsewhere", ANN, "s1")
-    assert bench.attendees("hall").count == 1
-
-
-def test_a_reason_that_was_none_doesnt_prolong_the_grace_period() -> None:
-    bench = Bench()
-    bench.presence.enter("hall", ANN, "s1")
-    bench.presence.leave("hall", ANN, "s1")
-    bench.clock.advance(4)
-    bench.presence.leave("hall", ANN, "other")
-    bench.clock.advance(1)
-    assert bench.attendees("hall").count == 0
-
-
-def test_a_user_a_member_a_device_and_a_session_of_one_name_are_four() -> None:
-    bench = Bench()
-    for kind in ("user", "member", "device", "session"):
-        bench.presence.enter("hall", Who(kind, "x"), "s")
-    assert bench.attendees("hall").count == 4
-    assert dict(bench.presence.kinds) == {"user": 1, "member": 1, "device": 1, "session": 1}
-
-
-def test_another_state_is_told_as_an_update_and_the_same_one_not_at_all() -> None:
-    bench = Bench()
-    bench.presence.enter("hall", ANN, "s1")
-    bench.take()
-    for state in (b"1", b"1", None):
-        bench.presence.set_state("hall", ANN, state)
-    bench.presence.set_state("hall", BOB, b"1")
-    assert bench.take() == [Joined("hall", Member(ANN, state), updated=True) for state in (b"1", None)]
-
-
-def test_of_a_large_room_only_the_count_is_told_and_once_a_second_at_most() -> None:
-    bench = Bench(PresenceBounds(members_told=3))
-    bench.fill("hall", 3)
-    assert len(bench.take()) == 3
-    bench.fill("hall", 10, start=3)
-    bench.presence.set_state("hall", Who("session", "1"), b"1")
-    assert bench.take() == [Counted("hall", Attendees(4, None))]
-    bench.clock.advance(0.9)
-    assert bench.take() == []
-    bench.clock.advance(0.2)
-    assert bench.take() == [Counted("hall", Attendees(13, None))]
-    bench.clock.advance(10)
-    assert (bench.take(), bench.clock.waiting) == ([], 0)
-    assert bench.attendees("hall") == Attendees(13, None)
-
-
-def test_a_room_that_is_large_no_longer_is_told_whole_once() -> None:
-    bench = Bench(PresenceBounds(grace_seconds=0, members_told=2))
-    bench.fill("hall", 4)
-    bench.clock.advance(5)
-    bench.take()
-    for number in ("3", "2", "1"):
-        bench.presence.leave("hall", Who("session", number), number)
-    assert bench.take() == [Counted("hall", Attendees(3, None))]
-    bench.clock.advance(2)
-    assert bench.take() == [Counted("hall", Attendees(1, (Member(Who("session", "0")),)))]
-    bench.presence.enter("hall", ANN, "s")
-    assert bench.take() == [Joined("hall", Member(ANN))]
-
-
 def test_who_is_in_a_room_that_is_about_to_be_small_is_told_with_the_whole_list_and_not_before() -> None:
     bench = Bench(PresenceBounds(grace_seconds=0, members_told=2))
     bench.fill("hall", 3)
@@ -173,22 +59,6 @@ def test_a_room_that_is_large_again_is_told_to_be_even_if_it_has_as_many_as_befo
         assert bench.take()[-1] == Counted("hall", Attendees(3, None))
         bench.presence.leave("hall", Who("session", "2"), "2")
         bench.clock.advance(2)
-
-
-def test_there_is_a_bound_over_all_rooms_which_those_in_their_grace_period_make_place_for() -> None:
-    bench = Bench(PresenceBounds(members=3))
-    bench.fill("a", 2)
-    bench.fill("b", 1)
-    with pytest.raises(PresenceFull):
-        bench.presence.enter("c", ANN, "s")
-    bench.presence.enter("a", Who("session", "1"), "another")
-    assert bench.counters.drops["presence_full"] == 1
-    bench.take()
-    bench.presence.leave("b", Who("session", "0"), "0")
-    bench.presence.enter("b", ANN, "s")
-    assert bench.take() == [Left("b", Who("session", "0")), Joined("b", Member(ANN))]
-    assert bench.counters.drops["presence_grace"] == 1
-    assert sum(bench.presence.kinds.values()) == 3
 
 
 def test_nothing_is_told_once_the_gateway_goes() -> None:

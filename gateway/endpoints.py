@@ -29,6 +29,7 @@ from gateway.core.errors import NoSuchEndpoint
 from gateway.core.namespace import DEFAULT_NAMESPACE, Namespace
 from gateway.core.offenders import Offenders
 from gateway.core.origins import Origins
+from gateway.core.shared_limits import SharedLimits
 from gateway.mqtt_websocket import mqtt_options
 from gateway.peerjs import peerjs_options
 from gateway.refusal import refuse
@@ -93,6 +94,13 @@ class Endpoints:
         self._peerjs = None if peerjs is None else PeerJsBridge(namespace, admission, peerjs, clock, random)
         self._login = LoginBridge(admission, counters, clock)
         self._renewal = [Middleware(CookieRenewal, admission=admission, clock=clock)]
+
+    def share(self, shared: SharedLimits) -> None:
+        """Limit what comes to all nodes together."""
+        self.admission.share(self.namespace.name, shared)
+        self.namespace.share(self.namespace.name, shared)
+        if self._peerjs is not None:
+            self._peerjs.share(shared)
 
     def routes(self) -> list[BaseRoute]:
         """Everything that is served of a namespace, whichever it is."""

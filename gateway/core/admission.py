@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any, Final, Self
 from urllib.parse import parse_qs
 
+from gateway.core.address_budgets import AddressBudgets
 from gateway.core.addresses import network_of
 from gateway.core.authentication import Authentication, KeyUnknown
 from gateway.core.clock import Clock
@@ -17,10 +18,10 @@ from gateway.core.doorkeeper import Handshakes
 from gateway.core.errors import OriginRefused, TidegateError, Unauthenticated
 from gateway.core.identity import Identity
 from gateway.core.limit_errors import RateLimited
-from gateway.core.limits import AddressBudgets
 from gateway.core.offenders import REFUSED, Offenders
 from gateway.core.origins import Origins
 from gateway.core.role_limits import RoleLimits
+from gateway.core.shared_limits import SharedLimits
 
 __all__ = ["Admission", "Caller"]
 
@@ -116,6 +117,12 @@ class Admission:
         self._budgets = AddressBudgets(clock)
         self._offenders = offenders
         self._counters = counters
+
+    def share(self, namespace: str, shared: SharedLimits) -> None:
+        """Limit what comes to all nodes together."""
+        self._handshakes.share(f"{namespace}/handshakes", shared)
+        self._connections.share(f"{namespace}/connections", shared)
+        self._budgets.share(f"{namespace}/http", self._limits.general, shared)
 
     def check_origin(self, caller: Caller) -> None:
         """Check where a request's page comes from.

@@ -91,7 +91,7 @@ class Namespace:
         self.bad_payloads = self._ingest.bad_payloads
         self.paces = self._ingest.paces
         self._publishing = Publishing(routing, rules, engine, limits, rates, clock, counters)
-        self.plain_rooms = self._publishing.plain_rooms
+        self.plain_rooms, self.share = self._publishing.plain_rooms, self._publishing.share
 
     @property
     def counters(self) -> Counters:

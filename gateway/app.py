@@ -31,7 +31,7 @@ from gateway.core.presence_memory import MemoryPresence
 from gateway.core.room_rules import RoomRules
 from gateway.core.routing import RoutingTable
 from gateway.cors import Cors
-from gateway.doors import make_authentication, make_doorkeeper, make_keys, make_logins
+from gateway.doors import LoginRecords, make_authentication, make_doorkeeper, make_keys, make_logins
 from gateway.endpoints import BridgeOptions, Endpoints, namespace_routes
 from gateway.engines import make_engine
 from gateway.entrance import Entrance, HeadBounds
@@ -91,7 +91,8 @@ class Gateway:
         self.origins = _origins(settings)
         beat = settings.heartbeat
         self.heartbeats = Heartbeats(beat.interval_seconds, beat.timeout_seconds, clock, random)
-        logins = make_logins(settings, clock, random, self.namespaces.values())
+        self._login_records = LoginRecords.begin(settings, clock)
+        logins = make_logins(settings, self._login_records, clock, random, self.namespaces.values())
         self._authentication = make_authentication(settings.identity, clock, random, self.keys, logins)
         self.endpoints = self._make_endpoints()
         doors = {name: (each.namespace, each.admission) for name, each in self.endpoints.items()}
@@ -117,7 +118,7 @@ class Gateway:
         All else of the settings is to be as before; see `gateway.config.changes.with_rules_of`.
         """
         clock, random, before = self._clock, self._random, self.settings.identity
-        logins = make_logins(settings, clock, random, self.namespaces.values())
+        logins = make_logins(settings, self._login_records, clock, random, self.namespaces.values())
         self._authentication.become(
             make_authentication(settings.identity, clock, random, self.keys, logins),
             same_verifier=before.jwt == settings.identity.jwt,

@@ -9,7 +9,7 @@ from urllib.parse import parse_qs
 
 from gateway.core.address_budgets import AddressBudgets
 from gateway.core.addresses import network_of
-from gateway.core.authentication import Authentication, KeyUnknown
+from gateway.core.authentication import Authentication, Undecided
 from gateway.core.clock import Clock
 from gateway.core.connections import ConnectionLimiter, Seat
 from gateway.core.cookies import ShownCookie, read_cookie
@@ -135,16 +135,17 @@ class Admission:
     async def identify(self, caller: Caller) -> Identity | None:
         """Who the caller is; None if it shows nothing, and has to say who it is.
 
-        Waits only for the key of a token, if that may be had in a moment.
+        Waits only for what may be had in a moment: the key of a token, or what other nodes know.
 
         Raises:
             Unauthenticated: what it shows is wrong.
+            EngineUnavailable: that can't be known, since other nodes can't be reached.
             CsrfRefused, OriginRefused: it is a browser that may have been made to ask by a page from elsewhere.
         """
         try:
             identity = self._find(caller)
-        except KeyUnknown as unknown:
-            await unknown.renew()
+        except Undecided as undecided:
+            await undecided.renew()
             identity = self._find(caller)
         if identity is not None and identity.login is not None and caller.by_cookie:
             self._check_page(caller, identity)

@@ -9,7 +9,7 @@ from bridges.cookies import SignedCookies
 from gateway.core import ended_logins
 from gateway.core.access import Access
 from gateway.core.admission import Admission, Caller
-from gateway.core.authentication import Authentication, Tickets, hash_token
+from gateway.core.authentication import Authentication, hash_token
 from gateway.core.cookies import ShownCookie
 from gateway.core.counters import Counters
 from gateway.core.ended_logins import EndedLogins
@@ -24,6 +24,7 @@ from gateway.core.offenders import OffenceBounds, Offenders
 from gateway.core.origins import Origins
 from gateway.core.problem import problem
 from gateway.core.role_limits import RoleLimits
+from gateway.core.tickets import Tickets
 from gateway.core.users import User
 from tests.unit.conftest import HandClock, ListSink, World, make_world
 

@@ -5,7 +5,6 @@ from typing import Final
 
 from bridges.redis_limits import REPORT_SECONDS, RedisLimits
 from bridges.redis_logins import RedisLogins
-from bridges.redis_tickets import RedisTickets
 from gateway.cluster import Cluster
 from gateway.config import Settings
 from gateway.core.clock import Clock
@@ -38,6 +37,8 @@ class SharedState:
         logins: Callable[[], Logins | None],
         clock: Clock,
     ) -> None:
+        from bridges.redis_tickets import RedisTickets  # slow to import, and most configurations don't need it
+
         silence_seconds = max(settings.cluster.lease_seconds, FEWEST_REPORTS * REPORT_SECONDS)
         self.limits = SharedLimits(cluster.node, silence_seconds, clock)
         self.tickets = RedisTickets(cluster.common)

@@ -24,6 +24,7 @@ MOST_KEYS: Final = 1000
 KEYS_OF_ALL: Final = 5000
 """How many all nodes together do, since each hears of all of them."""
 FEWEST_KEYS: Final = 50
+MOST_SILENT: Final = 1000
 MAXIMUM_KEY_LENGTH: Final = 128
 KEY_DIGEST_BYTES: Final = 16
 
@@ -80,6 +81,8 @@ class SharedLimits:
         self._shares: dict[str, Share] = {}
         self._others: dict[str, float] = {}
         """When each was heard last."""
+        self._silent: dict[str, bool] = {}
+        """Those that were taken to be gone, and whether they have been heard since: they are to tell all again."""
         self._turn = 0
         self.outcomes = Counter({"told": 0, "heard": 0})
         """Keys, by what became of them."""
@@ -118,6 +121,7 @@ class SharedLimits:
         """Others can be reached, and couldn't before: what is to be told first, so that they tell all again."""
         for node in tuple(self._others):
             self._forget(node)
+        self._silent.clear()
         self._retell()
         return {"node": self._node, "hello": True}
 
@@ -127,6 +131,7 @@ class SharedLimits:
         for node, heard in tuple(self._others.items()):
             if heard + self._silence_seconds <= now:
                 self._forget(node)
+                self._silent[node] = False
         told: dict[str, dict[str, Any]] = {}
         left = max(FEWEST_KEYS, min(MOST_KEYS, KEYS_OF_ALL // self.nodes))
         for name in self._in_turn():
@@ -135,7 +140,16 @@ class SharedLimits:
                 told[name] = part
                 left -= len(part)
                 self.outcomes["told"] += len(part)
-        return {"node": self._node, "told": told}
+        return {"node": self._node, "told": told, "again": self._back_again()}
+
+    def _back_again(self) -> list[str]:
+        """Those that were taken to be gone and aren't, once."""
+        back = [node for node, is_back in self._silent.items() if is_back]
+        for node in back:
+            del self._silent[node]
+        while len(self._silent) > MOST_SILENT:
+            del self._silent[next(iter(self._silent))]
+        return back
 
     def _in_turn(self) -> list[str]:
         """All shares, another one first each time: none of them can take all the room for ever."""
@@ -160,7 +174,9 @@ class SharedLimits:
             self._forget(node)
             return
         self._others[node] = self._clock.monotonic()
-        if report.get("hello"):
+        if node in self._silent:
+            self._silent[node] = True
+        if report.get("hello") or self._node in report.get("again", ()):
             self._retell()
         for name, part in report.get("told", {}).items():
             share = self._shares.get(name)

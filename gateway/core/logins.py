@@ -112,7 +112,7 @@ class Logins:
         self._clock = clock
         self._random = random
         self._live = tuple(live)
-        self._ended = ended or EndedLogins(clock)
+        self._ended = EndedLogins(clock) if ended is None else ended
 
     @property
     def learn_ended(self) -> Callable[[], Awaitable[None]] | None:

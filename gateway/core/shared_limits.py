@@ -170,13 +170,16 @@ class SharedLimits:
         node = str(report["node"])
         if node == self._node:
             return
-        if report.get("bye"):
+        hello = bool(report.get("hello"))
+        if hello or report.get("bye"):  # who begins tells all that it has
             self._forget(node)
+            self._silent.pop(node, None)
+        if report.get("bye"):
             return
         self._others[node] = self._clock.monotonic()
         if node in self._silent:
             self._silent[node] = True
-        if report.get("hello") or self._node in report.get("again", ()):
+        if hello or self._node in report.get("again", ()):
             self._retell()
         for name, part in report.get("told", {}).items():
             share = self._shares.get(name)

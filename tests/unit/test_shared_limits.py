@@ -140,6 +140,15 @@ def test_a_node_that_has_nothing_to_tell_is_there_as_long_as_it_says_so() -> Non
         two.acquire(ADDRESS)
 
 
+def test_a_node_that_was_started_anew_has_nothing_of_what_it_had() -> None:
+    nodes = Nodes(2)
+    one, two = limiters(nodes, connections_per_address=1)
+    one.acquire(ADDRESS)
+    nodes.tell()
+    nodes.send(SharedLimits("node-0", SILENCE_SECONDS, nodes.clock).begin(), [nodes.all[1]])
+    two.acquire(ADDRESS)
+
+
 def test_a_node_that_was_only_silent_tells_all_again() -> None:
     nodes = Nodes(2)
     one, two = limiters(nodes, connections_per_address=1)
@@ -149,7 +158,6 @@ def test_a_node_that_was_only_silent_tells_all_again() -> None:
     nodes.tell(1)
     assert (two._by_address[ADDRESS], nodes.all[1].nodes) == (0, 1)
     nodes.tell()  # the silent one is heard, and asked
-    nodes.tell()
     nodes.tell()
     assert (two._by_address[ADDRESS], nodes.all[1].nodes) == (1, 2)
     told = nodes.all[0].outcomes["told"]

@@ -99,6 +99,7 @@ class Gateway:
         self.endpoints = self._make_endpoints()
         if self.shared is not None:
             self.shared.share(self.doorkeeper, self.requests, self.endpoints)
+            self.metrics.add(self.shared)
         doors = {name: (each.namespace, each.admission) for name, each in self.endpoints.items()}
         self.socketio = SocketIoBridge(doors, clock, random, beat.interval_seconds, beat.timeout_seconds)
 

@@ -1,7 +1,10 @@
 """What all nodes of a cluster know of clients together: limits, tickets, and which logins have ended."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from bridges.redis_limits import REPORT_SECONDS, RedisLimits
 from bridges.redis_logins import RedisLogins
@@ -22,8 +25,8 @@ FEWEST_REPORTS: Final = 3
 """So many reports in a row have to be missing before a node is taken to be gone."""
 
 
-class SharedState:
-    """One node's part of it, over the link of what belongs to no namespace.
+class SharedState(Collector):
+    """One node's part of it, over the link of what belongs to no namespace; for metrics, too.
 
     Args:
         logins: Gives the users as they are by then, if there are any.
@@ -62,6 +65,21 @@ class SharedState:
     def start(self, supervisor: Supervisor) -> None:
         """Tell other nodes, from now on."""
         supervisor.start("shared limits", self._told.run)
+
+    def collect(self) -> Iterator[Metric]:
+        """What is told of limits, for metrics."""
+        told = CounterMetricFamily(
+            "tidegate_shared_limits",
+            "Addresses, users and rooms of whose limits nodes told each other",
+            labels=["outcome"],
+        )
+        for outcome, number in {**self.limits.outcomes, "dropped": self.limits.dropped}.items():
+            told.add_metric([outcome], number)
+        yield told
+        nodes = self.limits.nodes
+        yield GaugeMetricFamily(
+            "tidegate_shared_limits_nodes", "Nodes that share limits, this one included", value=nodes
+        )
 
     def leave(self) -> None:
         """Have other nodes count nothing of this one any more."""

@@ -33,8 +33,8 @@ Report: TypeAlias = dict[str, Any]
 
 
 def shared_key(text: str) -> str:
-    """What stands for a name that clients choose, wherever it is told: itself, unless it is long."""
-    if len(text) <= MAXIMUM_KEY_LENGTH:
+    """What stands for a name that clients choose, wherever it is told: itself, unless it is long or can't be shown."""
+    if len(text) <= MAXIMUM_KEY_LENGTH and text.isprintable():
         return text
     return f"\0{blake2b(text.encode(errors='surrogateescape'), digest_size=KEY_DIGEST_BYTES).hexdigest()}"
 

@@ -74,7 +74,8 @@ class Tickets:
         self._tickets: dict[str, _Ticket] = {}
         """In the order in which they were issued."""
         self._lent: deque[float] = deque()
-        """Until when each holds that was put into the store."""
+        """Until when each holds that was put into the store, less one for each that was taken from there: which were
+        used isn't known here, but all nodes together take no more than they give."""
         self._fetching = 0
 
     def become(self, newer: "Tickets") -> None:
@@ -139,6 +140,8 @@ class Tickets:
             self._fetching -= 1
         if fields is None:
             self._refuse()
+        if self._lent:
+            self._lent.popleft()
         try:
             identity, network = _read(fields)
         except (KeyError, TypeError):

@@ -59,6 +59,13 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, plant: Mosquitto) -> Itera
         yield gateways
 
 
+def test_metrics_say_that_limits_are_shared(cluster: Cluster) -> None:
+    for each in cluster:
+        wait_until(lambda: "tidegate_shared_limits_nodes 3.0" in each.get("/metrics").text, "all know all")  # noqa: B023
+    metrics = cluster[0].get("/metrics").text
+    assert all(f'tidegate_shared_limits_total{{outcome="{each}"}}' in metrics for each in ("told", "heard", "dropped"))
+
+
 class Person:
     """Somebody with a browser, at an address of its own, who may come to any of the gateways."""
 

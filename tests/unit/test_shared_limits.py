@@ -460,11 +460,11 @@ def test_what_another_version_tells_besides_is_passed_over(clock: HandClock) -> 
     assert (shared.nodes, shared.outcomes["heard"]) == (2, 0)
 
 
-def test_a_long_name_is_told_by_a_short_one_that_is_its_own() -> None:
+def test_an_odd_name_is_told_by_a_short_one_that_is_its_own() -> None:
     assert shared_key("a" * 128) == "a" * 128
-    long = [shared_key("a" * 129), shared_key("a" * 130), shared_key("\udc80" * 200)]
-    assert len(set(long)) == 3
-    assert max(map(len, long)) < 128
+    others = [shared_key(text) for text in ("a" * 129, "a" * 130, "\udc80", "\0")]
+    assert len(set(others)) == 4
+    assert all(len(each) < 128 and each.encode() for each in others)
 
 
 def test_a_user_with_a_long_name_is_told_in_full_of_what_it_has_too_much_of() -> None:

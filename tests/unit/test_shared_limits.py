@@ -2,11 +2,14 @@
 
 from collections import Counter
 from ipaddress import ip_network
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway.app import create_app
+from gateway.config import load_settings
 from gateway.core.addresses import TrustedProxies
 from gateway.core.connections import ConnectionLimiter, Seat
 from gateway.core.errors import TidegateError
@@ -465,6 +468,16 @@ def test_an_odd_name_is_told_by_a_short_one_that_is_its_own() -> None:
     others = [shared_key(text) for text in ("a" * 129, "a" * 130, "\udc80", "\0")]
     assert len(set(others)) == 4
     assert all(len(each) < 128 and each.encode() for each in others)
+
+
+def test_a_gateway_with_a_redis_shares_all_limits_of_addresses_users_and_rooms(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("engine: {url: 'redis://localhost'}\nnamespaces: {b: {}}\n")
+    shared = create_app(load_settings(tmp_path / "config.yaml", environment={})).state.gateway.shared
+    of_all = {"handshakes", "http_connections", "http_requests", "offences", "refused", "known_logins"}
+    of_all |= {f"failed_logins/{each}" for each in ("pairs", "addresses", "users")}
+    of_each = {"handshakes", "connections/addresses", "connections/users", "http/messages", "http/bytes"}
+    of_each |= {"rooms", "plain_rooms", "peers"}
+    assert set(shared.limits._shares) == of_all | {f"{name}/{each}" for name in ("default", "b") for each in of_each}
 
 
 def test_a_user_with_a_long_name_is_told_in_full_of_what_it_has_too_much_of() -> None:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack
+from itertools import count
 from typing import Any
 
 import httpx
@@ -19,11 +20,13 @@ from tests.unit.test_passwords import CHEAP
 
 USERS, PASSWORD = ("ann", "bob", "eve"), "correct horse"
 TOKEN, NARROW = "tg_" + "a" * 64, "tg_" + "b" * 64
+Start = Callable[[], GatewayProcess]
 Cluster = list[GatewayProcess]
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory, plant: Mosquitto) -> Iterator[Cluster]:
+def start(tmp_path_factory: pytest.TempPathFactory, plant: Mosquitto) -> Iterator[Start]:
+    """Starts gateways that have one Redis."""
     folder = tmp_path_factory.mktemp("cluster")
     (folder / "users.yaml").write_text(
         yaml.safe_dump({name: {"password_hash": CHEAP.hash(PASSWORD), "roles": ["operator"]} for name in USERS})
@@ -33,6 +36,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, plant: Mosquitto) -> Itera
         config = configuration(
             plant.port,
             engine={"url": redis.url},
+            cluster={"lease_seconds": 600},
             identity={
                 "users_file": str(folder / "users.yaml"),
                 "session_secret_file": str(folder / "session.key"),
@@ -53,10 +57,26 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, plant: Mosquitto) -> Itera
             },
             offenders={"offences": 1, "window_seconds": 1000, "refuse_seconds": 100},
         )
-        gateways = [started.enter_context(GatewayProcess(folder / f"gateway-{each}", config)) for each in range(3)]
-        for each in gateways:
-            each.wait_until_ready()
-        yield gateways
+        names = (f"gateway-{number}" for number in count())
+        yield lambda: started.enter_context(GatewayProcess(folder / next(names), config))
+
+
+@pytest.fixture(scope="module")
+def cluster(start: Start) -> Cluster:
+    gateways = [start() for _ in range(3)]
+    for each in gateways:
+        each.wait_until_ready()
+    return gateways
+
+
+def test_a_gateway_that_is_shut_down_counts_no_more(cluster: Cluster, start: Start) -> None:
+    def knows(number: int) -> bool:
+        return f"tidegate_shared_limits_nodes {number}.0" in cluster[0].get("/metrics").text
+
+    fourth = start()
+    wait_until(lambda: knows(4), "it is counted")
+    fourth.stop()
+    wait_until(lambda: knows(3), "it has left")
 
 
 def test_metrics_say_that_limits_are_shared(cluster: Cluster) -> None:

@@ -154,6 +154,23 @@ async def test_what_a_node_had_is_forgotten_when_it_has_died(nodes: list[Node], 
         assert client.keys("*limits*") == []
 
 
+async def test_a_node_that_is_connected_again_knows_what_has_changed_meanwhile(nodes: list[Node]) -> None:
+    one, two, _ = nodes
+    for node in nodes:
+        node.limits._silence_seconds = 1000
+    for _ in range(3):
+        one.counts.add("a")
+    await until(lambda: two.counts["a"] == 3, "the other knows")
+    two.tasks[0].cancel()
+    await until(lambda: not two.link.is_up, "it is cut off")
+    for _ in range(3):
+        one.counts.remove("a")
+    told = one.limits.outcomes["told"]
+    await until(lambda: one.limits.outcomes["told"] > told, "those who hear it are told")
+    two.tasks[0] = asyncio.ensure_future(two.link.run())
+    await until(lambda: two.counts["a"] == 0, "it hears, too")
+
+
 async def test_a_node_that_leaves_says_so(nodes: list[Node]) -> None:
     one, two, _ = nodes
     one.limits._silence_seconds = two.limits._silence_seconds = 1000
@@ -272,7 +289,7 @@ async def test_redis_keeps_of_each_user_no_more_than_nodes_do(nodes: list[Node],
     one, two, _ = nodes
     for number in range(130):
         end(one, f"x{number}", since=float(number))
-    end(one, "expired", user="bob", seconds=-1)
+    end(one, "expired", user="eve", seconds=-1)
     end(one, "last", user="bob")
     await until(lambda: knows(two, "last", "bob"), "the other has heard all")
     with redis.client() as client:

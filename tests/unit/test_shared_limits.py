@@ -399,11 +399,12 @@ def test_a_room_that_is_used_at_another_node_is_in_use() -> None:
     nodes = Nodes(2)
     one, two = rooms(nodes)
     two.use("b", ADDRESS, 9)
+    begun = nodes.clock.now
     for _ in range(30):
         one.use("a", ADDRESS, 9)
         nodes.tell()
         nodes.clock.now += MEMORY_SECONDS / 10
-    assert (len(one), len(two)) == (1, 1)
+        assert len(two) == 1 + (nodes.clock.now - begun < MEMORY_SECONDS)
     assert nodes.all[0].outcomes["told"] + nodes.all[1].outcomes["told"] < 20
     nodes.clock.now += MEMORY_SECONDS
     assert (len(one), len(two)) == (0, 0)
@@ -440,11 +441,12 @@ def test_what_is_told_at_once_is_bounded_and_less_with_more_nodes(number: int, c
     notes = [shared.notes(name, lambda key, value: None, list) for name in ("flood", "quiet")]
     for each in range(2 * MOST_KEYS):
         notes[0](str(each), 1)
-    notes[1]("once", 1)
-    told = shared.report()["told"]
     most = max(FEWEST_KEYS, min(MOST_KEYS, KEYS_OF_ALL // number))
-    assert told["quiet"] == {"once": 1}
-    assert most / 2 <= sum(map(len, told.values())) <= most
+    for _ in notes:  # each is the first once
+        notes[1]("once", 1)
+        told = shared.report()["told"]
+        assert told["quiet"] == {"once": 1}
+        assert most / 2 <= sum(map(len, told.values())) <= most
 
 
 def test_no_limit_takes_all_the_room_for_ever(clock: HandClock) -> None:
@@ -483,7 +485,8 @@ def test_a_gateway_with_a_redis_shares_all_limits_of_addresses_users_and_rooms(t
 def test_a_user_with_a_long_name_is_told_in_full_of_what_it_has_too_much_of() -> None:
     nodes = Nodes(1)
     (one,) = limiters(nodes, connections_per_user=1)
-    name = "a" * 200
+    name = "a" * 2000
     come(one, name)
     with pytest.raises(TidegateError, match=name):
         come(one, name)
+    assert len(str(nodes.all[0].report())) < 500

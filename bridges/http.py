@@ -104,7 +104,7 @@ class HttpBridge:
         if identity.user is None:
             raise Unauthenticated("expected `Authorization: Bearer` with a token that this gateway knows")
         tickets = self._admission.authentication.tickets
-        ticket = tickets.issue(identity, caller.network)
+        ticket = await tickets.issue_for_all(identity, caller.network)
         return json_answer(orjson.dumps({"ticket": ticket, "expires_in_seconds": tickets.seconds}))
 
     async def _publish(self, request: Request) -> Response:

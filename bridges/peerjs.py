@@ -33,6 +33,7 @@ from gateway.core.errors import Forbidden, NoPresence, TidegateError, Unauthenti
 from gateway.core.namespace import Namespace
 from gateway.core.peer_errors import InvalidKey
 from gateway.core.problem import problem
+from gateway.core.shared_limits import SharedLimits
 from gateway.core.sink import BufferSink, Sink, TransportSink, WebSocketTransport
 from gateway.core.topics import InvalidName, check_name, filter_matches
 
@@ -100,6 +101,10 @@ class PeerJsBridge:
                     await self._serve_buffered(client, receive, send)
         except TidegateError as error:
             await (_turn_away(send, error) if accepted else deny(scope, send, error))
+
+    def share(self, shared: SharedLimits) -> None:
+        """Limit what all nodes' peers say together."""
+        self._exchange.rates.share(f"{self._namespace.name}/peers", shared)
 
     def _hand_over(self, transport: WebSocketTransport, client: "_Client") -> None:
         call = self._open(TransportSink(transport, _framed), client)

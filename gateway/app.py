@@ -6,7 +6,6 @@ from contextlib import asynccontextmanager
 from random import Random, SystemRandom
 
 from starlette.applications import Starlette
-from starlette.middleware import Middleware
 from starlette.routing import BaseRoute, Route
 
 from bridges.broker import BrokerOptions, EmbeddedBroker
@@ -15,7 +14,6 @@ from bridges.mqtt_owned import OwnedUpstream
 from bridges.socketio import SocketIoBridge
 from gateway.cluster import Cluster
 from gateway.config import Settings
-from gateway.core.addresses import TrustedProxies
 from gateway.core.clock import Clock, SystemClock
 from gateway.core.counters import Counters
 from gateway.core.errors import TidegateError
@@ -29,21 +27,19 @@ from gateway.core.presence import PresenceBounds, Roster
 from gateway.core.presence_memory import MemoryPresence, Presence
 from gateway.core.room_rules import RoomRules
 from gateway.core.routing import RoutingTable
-from gateway.cors import Cors
-from gateway.doors import make_authentication, make_doorkeeper, make_keys, make_logins
+from gateway.doors import LoginRecords, make_authentication, make_doorkeeper, make_keys, make_logins
 from gateway.drain import Drain
 from gateway.endpoints import BridgeOptions, Endpoints, namespace_routes
 from gateway.engines import make_engine
-from gateway.entrance import Entrance, HeadBounds
-from gateway.forwarded import Forwarded
+from gateway.entrance import HeadBounds
 from gateway.health import Health
 from gateway.heartbeats import Heartbeats
-from gateway.hosts import HostCheck
 from gateway.metrics import Metrics
+from gateway.middleware import middleware
 from gateway.mqtt_websocket import tunnel_to
 from gateway.pages import no_such_endpoint, page_routes
 from gateway.reload import Reloads
-from gateway.response_headers import ResponseHeaders, headers_for
+from gateway.shared import SharedState
 from gateway.supervisor import Supervisor
 from gateway.upstreams import AnyUpstream, Membership, Upstreams
 from gateway.webhooks import Webhooks
@@ -93,9 +89,19 @@ class Gateway:
         self.origins = _origins(settings)
         beat = settings.heartbeat
         self.heartbeats = Heartbeats(beat.interval_seconds, beat.timeout_seconds, clock, random)
-        logins = make_logins(settings, clock, random, self.namespaces.values())
-        self._authentication = make_authentication(settings.identity, clock, random, self.keys, logins)
+        self._login_records = LoginRecords.begin(settings, clock)
+        self.shared = (
+            None
+            if self.cluster is None
+            else SharedState(self.cluster, settings, self._login_records, lambda: self._authentication.logins, clock)
+        )
+        logins = make_logins(settings, self._login_records, clock, random, self.namespaces.values())
+        store = None if self.shared is None else self.shared.tickets
+        self._authentication = make_authentication(settings.identity, clock, random, self.keys, logins, store)
         self.endpoints = self._make_endpoints()
+        if self.shared is not None:
+            self.shared.share(self.doorkeeper, self.requests, self.endpoints)
+            self.metrics.add(self.shared)
         doors = {name: (each.namespace, each.admission) for name, each in self.endpoints.items()}
         self.socketio = SocketIoBridge(doors, clock, random, beat.interval_seconds, beat.timeout_seconds)
         times = (settings.drain_notice_seconds, settings.drain_seconds)
@@ -129,7 +135,7 @@ class Gateway:
         All else of the settings is to be as before; see `gateway.config.changes.with_rules_of`.
         """
         clock, random, before = self._clock, self._random, self.settings.identity
-        logins = make_logins(settings, clock, random, self.namespaces.values())
+        logins = make_logins(settings, self._login_records, clock, random, self.namespaces.values())
         self._authentication.become(
             make_authentication(settings.identity, clock, random, self.keys, logins),
             same_verifier=before.jwt == settings.identity.jwt,
@@ -158,6 +164,8 @@ class Gateway:
             engine.start()
         if self.cluster is not None:
             await self.cluster.start(self.supervisor, engines)
+        if self.shared is not None:
+            self.shared.start(self.supervisor)
         self.webhooks.start(self.supervisor)
         if self.broker is not None:
             await self.broker.start()
@@ -210,6 +218,8 @@ class Gateway:
             await asyncio.wait(self._leaving, timeout=STOP_SECONDS)
         if self.cluster is not None:
             await self.cluster.finish(FLUSH_SECONDS)
+        if self.shared is not None:
+            self.shared.leave()
         await self.supervisor.stop(STOP_SECONDS)
         for namespace in self.namespaces.values():
             namespace.paces.flush()  # what came since the goodbye
@@ -259,26 +269,15 @@ def create_app(settings: Settings) -> Starlette:
             *([] if settings.ops.port is not None else gateway.operator_routes()),
             *page_routes(),
         ],
-        middleware=_middleware(settings, gateway),
+        middleware=middleware(
+            settings.listen,
+            gateway.origins,
+            gateway.head,
+            gateway.doorkeeper.offenders,
+            gateway.requests,
+            gateway.refused,
+        ),
         exception_handlers={404: no_such_endpoint, 405: no_such_endpoint},
     )
     app.state.gateway = gateway
     return app
-
-
-def _middleware(settings: Settings, gateway: Gateway) -> list[Middleware]:
-    """What stands in front of all endpoints, the outermost first."""
-    listen = settings.listen
-    found = [Middleware(ResponseHeaders, headers=headers_for(listen))]
-    if listen.trusted_proxies:
-        standard = listen.proxy_header == "forwarded"
-        found.append(Middleware(Forwarded, proxies=TrustedProxies(listen.trusted_proxies), standard=standard))
-    offenders, origins = gateway.doorkeeper.offenders, gateway.origins
-    return [
-        *found,
-        Middleware(
-            Entrance, bounds=gateway.head, offenders=offenders, requests=gateway.requests, refused=gateway.refused
-        ),
-        Middleware(HostCheck, origins=origins, refused=gateway.refused),
-        Middleware(Cors, origins=origins),
-    ]

@@ -30,6 +30,7 @@ from gateway.core.errors import NoSuchEndpoint
 from gateway.core.namespace import DEFAULT_NAMESPACE, Namespace
 from gateway.core.offenders import Offenders
 from gateway.core.origins import Origins
+from gateway.core.shared_limits import SharedLimits
 from gateway.mqtt_websocket import mqtt_options
 from gateway.peerjs import peerjs_options
 from gateway.refusal import refuse
@@ -99,6 +100,13 @@ class Endpoints:
     def tunnels(self) -> Collection[Guest]:
         """The connections that have no session, since they are passed through."""
         return tuple(self._mqtt.tunnels) if isinstance(self._mqtt, MqttTunnelBridge) else ()
+
+    def share(self, shared: SharedLimits) -> None:
+        """Limit what comes to all nodes together."""
+        self.admission.share(self.namespace.name, shared)
+        self.namespace.share(self.namespace.name, shared)
+        if self._peerjs is not None:
+            self._peerjs.share(shared)
 
     def routes(self) -> list[BaseRoute]:
         """Everything that is served of a namespace, whichever it is."""

@@ -108,6 +108,10 @@ class Metrics(Collector):
             registry=self._registry,
         )
 
+    def add(self, collector: Collector) -> None:
+        """Measure something that not every gateway has."""
+        self._registry.register(collector)
+
     async def watch_event_loop(self) -> None:
         """Measure how busy the event loop is; never returns."""
         while True:

@@ -144,7 +144,7 @@ class IdentitySettings(Section):
     users_file: UsersFromFile | None = None
     """A file with users and their passwords' hashes, which `tidegate user` writes; they log in by `POST /login`."""
     session_secret_file: values.SecretFromFile | None = None
-    """What signs session cookies: at least 32 characters on each line, the newest last. Without, a random secret."""
+    """What signs session cookies: at least 32 characters on each line, the newest last. Without, random."""
     session_seconds: values.SessionSeconds = 28_800
     """How long a login lasts without being used."""
     session_max_seconds: values.SessionSeconds = 604_800

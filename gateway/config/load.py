@@ -102,7 +102,7 @@ def _validate(tree: Node) -> tuple[Settings | None, list[Problem]]:
     problems = [problem for error in errors[: MAXIMUM_PROBLEMS + 1] for problem in _problems_of(error, tree)]
     if settings is not None:
         problems += [*_check_ports(settings, tree), *_check_mqtt(settings, tree), *cluster_problems(settings, tree)]
-        problems += webhook_problems(settings, tree, ())
+        problems += [*_check_logins(settings, tree), *webhook_problems(settings, tree, ())]
         for name, namespace in settings.namespaces.items():
             problems += webhook_problems(namespace, tree, ("namespaces", name))
     return settings, problems + list(_check_routes(tree, [error["loc"] for error in errors]))
@@ -141,6 +141,15 @@ def _check_mqtt(settings: Settings, tree: Node) -> Iterator[Problem]:
         if message is not None:
             keys = ("mqtt", "upstream")
             yield Problem.at(tree.find(*keys).place, keys, message)
+
+
+def _check_logins(settings: Settings, tree: Node) -> Iterator[Problem]:
+    """Whether gateways that are one read each other's cookies."""
+    identity = settings.identity
+    if settings.engine.redis is not None and identity.users_file is not None and identity.session_secret_file is None:
+        keys = ("identity", "session_secret_file")
+        message = "missing: expected the same file at all gateways that have this Redis, so that a login is one at each"
+        yield Problem.at(tree.find(*keys).place, keys, message)
 
 
 class _Tree(PydanticBaseSettingsSource):

@@ -7,6 +7,7 @@ from gateway.core.clock import Clock
 from gateway.core.errors import TidegateError
 from gateway.core.limits import TokenBuckets, rounded_up
 from gateway.core.offenders import REFUSED, Offenders
+from gateway.core.shared_limits import SharedLimits
 
 __all__ = ["AddressRates"]
 
@@ -37,6 +38,10 @@ class AddressRates(ABC):
         if wait_seconds:
             self._offenders.offend(address, REFUSED)
             raise self._error(network, rounded_up(wait_seconds))
+
+    def share(self, name: str, shared: SharedLimits) -> None:
+        """Count what comes to other nodes, too, and have them count what comes here."""
+        self._buckets.share(name, shared)
 
     def __len__(self) -> int:
         """How many addresses are remembered."""

@@ -7,8 +7,9 @@ from functools import partial
 from typing import Any, Final, Self
 from urllib.parse import parse_qs
 
+from gateway.core.address_budgets import AddressBudgets
 from gateway.core.addresses import network_of
-from gateway.core.authentication import Authentication, KeyUnknown
+from gateway.core.authentication import Authentication, Undecided
 from gateway.core.clock import Clock
 from gateway.core.connections import ConnectionLimiter, Seat
 from gateway.core.cookies import ShownCookie, read_cookie
@@ -17,10 +18,10 @@ from gateway.core.doorkeeper import Handshakes
 from gateway.core.errors import OriginRefused, TidegateError, Unauthenticated
 from gateway.core.identity import Identity
 from gateway.core.limit_errors import RateLimited
-from gateway.core.limits import AddressBudgets
 from gateway.core.offenders import REFUSED, Offenders
 from gateway.core.origins import Origins
 from gateway.core.role_limits import RoleLimits
+from gateway.core.shared_limits import SharedLimits
 
 __all__ = ["Admission", "Caller"]
 
@@ -117,6 +118,12 @@ class Admission:
         self._offenders = offenders
         self._counters = counters
 
+    def share(self, namespace: str, shared: SharedLimits) -> None:
+        """Limit what comes to all nodes together."""
+        self._handshakes.share(f"{namespace}/handshakes", shared)
+        self._connections.share(f"{namespace}/connections", shared)
+        self._budgets.share(f"{namespace}/http", self._limits.general, shared)
+
     def check_origin(self, caller: Caller) -> None:
         """Check where a request's page comes from.
 
@@ -128,16 +135,17 @@ class Admission:
     async def identify(self, caller: Caller) -> Identity | None:
         """Who the caller is; None if it shows nothing, and has to say who it is.
 
-        Waits only for the key of a token, if that may be had in a moment.
+        Waits only for what may be had in a moment: the key of a token, or what other nodes know.
 
         Raises:
             Unauthenticated: what it shows is wrong.
+            EngineUnavailable: that can't be known, since other nodes can't be reached.
             CsrfRefused, OriginRefused: it is a browser that may have been made to ask by a page from elsewhere.
         """
         try:
             identity = self._find(caller)
-        except KeyUnknown as unknown:
-            await unknown.renew()
+        except Undecided as undecided:
+            await undecided.renew()
             identity = self._find(caller)
         if identity is not None and identity.login is not None and caller.by_cookie:
             self._check_page(caller, identity)

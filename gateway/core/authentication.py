@@ -5,9 +5,9 @@ slow hash, as passwords need, would let anybody keep the gateway busy. To find o
 by the time that takes. What is wrong is never taken for nothing: who shows a bad token isn't anonymous.
 """
 
-import logging
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from hashlib import sha256
 from random import Random
 from typing import Final, Protocol
@@ -15,12 +15,10 @@ from typing import Final, Protocol
 from gateway.core.clock import Clock
 from gateway.core.errors import Unauthenticated
 from gateway.core.identity import ANONYMOUS, Credential, Identity
-from gateway.core.limit_errors import RateLimited
 from gateway.core.logins import COOKIE, Logins
+from gateway.core.tickets import Tickets
 
-__all__ = ["Authentication", "KeyUnknown", "Tickets", "Verifier", "hash_token", "make_token"]
-
-logger = logging.getLogger(__name__)
+__all__ = ["Authentication", "KeyUnknown", "Undecided", "Verifier", "hash_token", "make_token"]
 
 PREFIX: Final = "tg_"
 """What API tokens begin with, so that scanners for leaked secrets can know them."""
@@ -28,16 +26,18 @@ HASHED: Final = "hashed"
 """The kind of a credential that is an API token: of the value, the hash is kept."""
 SIGNED: Final = "signed"
 """The kind of one that the verifier reads."""
-MAXIMUM_TICKETS: Final = 10_000
-"""How many may wait to be used."""
 
 
-class KeyUnknown(Unauthenticated):
-    """A token can't be verified yet: its key is about to be asked for. Who awaits `renew` may show it again, once."""
+class Undecided(Unauthenticated):
+    """What is shown can't be judged yet. Who awaits `renew`, which may refuse it, may show it again, once."""
 
     def __init__(self, message: str, renew: Callable[[], Awaitable[None]]) -> None:
         super().__init__(message)
         self.renew = renew
+
+
+class KeyUnknown(Undecided):
+    """A token can't be verified yet: its key is about to be asked for."""
 
 
 class Verifier(Protocol):
@@ -61,76 +61,6 @@ def make_token(random: Random) -> str:
 def hash_token(token: str) -> str:
     """What the configuration keeps of an API token."""
     return sha256(token.encode(errors="surrogateescape")).hexdigest()
-
-
-@dataclass(frozen=True, slots=True)
-class _Ticket:
-    identity: Identity
-    due: float
-    network: str
-
-
-class Tickets:
-    """Tickets that let in who shows them first, for a few seconds.
-
-    For browsers, which can't send headers with WebSocket and EventSource: a token in an address would be logged.
-
-    Args:
-        bound: Whether a ticket lets in only those who come from where it was fetched. Shown from elsewhere, it has
-            leaked and is used up. Who shows it learns no more than with a ticket that never was; who fetched it is
-            refused too, and so knows, and fetches another one.
-    """
-
-    def __init__(self, seconds: float, clock: Clock, random: Random, *, bound: bool = False) -> None:
-        self.seconds = seconds
-        self._bound = bound
-        self._clock = clock
-        self._random = random
-        self._tickets: dict[str, _Ticket] = {}
-        """In the order in which they were issued."""
-
-    def become(self, newer: "Tickets") -> None:
-        """Take over a newer one's rules; tickets that wait to be used are kept."""
-        self.seconds, self._bound = newer.seconds, newer._bound
-
-    def __len__(self) -> int:
-        """How many are kept."""
-        return len(self._tickets)
-
-    def issue(self, identity: Identity, network: str = "") -> str:
-        """A ticket for somebody who is at this address, as limits count addresses.
-
-        Raises:
-            RateLimited: too many wait to be used.
-        """
-        self._forget_expired()
-        if len(self._tickets) >= MAXIMUM_TICKETS:
-            raise RateLimited("too many tickets wait to be used", retry_after_seconds=self.seconds)
-        ticket = f"{self._random.getrandbits(192):048x}"
-        self._tickets[ticket] = _Ticket(identity, self._clock.monotonic() + self.seconds, network)
-        return ticket
-
-    def redeem(self, ticket: str, network: str = "") -> Identity:
-        """Whose ticket it is; it can't be used again.
-
-        Raises:
-            Unauthenticated: nobody's, or no more, or not for who comes from there.
-        """
-        self._forget_expired()
-        found = self._tickets.pop(ticket, None)
-        elsewhere = self._bound and found is not None and found.network != network
-        if elsewhere and found is not None:
-            told = (found.identity.user, found.network, network)
-            logger.warning("a ticket of %r, fetched from %s, was shown from %s: it is used up", *told)
-        # `seconds` may have become less since it was issued
-        if found is None or found.due <= self._clock.monotonic() or elsewhere:
-            raise Unauthenticated(f"the ticket is refused: expected a new one, used once within {self.seconds:g} s")
-        return found.identity
-
-    def _forget_expired(self) -> None:
-        now = self._clock.monotonic()
-        while self._tickets and next(iter(self._tickets.values())).due <= now:
-            del self._tickets[next(iter(self._tickets))]
 
 
 class Authentication:
@@ -241,10 +171,41 @@ class Authentication:
         if asks and bearer is not None:
             return self.identify(bearer)
         if asks and ticket is not None:
+            if self.tickets.may_be_elsewhere(ticket):
+                raise Undecided("it isn't known yet whose ticket that is", partial(self._fetch, ticket))
+            self._check_knows_ended()
             return self.confirm(self._unexpired(self.tickets.redeem(ticket, network)))
         if self.logins is not None and cookie is not None:
+            self._check_knows_ended()
             return self.logins.identify(cookie)
         return self.anonymous
+
+    def _check_knows_ended(self) -> None:
+        """Check that it is known which logins have ended.
+
+        Raises:
+            Undecided: other nodes know.
+        """
+        if self.logins is not None and self.logins.learn_ended is not None:
+            raise Undecided("it isn't known yet which logins have ended", self.logins.learn_ended)
+
+    async def _fetch(self, ticket: str) -> None:
+        """Have a ticket here that another node has issued, and know what is needed to judge it.
+
+        Raises:
+            Unauthenticated: there is none.
+            EngineUnavailable: it can't be known which logins have ended.
+        """
+        if self.logins is not None and self.logins.learn_ended is not None:
+            await self.logins.learn_ended()
+        shown = (await self.tickets.fetch(ticket)).credential
+        if shown is not None and shown.kind == SIGNED:
+            try:
+                self.identify(shown.value)
+            except KeyUnknown as unknown:
+                await unknown.renew()
+            except Unauthenticated:
+                pass  # which `of` will say
 
     def check(self, identity: Identity) -> None:
         """Check that what proved it holds still, after something was waited for; changed rules are `confirm`'s.

@@ -1,12 +1,13 @@
 """How many connections there are: in all, per address, and per user as soon as it is known who somebody is."""
 
-from collections import Counter
 from collections.abc import Callable
 from typing import Final, Self
 
 from gateway.core.identity import Identity
 from gateway.core.limit_errors import TooManyConnections, TooManyConnectionsFromAddress, TooManyConnectionsOfUser
 from gateway.core.role_limits import RoleLimits
+from gateway.core.shared_counts import Counts
+from gateway.core.shared_limits import SharedLimits, shared_key
 
 __all__ = ["ConnectionLimiter", "Seat"]
 
@@ -27,6 +28,7 @@ class Seat:
         self._limiter: ConnectionLimiter | None = limiter
         self.address = address
         self.user: str | None = None
+        """The user that it counts for, as limits count users."""
         self.most_of_address: int | None = None
         """How many it may be one of from its address, as was checked last: who comes later doesn't count then."""
         self.offend = offend
@@ -63,8 +65,13 @@ class ConnectionLimiter:
     def __init__(self, limits: RoleLimits) -> None:
         self._limits = limits
         self._total = 0
-        self._by_address: Counter[str] = Counter()
-        self._by_user: Counter[str] = Counter()
+        self._by_address = Counts()
+        self._by_user = Counts()
+
+    def share(self, name: str, shared: SharedLimits) -> None:
+        """Count connections to other nodes, too, but in all: how many a node can have is its own."""
+        self._by_address.share(f"{name}/addresses", self._limits.least("connections_per_address"), shared)
+        self._by_user.share(f"{name}/users", self._limits.least("connections_per_user"), shared)
 
     def acquire(self, address: str, offend: Callable[[], None] = _nothing) -> Seat:
         """Count one more connection from `address`, of somebody who isn't known yet.
@@ -82,7 +89,7 @@ class ConnectionLimiter:
         if self._by_address[address] >= most:
             raise _too_many_from(address, most)
         self._total += 1
-        self._by_address[address] += 1
+        self._by_address.add(address)
         return Seat(self, address, offend)
 
     def identify(self, seat: Seat, identity: Identity | None) -> None:
@@ -95,20 +102,21 @@ class ConnectionLimiter:
         user = None if identity is None else identity.user
         if user is None or seat.user is not None:
             return
-        if self._by_user[user] >= limits.connections_per_user:
+        key = shared_key(user)
+        if self._by_user[key] >= limits.connections_per_user:
             raise TooManyConnectionsOfUser(
                 f"too many connections of {user!r}: expected at most {limits.connections_per_user}",
                 retry_after_seconds=CONNECTION_RETRY_SECONDS,
             )
-        self._by_user[user] += 1
-        seat.user = user
+        self._by_user.add(key)
+        seat.user = key
 
     def release(self, seat: Seat) -> None:
         """See `Seat.free`."""
         self._total -= 1
-        _less(self._by_address, seat.address)
+        self._by_address.remove(seat.address)
         if seat.user is not None:
-            _less(self._by_user, seat.user)
+            self._by_user.remove(seat.user)
 
     def __len__(self) -> int:
         """How many addresses and users are counted."""
@@ -120,9 +128,3 @@ def _too_many_from(address: str, most: int) -> TooManyConnectionsFromAddress:
         f"too many connections from {address}: expected at most {most}",
         retry_after_seconds=CONNECTION_RETRY_SECONDS,
     )
-
-
-def _less(counter: Counter[str], key: str) -> None:
-    counter[key] -= 1
-    if not counter[key]:
-        del counter[key]

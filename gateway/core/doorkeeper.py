@@ -11,6 +11,7 @@ from gateway.core.limit_errors import TooManyHandshakes
 from gateway.core.limits import Limits
 from gateway.core.offenders import Offenders
 from gateway.core.plain_http import HttpConnections, Place
+from gateway.core.shared_limits import SharedLimits
 
 __all__ = ["Doorkeeper", "Handshakes"]
 
@@ -38,6 +39,12 @@ class Doorkeeper:
         self._proxies = proxies
         self._connections = connections
         self.offenders = offenders
+
+    def share(self, shared: SharedLimits) -> None:
+        """Judge addresses together with other nodes."""
+        self._handshakes.share("handshakes", shared)
+        self._connections.share("http_connections", shared)
+        self.offenders.share(shared)
 
     def admit(self, peer: str) -> Place:
         """Take a connection that `peer` has just made.

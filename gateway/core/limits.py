@@ -4,13 +4,22 @@ Connections are counted in `connections`, rooms in `plain_rooms`; what a role ch
 """
 
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final, TypeAlias
 
 from gateway.core.clock import Clock
 from gateway.core.errors import MessageTooLarge
 from gateway.core.limit_errors import RateLimited
+from gateway.core.shared_limits import SharedLimits
 
-__all__ = ["AddressBudgets", "Budget", "Limits", "TokenBucket", "TokenBuckets", "rounded_up"]
+__all__ = ["Budget", "Limits", "Spent", "TokenBucket", "TokenBuckets", "rounded_up"]
+
+DEBT_NODES: Final = 8
+"""A key owes no more than so many other nodes may have let through within a second."""
+
+Spent: TypeAlias = Callable[[str, float], None]
+"""Told of what a key has spent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +117,12 @@ class TokenBucket:
         self._time = now
         return max(0.0, -self._tokens) / self._rate_per_second
 
+    def owe(self, amount: float) -> None:
+        """Take what was let through elsewhere, whether it is there or not, down to a bound."""
+        self.spend(0)
+        deepest = min(self._tokens, -DEBT_NODES * (self._burst + self._rate_per_second))
+        self._tokens = max(self._tokens - amount, deepest)
+
     def at(self, rate_per_second: float, burst: float) -> "TokenBucket":
         """Another rate from now on; what was saved up or is owed stays."""
         self.spend(0)
@@ -125,16 +140,30 @@ class TokenBuckets:
         self._clock = clock
         self._capacity = capacity
         self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
+        self._spent: Spent | None = None
+
+    def share(self, name: str, shared: SharedLimits) -> None:
+        """Have other nodes take from their buckets what is taken here, and the other way round."""
+        self._spent = shared.rate(name, self._burst, self._burst / self._rate_per_second, self._owe)
+
+    def _owe(self, key: str, amount: float) -> None:
+        self._of(key).owe(amount)
 
     def take(self, key: str) -> float:
         """Take one from a key's bucket and return 0, or take nothing and return the seconds until it would be there."""
+        wait_seconds = self._of(key).take()
+        if self._spent is not None and not wait_seconds:
+            self._spent(key, 1)
+        return wait_seconds
+
+    def _of(self, key: str) -> TokenBucket:
         bucket = self._buckets.get(key)
         if bucket is None:
             bucket = self._buckets[key] = TokenBucket(self._rate_per_second, self._burst, self._clock)
             if len(self._buckets) > self._capacity:
                 self._buckets.popitem(last=False)
         self._buckets.move_to_end(key)
-        return bucket.take()
+        return bucket
 
     def __len__(self) -> int:
         """How many keys are remembered."""
@@ -144,10 +173,11 @@ class TokenBuckets:
 class Budget:
     """What one client may still send."""
 
-    __slots__ = ("_bytes", "_clock", "_messages", "_refused", "limits", "used")
+    __slots__ = ("_bytes", "_clock", "_messages", "_refused", "_spent", "limits", "used")
 
-    def __init__(self, limits: Limits, clock: Clock) -> None:
+    def __init__(self, limits: Limits, clock: Clock, spent: Callable[[int], None] | None = None) -> None:
         self.limits = limits
+        self._spent = spent
         self._clock = clock
         self._messages = TokenBucket(limits.messages_per_second, limits.messages_burst, clock)
         self._bytes = TokenBucket(limits.bytes_per_second, limits.bytes_burst, clock)
@@ -179,6 +209,13 @@ class Budget:
         if wait_seconds:
             what = f"{limit.partition('_')[0]}: expected at most {getattr(self.limits, limit):g} a second"
             raise RateLimited(f"too many {what}", retry_after_seconds=rounded_up(wait_seconds), limit=limit)
+        if self._spent is not None:
+            self._spent(size_bytes)
+
+    def owe(self, messages: float, size_bytes: float) -> None:
+        """Account for what was sent by way of other nodes."""
+        self._messages.owe(messages)
+        self._bytes.owe(size_bytes)
 
     def accept(self) -> None:
         """A message was let through: the refusals before it are forgotten."""
@@ -188,28 +225,6 @@ class Budget:
         """A message went over a limit; whether there were so many in a row that the connection is to be closed."""
         self._refused += 1
         return self._refused >= self.limits.refusals
-
-
-class AddressBudgets:
-    """A budget for each address, for requests that belong to no session. The least recently used are forgotten."""
-
-    __slots__ = ("_budgets", "_capacity", "_clock")
-
-    def __init__(self, clock: Clock, capacity: int = 10_000) -> None:
-        self._clock = clock
-        self._capacity = capacity
-        self._budgets: OrderedDict[tuple[str, Limits], Budget] = OrderedDict()
-
-    def of(self, address: str, limits: Limits) -> Budget:
-        """The budget of those at `address` who have these limits."""
-        key = (address, limits)
-        budget = self._budgets.get(key)
-        if budget is None:
-            budget = self._budgets[key] = Budget(limits, self._clock)
-            if len(self._budgets) > self._capacity:
-                self._budgets.popitem(last=False)
-        self._budgets.move_to_end(key)
-        return budget
 
 
 def rounded_up(seconds: float) -> float:

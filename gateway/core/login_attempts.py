@@ -5,17 +5,20 @@ more failures, since several people may sit behind one. What all addresses do to
 only, so that nobody locks anybody else out; and an address from which the user has logged in doesn't wait for that.
 
 A try counts as failed from its beginning until it has succeeded, so that many at once gain nothing. One that is refused
-for having come too early doesn't count: who waits is let try.
+for having come too early doesn't count: who waits is let try. Nodes count together, and know together who has logged in
+from where.
 """
 
 import math
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from gateway.core.clock import Clock
 from gateway.core.limit_errors import RateLimited
+from gateway.core.limits import Spent
+from gateway.core.shared_limits import SharedLimits, shared_key
 
 __all__ = ["MAXIMUM_ENTRIES", "USER_DELAY_SECONDS", "WIDER", "Attempt", "LoginAttempts", "LoginLimits"]
 
@@ -52,18 +55,33 @@ class Attempt:
 class _Failures:
     """Failures by some key: how many, and when the last one was. Those long ago are forgotten."""
 
-    def __init__(self, free: int, first_seconds: float, longest_seconds: float, memory_seconds: float) -> None:
+    def __init__(
+        self, free: int, first_seconds: float, longest_seconds: float, memory_seconds: float, clock: Clock
+    ) -> None:
+        self._clock = clock
+        self._failed: Spent | None = None
         self._free = free
         self._first_seconds = first_seconds
         self._longest_seconds = longest_seconds
         self._memory_seconds = memory_seconds
-        self._found: OrderedDict[Hashable, tuple[int, float]] = OrderedDict()
+        self._found: OrderedDict[str, tuple[int, float]] = OrderedDict()
         """In the order of the last failure, about."""
 
     def __len__(self) -> int:
         return len(self._found)
 
-    def wait_seconds(self, key: Hashable, now: float) -> float:
+    def share(self, name: str, shared: SharedLimits) -> None:
+        self._failed = shared.rate(name, self._free, self._memory_seconds, self._hear)
+
+    def _hear(self, key: str, failures: float) -> None:
+        """So many more were elsewhere; less than 0 if they were none after all."""
+        now = self._clock.monotonic()
+        count, at = self._found.pop(key, (0, now))
+        count += round(failures)
+        if count > 0:
+            self._put(key, count, now if failures > 0 else at)
+
+    def wait_seconds(self, key: str, now: float) -> float:
         self._forget_old(now)
         count, at = self._found.get(key, (0, now))
         if count < self._free:
@@ -71,24 +89,34 @@ class _Failures:
         delay = self._first_seconds * 2.0 ** min(count - self._free, DOUBLINGS)
         return max(0.0, at + min(delay, self._longest_seconds) - now)
 
-    def add(self, key: Hashable, now: float) -> float:
+    def add(self, key: str, now: float) -> float:
         """Count one more; when the one before was."""
         count, before = self._found.pop(key, (0, now))
-        self._found[key] = (count + 1, now)
-        if len(self._found) > MAXIMUM_ENTRIES:
-            self._found.popitem(last=False)
+        self._put(key, count + 1, now)
+        if self._failed is not None:
+            self._failed(key, 1)
         return before
 
-    def take_back(self, key: Hashable, at: float, before: float) -> None:
+    def _put(self, key: str, count: int, at: float) -> None:
+        self._found[key] = (count, at)
+        if len(self._found) > MAXIMUM_ENTRIES:
+            self._found.popitem(last=False)
+
+    def take_back(self, key: str, at: float, before: float) -> None:
         """The one of then was none."""
+        if self._failed is not None:
+            self._failed(key, -1)
         count, latest = self._found.get(key, (0, at))
         if count > 1:
             self._found[key] = (count - 1, before if latest == at else latest)
         else:
-            self.forget(key)
+            self._found.pop(key, None)
 
-    def forget(self, key: Hashable) -> None:
-        self._found.pop(key, None)
+    def forgive(self, key: str) -> None:
+        """All that there were count no more."""
+        count, _ = self._found.pop(key, (0, 0.0))
+        if self._failed is not None:
+            self._failed(key, -count)
 
     def _forget_old(self, now: float) -> None:
         while self._found and next(iter(self._found.values()))[1] <= now - self._memory_seconds:
@@ -101,11 +129,30 @@ class LoginAttempts:
     def __init__(self, limits: LoginLimits, clock: Clock) -> None:
         free, first, longest = limits.failures, limits.delay_seconds, limits.delay_max_seconds
         self._clock = clock
-        self._pairs = _Failures(free, first, longest, 2 * longest)
-        self._networks = _Failures(free * WIDER, first, longest, 2 * longest)
-        self._users = _Failures(free * WIDER, first, min(longest, USER_DELAY_SECONDS), 2 * longest)
-        self._known: OrderedDict[tuple[str, str], None] = OrderedDict()
+        self._pairs = _Failures(free, first, longest, 2 * longest, clock)
+        self._networks = _Failures(free * WIDER, first, longest, 2 * longest, clock)
+        self._users = _Failures(free * WIDER, first, min(longest, USER_DELAY_SECONDS), 2 * longest, clock)
+        self._known: OrderedDict[str, None] = OrderedDict()
         """Users with networks from which they have logged in."""
+        self._note: Callable[[str, Any], None] | None = None
+
+    def share(self, shared: SharedLimits) -> None:
+        """Count together with other nodes."""
+        self._pairs.share("failed_logins/pairs", shared)
+        self._networks.share("failed_logins/addresses", shared)
+        self._users.share("failed_logins/users", shared)
+        self._note = shared.notes("known_logins", lambda pair, _: self._trust(pair), self._trusted)
+
+    def _trusted(self) -> Iterator[tuple[str, Any]]:
+        for pair in self._known:
+            yield pair, True
+
+    def _trust(self, pair: str) -> None:
+        """A user has logged in from a network."""
+        self._known[pair] = None
+        self._known.move_to_end(pair)
+        if len(self._known) > MAXIMUM_ENTRIES:
+            self._known.popitem(last=False)
 
     def __len__(self) -> int:
         """How many entries are kept, in all."""
@@ -117,7 +164,8 @@ class LoginAttempts:
         Raises:
             RateLimited: too early; it says when to try again.
         """
-        now, pair = self._clock.monotonic(), (user, network)
+        now, user = self._clock.monotonic(), shared_key(user)
+        pair = _pair(user, network)
         waits = [self._pairs.wait_seconds(pair, now), self._networks.wait_seconds(network, now)]
         if pair not in self._known:
             waits.append(self._users.wait_seconds(user, now))
@@ -134,16 +182,19 @@ class LoginAttempts:
     def succeeded(self, attempt: Attempt) -> None:
         """The password was right: what the user did wrong from there is forgotten, what others did isn't."""
         self.withdraw(attempt)
-        pair = (attempt.user, attempt.network)
-        self._pairs.forget(pair)
-        self._known[pair] = None
-        self._known.move_to_end(pair)
-        if len(self._known) > MAXIMUM_ENTRIES:
-            self._known.popitem(last=False)
+        pair = _pair(attempt.user, attempt.network)
+        self._pairs.forgive(pair)
+        self._trust(pair)
+        if self._note is not None:
+            self._note(pair, True)
 
     def withdraw(self, attempt: Attempt) -> None:
         """The password wasn't looked at."""
         of_pair, of_network, of_user = attempt.before
-        self._pairs.take_back((attempt.user, attempt.network), attempt.at, of_pair)
+        self._pairs.take_back(_pair(attempt.user, attempt.network), attempt.at, of_pair)
         self._networks.take_back(attempt.network, attempt.at, of_network)
         self._users.take_back(attempt.user, attempt.at, of_user)
+
+
+def _pair(user: str, network: str) -> str:
+    return f"{network} {user}"

@@ -6,7 +6,7 @@ checked is known elsewhere (`Seals`, `PasswordCheck`).
 """
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from random import Random
 from typing import Any, Final, Protocol
@@ -100,6 +100,7 @@ class Logins:
         clock: Clock,
         random: Random,
         live: Iterable[LiveSessions] = (),
+        ended: EndedLogins | None = None,
     ) -> None:
         self._users = users
         self._passwords = passwords
@@ -111,7 +112,12 @@ class Logins:
         self._clock = clock
         self._random = random
         self._live = tuple(live)
-        self._ended = EndedLogins(clock)
+        self._ended = EndedLogins(clock) if ended is None else ended
+
+    @property
+    def learn_ended(self) -> Callable[[], Awaitable[None]] | None:
+        """What is to be awaited before a cookie can be believed; None if it is known which logins have ended."""
+        return self._ended.learn
 
     async def log_in(self, name: str, password: str, network: str) -> Identity:
         """Who logs in; a login of its own, whatever the browser had before.
@@ -212,7 +218,7 @@ class Logins:
         if expires_at <= identity.expires_at:
             return None  # it has lasted as long as a login may
         newer = self._with_cookie(user, login, expires_at)
-        self._each_of(login, lambda where, session: _renew(where, session, newer))
+        self._each_of(login.id, lambda where, session: _renew(where, session, newer))
         return newer
 
     def end(self, identity: Identity) -> None:
@@ -220,11 +226,15 @@ class Logins:
         login = identity.login
         if login is not None:
             self._ended.add(identity.user or "", login, self._expiry(login, self._longest))
-            self._each_of(login, lambda _, session: session.end(Unauthenticated("this login has ended: log in again")))
+            self.end_sessions(login.id)
 
-    def _each_of(self, login: Login, act: Callable[[LiveSessions, Session], None]) -> None:
+    def end_sessions(self, login: str) -> None:
+        """End the live sessions of a login that has ended, here or at another node."""
+        self._each_of(login, lambda _, session: session.end(Unauthenticated("this login has ended: log in again")))
+
+    def _each_of(self, login: str, act: Callable[[LiveSessions, Session], None]) -> None:
         for where in self._live:
-            for session in where.sessions_of(login.id):
+            for session in where.sessions_of(login):
                 if not session.ended:  # by what was done to one before
                     act(where, session)
 

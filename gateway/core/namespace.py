@@ -93,6 +93,7 @@ class Namespace:
         self.paces = self._ingest.paces
         self._publishing = Publishing(routing, rules, engine, limits, rates, clock, counters)
         self.plain_rooms, self.unacknowledged = self._publishing.plain_rooms, self._publishing.unacknowledged
+        self.share = self._publishing.share
 
     @property
     def counters(self) -> Counters:

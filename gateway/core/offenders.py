@@ -3,18 +3,20 @@
 An address collects offences, which are forgotten at a steady rate. One more than may be, and nothing is taken from it
 for `refuse_seconds`, the next time for twice as long, up to `refuse_max_seconds`; one that behaves for that long
 afterwards begins anew. What comes while it is refused is no further offence: who shares the address may not know why.
+Nodes count offences together, and what one refuses, all do.
 """
 
 import logging
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from gateway.core.addresses import Network, TrustedProxies, network_of
 from gateway.core.clock import Clock
 from gateway.core.limit_errors import AddressRefused
-from gateway.core.limits import TokenBucket, rounded_up
+from gateway.core.limits import Spent, TokenBucket, rounded_up
+from gateway.core.shared_limits import SharedLimits
 
 __all__ = ["CLOSED", "REFUSED", "OffenceBounds", "Offenders"]
 
@@ -64,8 +66,40 @@ class Offenders:
         self._capacity = capacity
         self._records: OrderedDict[str, _Record] = OrderedDict()
         self._complaints = TokenBucket(0.1, 5, clock)
+        self._offended: Spent | None = None
+        self._note: Callable[[str, Any], None] | None = None
         self.refusals = 0
-        """How often an address came to be refused."""
+        """How often an address came to be refused, by what this node knew."""
+
+    def share(self, shared: SharedLimits) -> None:
+        """Judge together with other nodes."""
+        if self._bounds.offences is not None:
+            self._offended = shared.rate("offences", self._bounds.offences, self._bounds.window_seconds, self._hear)
+            self._note = shared.notes("refused", self._hear_refused, self._all_refused)
+
+    def _hear(self, network: str, weight: float) -> None:
+        """An address has offended another node; should that be one too many, the next offence is judged by it."""
+        if self._bounds.offences is not None and not self._exempt.trusts(_address_of(network)):
+            record = self._records.get(network) or self._add(network, self._bounds.offences)
+            if self._clock.monotonic() >= record.until:
+                record.bucket.owe(weight)
+
+    def _hear_refused(self, network: str, told: Any) -> None:
+        seconds, times = told
+        if self._bounds.offences is None or self._exempt.trusts(_address_of(network)):
+            return
+        record = self._records.get(network) or self._add(network, self._bounds.offences)
+        record.times = max(record.times, int(times))
+        until = self._clock.monotonic() + min(float(seconds), self._bounds.refuse_max_seconds)
+        if until > record.until:
+            record.until = until
+            record.bucket = self._bucket(self._bounds.offences)
+
+    def _all_refused(self) -> Iterator[tuple[str, Any]]:
+        now = self._clock.monotonic()
+        for network, record in self._records.items():
+            if record.until > now:
+                yield network, (record.until - now, record.times)
 
     def offend(self, address: str, weight: float = CLOSED) -> None:
         """A client there went over a limit in a way that no client does which heeds what it is told."""
@@ -80,6 +114,8 @@ class Offenders:
             record.times = 0
         if record.bucket.take(weight):
             self._refuse(network, record, now, self._bounds.offences)
+        elif self._offended is not None:
+            self._offended(network, weight)
 
     def _add(self, network: str, offences: int) -> _Record:
         record = self._records[network] = _Record(self._bucket(offences))
@@ -97,6 +133,8 @@ class Offenders:
         record.until = now + seconds
         record.bucket = self._bucket(offences)
         self.refusals += 1
+        if self._note is not None:
+            self._note(network, (seconds, record.times))
         if not self._complaints.take():
             logger.warning("%s is refused for %g s: its clients went over limits too often", network, seconds)
 
@@ -127,3 +165,7 @@ class Offenders:
     def __len__(self) -> int:
         """How many addresses are remembered."""
         return len(self._records)
+
+
+def _address_of(network: str) -> str:
+    return network.partition("/")[0]

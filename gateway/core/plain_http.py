@@ -4,7 +4,6 @@ The limits of clients stand behind this: it bounds what asks for nothing of thei
 requests that are refused. So it lets through whatever any of them lets through, and as much again.
 """
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import Final, Self
 
@@ -15,6 +14,8 @@ from gateway.core.connections import CONNECTION_RETRY_SECONDS
 from gateway.core.limit_errors import RateLimited, TooManyConnections, TooManyConnectionsFromAddress
 from gateway.core.offenders import Offenders
 from gateway.core.role_limits import RoleLimits
+from gateway.core.shared_counts import Counts
+from gateway.core.shared_limits import SharedLimits
 
 __all__ = ["HTTP_SHARE", "HttpConnections", "HttpRequests", "Place"]
 
@@ -53,7 +54,11 @@ class HttpConnections:
         self._most_per_address = most_per_address
         self._proxies = proxies
         self._total = 0
-        self._by_network: Counter[str] = Counter()
+        self._by_network = Counts()
+
+    def share(self, name: str, shared: SharedLimits) -> None:
+        """Count those of an address to other nodes, too."""
+        self._by_network.share(name, self._most_per_address, shared)
 
     @classmethod
     def within(cls, limits: Sequence[RoleLimits], proxies: TrustedProxies) -> Self:
@@ -85,15 +90,13 @@ class HttpConnections:
                 retry_after_seconds=CONNECTION_RETRY_SECONDS,
             )
         self._total += 1
-        self._by_network[network] += 1
+        self._by_network.add(network)
         return Place(self, network)
 
     def leave(self, network: str) -> None:
         """See `Place.free`."""
         self._total -= 1
-        self._by_network[network] -= 1
-        if not self._by_network[network]:
-            del self._by_network[network]
+        self._by_network.remove(network)
 
     def __len__(self) -> int:
         """How many there are."""

@@ -20,6 +20,7 @@ from gateway.core.room_rules import RoomRules
 from gateway.core.routes import PayloadKind, Route
 from gateway.core.routing import RoutingTable
 from gateway.core.session import Session
+from gateway.core.shared_limits import SharedLimits
 from gateway.core.upstream import Done, Upstream
 
 __all__ = ["Publishing", "Sending", "Unacknowledged"]
@@ -116,6 +117,11 @@ class Publishing:
     def connect(self, upstreams: Mapping[str, Upstream]) -> None:
         """Say how to reach devices, by the upstreams' names."""
         self._upstreams = upstreams
+
+    def share(self, namespace: str, shared: SharedLimits) -> None:
+        """Limit what all nodes together send into rooms, and how many of them clients bring into use."""
+        self._rates.share(f"{namespace}/rooms", shared)
+        self.plain_rooms.share(f"{namespace}/plain_rooms", shared)
 
     def publish(self, sending: Sending, done: Done) -> None:
         """Send; `done` is called once, when all of that is done. What was sent under the same key isn't sent again.

@@ -104,6 +104,12 @@ class RoleLimits:
         most: int = self._most("messages_burst")
         return most
 
+    def least(self, key: str) -> int:
+        """The least of a limit that anybody has."""
+        usual = getattr(self.general, key)
+        least: int = min([usual, *(named[key] for named in self._by_role.values() if key in named)])
+        return least
+
     def _most(self, key: str) -> Any:
         return max(getattr(self.general, key), *(named.get(key, 0) for named in self._by_role.values()), 0)
 

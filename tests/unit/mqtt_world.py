@@ -12,7 +12,7 @@ from bridges.mqtt_websocket_frames import Framings
 from bridges.mqtt_websocket_packets import PacketReader, Publish
 from gateway.core.access import Access, AccessRule, Action
 from gateway.core.admission import Admission, Caller
-from gateway.core.authentication import Authentication, Tickets, Verifier, hash_token
+from gateway.core.authentication import Authentication, Verifier, hash_token
 from gateway.core.identity import ANONYMOUS, Identity
 from gateway.core.limits import Limits
 from gateway.core.logins import Logins
@@ -21,6 +21,7 @@ from gateway.core.origins import Origins
 from gateway.core.room_rules import RoomRule
 from gateway.core.routes import Direction, PayloadKind, RouteSpec
 from gateway.core.sink import Framing
+from gateway.core.tickets import Tickets
 from tests import mqtt_speech as speech
 from tests.unit.conftest import World, make_world
 

@@ -6,16 +6,18 @@ from typing import Any
 
 import pytest
 
+from gateway.core.address_budgets import AddressBudgets
 from gateway.core.admission import Admission, Caller
-from gateway.core.authentication import Authentication, Tickets
+from gateway.core.authentication import Authentication
 from gateway.core.counters import Counters
 from gateway.core.errors import HeadersTooLarge, MessageTooLarge, OriginRefused, TidegateError, error_table
 from gateway.core.identity import Identity
 from gateway.core.limit_errors import RateLimited, TooManyHandshakes, UrlTooLong
-from gateway.core.limits import AddressBudgets, Limits
+from gateway.core.limits import Limits
 from gateway.core.offenders import OffenceBounds, Offenders
 from gateway.core.origins import Origins
 from gateway.core.role_limits import RoleLimits
+from gateway.core.tickets import Tickets
 from gateway.entrance import HeadBounds
 from tests.unit.conftest import HandClock
 

@@ -7,10 +7,8 @@ import pytest
 
 from gateway.core.access import Access, AccessRule, Action
 from gateway.core.authentication import (
-    MAXIMUM_TICKETS,
     Authentication,
     KeyUnknown,
-    Tickets,
     Verifier,
     hash_token,
     make_token,
@@ -23,6 +21,7 @@ from gateway.core.proofs import Proofs
 from gateway.core.retention import Retention
 from gateway.core.room_rules import RoomRule
 from gateway.core.session import Session
+from gateway.core.tickets import MAXIMUM_TICKETS, Tickets
 from tests.unit.conftest import HandClock, ListSink, World, make_world
 
 ANN = Identity("ann", frozenset(["operator"]))

@@ -49,8 +49,8 @@ def test_the_fields_of_requests_are_those_of_the_code() -> None:
 
 
 def test_every_metric_is_documented() -> None:
-    source = (DOCS.parent / "gateway" / "metrics.py").read_text()
-    names = set(re.findall(r'"(tidegate_[a-z_]+)"', source))
+    sources = [path.read_text() for path in (DOCS.parent / "gateway").glob("*.py")]
+    names = {name for source in sources for name in re.findall(r'"(tidegate_[a-z_]+)",', source)}
     operations = (DOCS / "operations.md").read_text()
     assert names
     assert [name for name in sorted(names) if name not in operations] == []

@@ -2,10 +2,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.core.address_budgets import AddressBudgets
 from gateway.core.connections import ConnectionLimiter
 from gateway.core.errors import MessageTooLarge, OriginRefused, TidegateError
 from gateway.core.limit_errors import RateLimited, TooManyConnections, TooManyConnectionsFromAddress
-from gateway.core.limits import AddressBudgets, Budget, Limits, TokenBucket
+from gateway.core.limits import Budget, Limits, TokenBucket
 from gateway.core.origins import Origins
 from gateway.core.role_limits import RoleLimits
 from tests.unit.conftest import HandClock

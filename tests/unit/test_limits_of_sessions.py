@@ -6,7 +6,7 @@ import orjson
 import pytest
 
 from gateway.core.access import Access
-from gateway.core.authentication import Authentication, Tickets, hash_token
+from gateway.core.authentication import Authentication, hash_token
 from gateway.core.connections import ConnectionLimiter
 from gateway.core.conversation import Conversation
 from gateway.core.errors import Forbidden, SlowConsumer, TidegateError
@@ -23,6 +23,7 @@ from gateway.core.retention import NOTHING
 from gateway.core.role_limits import RoleLimits
 from gateway.core.room_rules import RoomRule
 from gateway.core.session import Session
+from gateway.core.tickets import Tickets
 from tests.unit.conftest import HandClock, ListSink, World, make_world
 
 CREW, GUEST = Identity("ann", frozenset({"crew"})), Identity("ann", frozenset({"guest"}))

@@ -9,11 +9,11 @@ from bridges.cookies import SignedCookies
 from gateway.core import ended_logins
 from gateway.core.access import Access
 from gateway.core.admission import Admission, Caller
-from gateway.core.authentication import Authentication, Tickets, hash_token
+from gateway.core.authentication import Authentication, hash_token
 from gateway.core.cookies import ShownCookie
 from gateway.core.counters import Counters
-from gateway.core.ended_logins import EndedLogins
-from gateway.core.errors import OriginRefused, Unauthenticated
+from gateway.core.ended_logins import Ended, EndedLogins
+from gateway.core.errors import EngineUnavailable, OriginRefused, Unauthenticated
 from gateway.core.identity import ANONYMOUS, Identity, Login
 from gateway.core.limit_errors import RateLimited
 from gateway.core.limits import Limits
@@ -24,6 +24,7 @@ from gateway.core.offenders import OffenceBounds, Offenders
 from gateway.core.origins import Origins
 from gateway.core.problem import problem
 from gateway.core.role_limits import RoleLimits
+from gateway.core.tickets import Tickets
 from gateway.core.users import User
 from tests.unit.conftest import HandClock, ListSink, World, make_world
 
@@ -52,6 +53,7 @@ class House:
     clock: HandClock
     users: dict[str, User]
     passwords: Plainly
+    ended: EndedLogins
     logins: Logins
     world: World
 
@@ -91,8 +93,9 @@ def house() -> House:
     users = {"ann": User("ann", "secret", frozenset(["operator"]), {"site": "oslo"}), "bob": User("bob", "other")}
     attempts = LoginAttempts(LoginLimits(3, 1, 60), clock)
     seals = SignedCookies(["k" * 32])
-    logins = Logins(users, passwords, seals, attempts, TIMES, clock, Random(2), [world.namespace])
-    return House(clock, users, passwords, logins, world)
+    ended = EndedLogins(clock)
+    logins = Logins(users, passwords, seals, attempts, TIMES, clock, Random(2), [world.namespace], ended)
+    return House(clock, users, passwords, ended, logins, world)
 
 
 async def test_a_right_password_makes_a_login_and_its_cookie_says_whose(house: House) -> None:
@@ -221,6 +224,57 @@ async def test_an_ended_login_is_refused_and_its_live_sessions_end(house: House)
     assert live.take()[-1]["reason"] == "this login has ended: log in again"
     assert stays.closed is None
     assert house.logins.identify(cookie_of(other)) == other
+
+
+async def test_a_login_that_has_ended_at_another_node_is_refused_and_its_live_sessions_end(house: House) -> None:
+    identity, other = await house.log_in(), await house.log_in()
+    live, stays, login = house.live(identity), house.live(other), identity.login
+    assert login is not None
+    house.ended.hear(Ended("ann", login.id, login.since, house.clock.time() + 1000))
+    house.logins.end_sessions(login.id)
+    with pytest.raises(StaleCookie, match="has ended"):
+        house.logins.identify(cookie_of(identity))
+    assert (live.closed is None, stays.closed is None) == (False, True)
+
+
+async def test_what_ends_here_is_told_with_what_it_takes_the_place_of(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ended_logins, "MAXIMUM_ENDED", 2)
+    told: list[tuple[list[Ended], list[Ended]]] = []
+    house.ended.told = lambda new, needless: told.append((sorted(new, key=str), sorted(needless, key=str)))
+    for number in range(1, 5):
+        house.ended.add("ann", login(number), 2e9 + number)
+    one, two, three, four = (Ended("ann", str(number), float(number), 2e9 + number) for number in range(1, 5))
+    before_one, before_two = (each._replace(id=None) for each in (one, two))
+    assert told == [([one], []), ([two], []), ([three, before_one], [one]), ([four, before_two], [two, before_one])]
+    assert set(house.ended.all()) == {three, four, before_two}
+
+
+async def test_no_cookie_is_believed_before_it_is_known_which_logins_have_ended(house: House) -> None:
+    identity, admission = await house.log_in(), house.admission()
+    cookie, asked = cookie_of(identity), 0
+    ticket = admission.authentication.tickets.issue(identity, "192.0.2.1")
+
+    async def learn() -> None:
+        nonlocal asked
+        asked += 1
+        house.ended.learn = None
+        house.ended.hear(Ended("ann", None, house.clock.time(), house.clock.time() + 1000))
+
+    for shown in (caller(cookie), caller(ticket=ticket)):
+        house.ended.learn = learn
+        with pytest.raises(Unauthenticated, match="has ended"):
+            await admission.identify(shown)
+    assert asked == 2
+
+    async def refuse() -> None:
+        raise EngineUnavailable("Redis is away")
+
+    house.ended.learn = refuse
+    with pytest.raises(EngineUnavailable):
+        await admission.identify(caller(cookie))
+    assert (await admission.require(caller(bearer=TOKEN))).user == "ci"
 
 
 async def test_a_ticket_of_an_ended_login_is_refused(house: House) -> None:

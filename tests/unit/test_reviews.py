@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.core.access import Access, AccessRule, Action
-from gateway.core.authentication import Authentication, Tickets, Verifier, hash_token
+from gateway.core.authentication import Authentication, Verifier, hash_token
 from gateway.core.conversation import Conversation
 from gateway.core.engine import Engine, MemoryEngine
 from gateway.core.errors import Forbidden, Unauthenticated
@@ -21,6 +21,7 @@ from gateway.core.review import SLICE_SESSIONS
 from gateway.core.role_limits import RoleLimits
 from gateway.core.room_rules import RoomRule
 from gateway.core.session import Session, TransportName
+from gateway.core.tickets import Tickets
 from tests.unit.conftest import ROUTES, HandClock, ListSink, ListUpstream, World, make_world
 
 TOKENS = ("ann", "bob", "signed")

@@ -30,7 +30,7 @@ from gateway.core.clock import SystemClock
 from gateway.core.namespace import DEFAULT_NAMESPACE
 from gateway.core.origins import is_loopback
 from gateway.core.plain_http import HTTP_SHARE
-from gateway.demo import run_demo
+from gateway.demo import DemoBroker, run_demo
 from gateway.hangup import on_hangup
 from gateway.reload import Reload
 from gateway.server import Server, bind
@@ -89,7 +89,7 @@ async def _serve(settings: Settings, path: Path, load: Callable[[], Settings], *
             async with app.router.lifespan_context(app):
                 if demo and gateway.broker is not None:
                     broker = gateway.broker
-                    gateway.supervisor.start("demo", lambda: run_demo(settings.broker.host, broker.port))
+                    gateway.supervisor.start("demo", lambda: run_demo(DemoBroker(settings.broker.host, broker.port)))
                 if certificates is not None:
                     gateway.supervisor.start("certificate watch", certificates.watch)
                 reload = Reload(path, load, settings, gateway.reconfigure, gateway.reloads, SystemClock())

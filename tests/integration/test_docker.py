@@ -83,7 +83,7 @@ def test_the_gateways_take_their_configuration_as_it_is(tmp_path: Path) -> None:
         assert settings.engine.password_text() == made.secret("redis-password")
         grace_seconds = int(made.compose["services"][name]["stop_grace_period"].removesuffix("s"))
         assert grace_seconds > settings.drain_seconds + 10
-        assert made.compose["services"][name]["ulimits"]["nofile"] > 2 * settings.limits.connections
+        assert made.compose["services"][name]["ulimits"]["nofile"] > 3 * settings.limits.connections
 
 
 def test_the_images_health_check_works(deployed: Deployment) -> None:

@@ -176,6 +176,8 @@ class Deployment:
         return self
 
     def __exit__(self, *_: object) -> None:
+        for gateway in self.gateways.values():
+            gateway.process.kill()  # there is nobody to say goodbye to
         self._started.close()
 
 

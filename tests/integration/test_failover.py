@@ -115,7 +115,8 @@ def test_clients_go_on_at_the_other_gateway_and_miss_nothing(
         each.wait_for(lambda event: event["event"] == "message", publisher.published)
         assert [event["data"] for event in told(each)] == list(range(publisher.published))
     deployed.start_gateway(ended)
-    wait_until(lambda: answers(deployed, ended), "the gateway that is back is asked again")
+    if number == signal.SIGTERM:
+        wait_until(lambda: answers(deployed, ended), "the gateway that is back is asked again")
 
 
 def has_clients(deployed: Deployment, name: str, transport: str, number: int) -> bool:

@@ -28,7 +28,7 @@ from gateway.core.identity import Identity
 from gateway.core.namespace import DEFAULT_NAMESPACE
 from gateway.core.routing import Explanation, RoutingTable
 from gateway.core.topics import InvalidName, check_filter, check_topic
-from gateway.demo import run_demo
+from gateway.demo import DemoBroker, run_demo
 from gateway.explain import explain_access, known_identity
 from gateway.logs import configure_logging
 from gateway.user_cli import user
@@ -228,11 +228,18 @@ def pub(
 def demo(
     host: Annotated[str, typer.Option(help="The MQTT broker's address.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="The MQTT broker's port.", min=1, max=65535)] = 1883,
+    username: Annotated[str | None, typer.Option(help="The user name of all devices.")] = None,
+    password_file: Annotated[Path | None, typer.Option(help="A file with their password.")] = None,
     interval_seconds: Annotated[float, typer.Option(help="How often each device reports.", min=0.01)] = 0.5,
 ) -> None:
     """Simulate a dozen devices at three sites, over real MQTT; Ctrl-C ends it."""
     configure_logging("info", "auto")
-    _talk(run_demo(host, port, interval_seconds=interval_seconds))
+    try:
+        password = None if password_file is None else password_file.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        _fail(f"tidegate: --password-file {password_file}: {error}")
+    broker = DemoBroker(host, port, username, password)
+    _talk(run_demo(broker, interval_seconds=interval_seconds))
 
 
 def _checked(what: str, text: str) -> str:

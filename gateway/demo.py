@@ -5,6 +5,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from random import Random
 
 import aiomqtt
@@ -12,7 +13,7 @@ import orjson
 
 from gateway.simulation import Device, Publication, make_devices
 
-__all__ = ["run_demo"]
+__all__ = ["DemoBroker", "run_demo"]
 
 logger = logging.getLogger(__name__)
 
@@ -20,15 +21,25 @@ RECONNECT_SECONDS = (0.5, 5.0)
 FAREWELL_SECONDS = 0.5
 
 
-async def run_demo(host: str, port: int, *, interval_seconds: float = 0.5, random: Random | None = None) -> None:
+@dataclass(frozen=True, slots=True)
+class DemoBroker:
+    """Where the devices connect to, and as whom."""
+
+    host: str
+    port: int
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+
+
+async def run_demo(broker: DemoBroker, *, interval_seconds: float = 0.5, random: Random | None = None) -> None:
     """Let the dozen publish and obey until cancelled; a broker that goes away is waited for."""
     random = random or Random()  # noqa: S311 - weather, not keys
     devices = make_devices(random)
-    logger.info("simulating %d devices on %s:%d", len(devices), host, port)
-    outage = _Outage(host, port)
+    logger.info("simulating %d devices on %s:%d", len(devices), broker.host, broker.port)
+    outage = _Outage(broker.host, broker.port)
     async with asyncio.TaskGroup() as tasks:
         for device in devices:
-            tasks.create_task(_Connected(device, host, port, interval_seconds, random, outage).run())
+            tasks.create_task(_Connected(device, broker, interval_seconds, random, outage).run())
 
 
 class _Outage:
@@ -53,11 +64,10 @@ class _Connected:
     """One device and its connection."""
 
     def __init__(
-        self, device: Device, host: str, port: int, interval_seconds: float, random: Random, outage: _Outage
+        self, device: Device, broker: DemoBroker, interval_seconds: float, random: Random, outage: _Outage
     ) -> None:
         self._device = device
-        self._host = host
-        self._port = port
+        self._broker = broker
         self._interval_seconds = interval_seconds
         self._random = random
         self._outage = outage
@@ -78,8 +88,10 @@ class _Connected:
     async def _connect(self) -> None:
         status = f"sensors/{self._device.path}/status"
         client = aiomqtt.Client(
-            self._host,
-            self._port,
+            self._broker.host,
+            self._broker.port,
+            username=self._broker.username,
+            password=self._broker.password,
             identifier=f"demo-{self._device.site}-{self._device.name}",
             will=aiomqtt.Will(status, b'"offline"', qos=1, retain=True),
             keepalive=10,

@@ -54,6 +54,27 @@ def _never_chunk(cycle: RequestResponseCycle) -> None:
     cycle.send = send_unchunked  # type: ignore[method-assign]
 
 
+def _announce_end(cycle: RequestResponseCycle) -> None:
+    """Say that the connection ends if the answer comes before the whole of a body that nobody will read to its end.
+
+    A proxy would send another request behind it, and take the gateway for gone when it is cut off (RFC 9112 §9.6).
+    """
+    send = cycle.send
+
+    async def send_announcing(message: Any) -> None:
+        if message["type"] == "http.response.start" and cycle.more_body:
+            message = {**message, "headers": [*message.get("headers", ()), (b"connection", b"close")]}
+            kept = cycle.keep_alive
+            await send(message)
+            cycle.keep_alive = kept  # to close it at once might keep the client from reading the answer
+            return
+        if not message.get("more_body", False):
+            vars(cycle).pop("send", None)  # which holds what it is kept by
+        await send(message)
+
+    cycle.send = send_announcing  # type: ignore[method-assign]
+
+
 class HttpProtocol(HttpToolsProtocol):
     """An HTTP connection that offers each response's transport."""
 
@@ -115,6 +136,13 @@ class HttpProtocol(HttpToolsProtocol):
         has_body = any(name in (b"content-length", b"transfer-encoding") for name, _ in self.headers)
         return handshake and not has_body and super()._should_upgrade()
 
+    def _may_be_too_long(self) -> bool:
+        """Whether more of the body may be left, once it is refused, than is read and thrown away."""
+        return any(
+            name == b"transfer-encoding" or (name == b"content-length" and int(value) > MAXIMUM_IGNORED_BYTES)
+            for name, value in self.headers
+        )
+
     def _is_clear(self) -> bool:
         """Whether the protocol is spoken here, and the target says no other host than `Host` does (RFC 9112 §3.2.2)."""
         if self.parser.get_http_version() not in ("1.0", "1.1"):
@@ -156,6 +184,8 @@ class HttpProtocol(HttpToolsProtocol):
             _never_chunk(self.cycle)
         if self._leaving():
             self.cycle.keep_alive = False
+        if self._may_be_too_long():
+            _announce_end(self.cycle)
 
     def on_message_complete(self) -> None:
         super().on_message_complete()

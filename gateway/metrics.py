@@ -58,6 +58,7 @@ SIZES: Final[tuple[tuple[str, str, Callable[[Namespace], int]], ...]] = (
         "Rooms without a route that clients have sent into of late",
         lambda namespace: len(namespace.plain_rooms),
     ),
+    ("tidegate_connections_limit", "Connections that it may have", attrgetter("limits.connections")),
     ("tidegate_last_values", "Last values kept", attrgetter("engine.holdings.last_values")),
     ("tidegate_history_messages", "Messages of history kept", attrgetter("engine.holdings.messages")),
     ("tidegate_log_bytes", "About what both take of memory", attrgetter("engine.holdings.size_bytes")),

@@ -22,7 +22,7 @@ from gateway.banner import banner
 from gateway.certificates import Certificates
 from gateway.config import Settings
 from gateway.core.clock import SystemClock
-from gateway.demo import run_demo
+from gateway.demo import DemoBroker, run_demo
 from gateway.hangup import on_hangup
 from gateway.operations import serving_operators
 from gateway.reload import Reload
@@ -122,7 +122,7 @@ def _obey(server: Server, reload: Reload, worker: Worker | None) -> None:
 def _start_tasks(program: Program, gateway: Gateway, reload: Reload, certificates: Certificates | None) -> None:
     broker, host = gateway.broker, program.settings.broker.host
     if program.demo and broker is not None:
-        gateway.supervisor.start("demo", lambda: run_demo(host, broker.port))
+        gateway.supervisor.start("demo", lambda: run_demo(DemoBroker(host, broker.port)))
     if certificates is not None:
         gateway.supervisor.start("certificate watch", certificates.watch)
     gateway.supervisor.start("configuration watch", reload.run)

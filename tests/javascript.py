@@ -25,6 +25,7 @@ class NodeProgram:
     """One running program of node."""
 
     def __init__(self, script: str, *arguments: str) -> None:
+        self.arguments = arguments
         self._process = subprocess.Popen(
             ["node", str(CLIENTS / script), *arguments],
             stdin=subprocess.PIPE,

@@ -1,4 +1,5 @@
 // socket.io-client under test. `transports` as an argument: "websocket", "polling", or "polling,websocket" for an upgrade.
+import { Agent } from "node:https";
 import { io } from "socket.io-client";
 import { say, serve } from "./lines.js";
 
@@ -19,7 +20,7 @@ const given = (value) => {
   return value;
 };
 
-function open({ url, token, auth = {}, namespace = "/", socket: name = "a", query = {}, headers, answers, only = transports }) {
+function open({ url, token, auth = {}, namespace = "/", socket: name = "a", query = {}, headers, answers, only = transports, from, cookies }) {
   const socket = io(url + namespace, {
     auth: { ...auth, ...(token === undefined ? {} : { token }) },
     transports: only,
@@ -28,6 +29,8 @@ function open({ url, token, auth = {}, namespace = "/", socket: name = "a", quer
     reconnectionDelay: 20,
     reconnectionDelayMax: 50,
     extraHeaders: headers,
+    withCredentials: cookies,
+    ...(from && { agent: new Agent({ localAddress: from, keepAlive: true }) }), // an address of its own
   });
   sockets[name] = socket;
   socket.onAny((event, ...args) => {

@@ -89,6 +89,17 @@ def test_who_sends_the_rest_after_the_answer_is_served_further(start_gateway: St
         assert hear(client, b'"ok"').startswith(b"HTTP/1.1 200 ")
 
 
+@pytest.mark.parametrize("length", [b"Content-Length: 2000000", b"Transfer-Encoding: chunked"])
+def test_an_answer_before_the_whole_of_a_large_body_says_that_the_connection_ends(
+    start_gateway: Start, length: bytes
+) -> None:
+    gateway = start_gateway({"broker": {"port": 0}})
+    with closing(gateway.connect()) as client:
+        client.sendall(HEAD.replace(b"Content-Length: %d", length).replace(b"POST /publish?room=a", b"GET /healthz"))
+        assert b"connection: close\r\n" in hear(client, b'"ok"')
+        drip_until_it_ends(client)
+
+
 @pytest.fixture
 def full(start_gateway: Start) -> GatewayProcess:
     """A gateway whose last values make an answer larger than any buffer on the way."""

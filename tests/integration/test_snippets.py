@@ -26,7 +26,8 @@ ELSEWHERE = {
     "make run": "test_fresh_clone.py",
     "make test": "test_fresh_clone.py",
     "pip install .": "test_package.py",
-    "docker compose -f docker/compose.yaml up --build": "test_docker.py, as far as it can be without docker",
+    "docker/prepare": "test_docker.py",
+    "docker compose -f docker/compose.yaml --profile demo up --build": "test_docker.py, without docker",
     "tidegate run": "every integration test",
     "python -m benchmarks.compare --workloads fan-out,light --peers Tidegate,mosquitto --rounds 3": "test_compare.py",
 }

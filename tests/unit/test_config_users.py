@@ -87,14 +87,15 @@ def test_all_that_is_wrong_in_a_users_file_is_told_at_its_place_there() -> None:
 
 def test_gateways_that_share_a_redis_have_to_read_each_others_cookies() -> None:
     Path("users.yaml").write_text("")
-    text = "engine: {url: 'redis://localhost'}\nidentity: {users_file: users.yaml}\n"
+    cluster = "engine: {url: 'redis://localhost'}\nupstreams: {plant: {url: 'mqtt://localhost'}}\n"
+    text = cluster + "identity: {users_file: users.yaml}\n"
     assert problems(text) == [
-        "config.yaml:2:1: identity.session_secret_file: missing: expected the same file at all gateways that have this "
+        "config.yaml:3:1: identity.session_secret_file: missing: expected the same file at all gateways that have this "
         "Redis, so that a login is one at each"
     ]
     Path("session.key").write_text("k" * 32)
     load(text.replace("users.yaml}", "users.yaml, session_secret_file: session.key}"))
-    load("engine: {url: 'redis://localhost'}")
+    load(cluster)
 
 
 def test_a_users_file_that_is_not_there_is_told_with_how_to_make_one() -> None:

@@ -69,10 +69,12 @@ class Upstream:
         replies: Replies | None = None,
         burst: AbstractContextManager[None] | None = None,
         role: str = "",
+        may_read: Callable[[], bool] = lambda: True,
     ) -> None:
         self.options = options
         self._title = f"{options.name} ({role})" if role else options.name
         self._session = options.session or options.name
+        self.may_read = may_read
         self.state = UpstreamState.CONNECTING
         self.receive_faults = 0
         """Messages that met a fault of the gateway's."""

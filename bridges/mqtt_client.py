@@ -103,6 +103,10 @@ class ClientEvents(Protocol):
         """A message that was sent is acknowledged, or refused."""
         ...
 
+    def may_read(self) -> bool:
+        """Whether what comes next is for us; else the connection is ended unread."""
+        ...
+
 
 class Client(aiomqtt.Client):
     """aiomqtt's client, but messages and acknowledgements are handed on as they come.
@@ -152,6 +156,9 @@ class Client(aiomqtt.Client):
     def _read(self, sock: Any, *, paused: bool = False) -> None:
         """Read what has come, and go on at once, or after a pause."""
         if sock.fileno() < 0:
+            return
+        if not self._events.may_read():
+            self.abandon()
             return
         before = self.paho.taken
         try:

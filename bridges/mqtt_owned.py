@@ -24,7 +24,9 @@ logger = logging.getLogger(__name__)
 SETTLE_SECONDS: Final = 0.5
 """How long what came may take to be stored before the lease is given back; what isn't, comes to the next owner."""
 
-MakeUpstream: TypeAlias = Callable[[Changed], Upstream]
+MakeSender: TypeAlias = Callable[[Changed], Upstream]
+MakeReceiver: TypeAlias = Callable[[Changed, Callable[[], bool]], Upstream]
+"""Of who is told of changes, and who says whether what comes may be read: an owner that was paused may be none."""
 MakeLease: TypeAlias = Callable[[Callable[[int], None], Callable[[str], None]], Lease]
 
 
@@ -48,8 +50,8 @@ class OwnedUpstream:
 
     def __init__(
         self,
-        make_sender: MakeUpstream,
-        make_receiver: MakeUpstream,
+        make_sender: MakeSender,
+        make_receiver: MakeReceiver,
         make_lease: MakeLease,
         ownership: Ownership,
         changed: Changed,
@@ -59,8 +61,8 @@ class OwnedUpstream:
     ) -> None:
         """`patience_seconds` is how long an owner may be without its connection before another node is to try."""
         self._sender = make_sender(self._sender_changed)
-        self._receiver = make_receiver(self._receiver_changed)
         self._lease = make_lease(self._gained, self._lost)
+        self._receiver = make_receiver(self._receiver_changed, lambda: self._lease.held)
         self._ownership = ownership
         self._changed = changed
         self._clock = clock

@@ -21,7 +21,7 @@ from gateway.core.intake import Intake
 from gateway.core.keeper import Keeper
 from gateway.core.lease import Lease
 
-__all__ = ["AnyUpstream", "Membership", "Upstreams"]
+__all__ = ["AnyUpstream", "Membership", "Upstreams", "options_of", "options_of_a_member"]
 
 AnyUpstream: TypeAlias = Upstream | OwnedUpstream
 
@@ -74,8 +74,9 @@ class Upstreams:
     def make(self, name: str, settings: UpstreamSettings) -> AnyUpstream:
         """One broker, as it is configured."""
         if self._membership is None:
-            return self.make_single(_options(name, settings))
-        return self._make_owned(_options_of_a_member(name, settings, self._membership), self._membership)
+            return self.make_single(options_of(name, settings))
+        node, group = self._membership.node, self._membership.group
+        return self._make_owned(options_of_a_member(name, settings, node, group), self._membership)
 
     def make_single(self, options: UpstreamOptions) -> Upstream:
         """One connection for all, where there are no other gateways."""
@@ -91,7 +92,9 @@ class Upstreams:
         replies = self._replies(sending, partial(self._take_answer, name), self._lost)
         return OwnedUpstream(
             lambda changed: self._make(sending, intake.reply_filters(name), changed, replies, _Unsettled()),
-            lambda changed: self._make(options, intake.room_filters(name), changed, role="receiver"),
+            lambda changed, may_read: self._make(
+                options, intake.room_filters(name), changed, role="receiver", may_read=may_read
+            ),
             partial(Lease, options.session or name, seconds, membership.leases, self._clock),
             intake,
             self._changed,
@@ -108,6 +111,7 @@ class Upstreams:
         replies: Replies | None = None,
         settle: Settle | None = None,
         role: str = "",
+        may_read: Callable[[], bool] = lambda: True,
     ) -> Upstream:
         intake = self._intake
         return Upstream(
@@ -121,6 +125,7 @@ class Upstreams:
             replies,
             intake.burst,
             role,
+            may_read,
         )
 
     def _replies(self, options: UpstreamOptions, take: TakeReply, lost: Callable[[str], None]) -> Replies:
@@ -152,23 +157,24 @@ class _Unsettled:
         """The session is a new one each time."""
 
 
-def _options_of_a_member(name: str, settings: UpstreamSettings, membership: Membership) -> UpstreamOptions:
+def options_of_a_member(name: str, settings: UpstreamSettings, node: str, group: str) -> UpstreamOptions:
     """How one of several gateways receives: by the one session of all, or by one of its own."""
-    client_id = settings.client_id or f"{membership.group}-{name}"
-    options = replace(_options(name, settings), client_id=client_id, persistent=settings.session != "clean")
+    client_id = settings.client_id or f"{group}-{name}"
+    options = replace(options_of(name, settings), client_id=client_id, persistent=settings.session != "clean")
     if settings.ingest == "owned":
         return options
-    topic, node = options.status_topic, membership.node
+    topic = options.status_topic
     return replace(
         options,
         client_id=f"{client_id}-{node}",
         session=f"{name}/{node}",
-        share=membership.group,
+        share=group,
         status_topic=None if topic is None else f"{topic}/{node}",
     )
 
 
-def _options(name: str, upstream: UpstreamSettings) -> UpstreamOptions:
+def options_of(name: str, upstream: UpstreamSettings) -> UpstreamOptions:
+    """How a gateway that is alone reaches a broker."""
     url = upstream.url
     return UpstreamOptions(
         name,

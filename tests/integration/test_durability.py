@@ -69,7 +69,7 @@ def test_a_file_that_cant_be_used_is_one_sentence(
         (f"sqlite:{tmp_path}/log.db", "in use by another program"),
         ("sqlite:text.db", "no SQLite database"),
         ("sqlite:nowhere/log.db", "nowhere/log.db"),
-        ("redis://localhost", "expected `memory:`, or `sqlite:`"),
+        ("redis://localhost", "expected `upstreams` beside it"),
     ]:
         ended = run_to_the_end(tmp_path, {"url": url})
         assert ended.returncode == 1, url

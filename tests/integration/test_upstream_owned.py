@@ -91,6 +91,7 @@ class Member:
     owning: list[Callable[[], None]] = field(default_factory=list)
     answers: bool = True
     settled: int = 0
+    received: int = 0
 
     def own(self, session: str, token: int, done: Callable[[], None], fenced: Callable[[], None]) -> None:
         self.token, self.fenced = token, fenced
@@ -104,6 +105,7 @@ class Member:
         done()
 
     def receive(self, delivery: Delivery, stored: Callable[[], None]) -> None:
+        self.received += 1
         if self.token < self.log.token:
             self.fenced()
             return
@@ -152,8 +154,14 @@ class Nodes:
             **options,
         )
 
-        def make(options: UpstreamOptions, filters: dict[str, int], changed: Changed) -> Upstream:
-            return Upstream(options, filters, member.receive, member, changed, SystemClock(), Random())
+        def make(
+            options: UpstreamOptions,
+            filters: dict[str, int],
+            changed: Changed,
+            may_read: Callable[[], bool] = lambda: True,
+        ) -> Upstream:
+            parts = (filters, member.receive, member, changed, SystemClock(), Random())
+            return Upstream(options, *parts, may_read=may_read)
 
         sending = replace(base, client_id=None, persistent=False, status_topic=None)
         receiving = replace(base, port=receiver_port or base.port)
@@ -283,6 +291,20 @@ async def test_who_believes_to_own_but_is_refused_drops_it_and_acknowledges_noth
         nodes.leases.waiting["a"] = hurry
         async with nodes.node("b"):
             await until(lambda: nodes.log.stored == [b"1"])
+
+
+async def test_who_was_paused_for_too_long_reads_nothing_of_what_has_come_meanwhile(
+    nodes: Nodes, device: Device
+) -> None:
+    """What has come is read before timers go off, and would be told even where it isn't stored: who is in rooms."""
+    async with pair(nodes) as (a, b):
+        a.upstream._lease._until, nodes.leases.holder = 0.0, "c"
+        device.publish("q1/x", b"1", 1)
+        await until(waits(a))
+        assert a.member.received == 0
+        nodes.leases.free()
+        await until(lambda: nodes.log.stored == [b"1"])
+        assert b.member.received + a.member.received == 1
 
 
 async def test_it_connects_only_once_all_stores_know_the_new_owner(nodes: Nodes, device: Device) -> None:

@@ -10,17 +10,20 @@ import logging
 import os
 import socket
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from random import Random
 from typing import Any, Final
 
 import orjson
+from redis.exceptions import RedisError
 
 from bridges.redis_link import RedisLink, RedisRefused
-from bridges.redis_options import RedisUnavailable
+from bridges.redis_options import RedisOptions, RedisUnavailable
 from bridges.redis_scripts import load
+from bridges.redis_servers import connect
 
-__all__ = ["Node", "NodeNameTaken", "RedisNodes", "read_nodes"]
+__all__ = ["Node", "NodeNameTaken", "RedisNodes", "read_list"]
 
 logger = logging.getLogger(__name__)
 
@@ -137,18 +140,17 @@ class RedisNodes:
             logger.info("node %s goes without a word, as Redis doesn't listen: %s", self.name, error)
 
     async def _pause(self) -> None:
-        try:
+        """Until the next sign of life is due, or something has changed."""
+        with suppress(TimeoutError):
             async with asyncio.timeout(min(LONGEST_BEAT_SECONDS, self.lease_seconds / BEATS_A_LEASE)):
                 await self._wake.wait()
-        except TimeoutError:
-            return
+        self._wake.clear()
 
     def _lost(self) -> None:
         self.is_listed = False
 
     async def _beat(self) -> "_Holder | None":
         """A sign of life; if another has the name, who."""
-        self._wake.clear()
         answer: asyncio.Future[_Holder | None] = asyncio.get_running_loop().create_future()
 
         def hear(reply: Any) -> None:
@@ -173,7 +175,7 @@ class RedisNodes:
             return holder
         self.problem = None
         self.is_listed, self.is_settled = True, bool(reply[1])
-        self._take(read_nodes(reply[2], reply[3]))
+        self._take(_nodes(reply[2], reply[3]))
         return None
 
     def _complain(self, problem: str) -> None:
@@ -197,12 +199,30 @@ class RedisNodes:
             update()
 
 
-def read_nodes(lives: list[bytes], about: list[bytes]) -> list[Node]:
-    """The nodes that two hashes of Redis name, as flat lists of names and values."""
+def _nodes(lives: list[bytes], about: list[bytes]) -> list[Node]:
+    """What two hashes of Redis say, as flat lists of names and values."""
     said = {name: orjson.loads(text) for name, text in zip(about[::2], about[1::2], strict=True)}
     return [
-        Node(
-            name.decode(), life.decode(), **{field: said[name][field] for field in ("since", "version", "host", "pid")}
-        )
+        Node(name=name.decode(), life=life.decode(), **said[name])
         for name, life in zip(lives[::2], lives[1::2], strict=True)
     ]
+
+
+async def read_list(options: RedisOptions, tag: str) -> list[tuple[Node, float]]:
+    """The nodes in the list, by name, and for how many seconds each was silent; this process gives no sign of life.
+
+    Raises:
+        RedisUnavailable: Redis can't be asked.
+    """
+    connection = await connect(options, tag)
+    try:
+        script = load("nodes", "nodes_list").source
+        await connection.send_command("EVAL", script, 1, options.key(tag, "meta"), "", "")
+        lives, about, seen, now = await connection.read_response(disable_decoding=True)
+    except (RedisError, OSError) as error:
+        raise RedisUnavailable(str(error)) from None
+    finally:
+        await connection.disconnect()
+    times = dict(zip(seen[::2], seen[1::2], strict=True))
+    found = [(node, (int(now) - float(times[node.name.encode()])) / 1000) for node in _nodes(lives, about)]
+    return sorted(found, key=lambda each: each[0].name)

@@ -1,4 +1,4 @@
-"""The command line: `tidegate run|check|routes|access|token|ticket|user|sub|pub|demo`.
+"""The command line: `tidegate run|check|routes|access|token|ticket|user|nodes|sub|pub|demo`.
 
 A user's mistake is one sentence, never a traceback.
 """
@@ -21,6 +21,7 @@ from gateway import __version__, cli_identity, client
 from gateway.cli_common import DEFAULT_CONFIG, DEFAULT_URL, Config, TokenFile, Url, given_token
 from gateway.cli_common import fail as _fail
 from gateway.cli_common import load as _load
+from gateway.cli_nodes import nodes
 from gateway.config import Settings, load_settings
 from gateway.config.show import show
 from gateway.core.codec import name_of
@@ -48,6 +49,7 @@ access = typer.Typer(help="Ask the rules of access.", no_args_is_help=True)
 app.add_typer(access, name="access")
 app.add_typer(cli_identity.token, name="token")
 app.command()(cli_identity.ticket)
+app.command()(nodes)
 app.add_typer(user, name="user")
 
 FAREWELL_SECONDS: Final = 1.0

@@ -2,6 +2,7 @@
 
 They stand in one sorted set, by when they can be forgotten. A node reads it whenever it has connected, adds what it
 knows and doesn't find there, and hears of the others' on a channel; so Redis may lose them as long as a node is there.
+That a login lasts longer is told on another channel and kept nowhere: its cookie says so.
 """
 
 import asyncio
@@ -16,6 +17,7 @@ from bridges.redis_options import RedisUnavailable
 from gateway.core.clock import Clock
 from gateway.core.ended_logins import Ended, EndedLogins
 from gateway.core.errors import EngineUnavailable
+from gateway.core.identity import Login
 
 __all__ = ["RedisLogins"]
 
@@ -32,20 +34,32 @@ class RedisLogins:
     Args:
         link: That of what belongs to no namespace.
         end_sessions: Ends the live sessions of a login, by its id.
+        prolong: Has those of a user's login last until then.
     """
 
-    def __init__(self, link: RedisLink, ended: EndedLogins, end_sessions: Callable[[str], None], clock: Clock) -> None:
+    def __init__(
+        self,
+        link: RedisLink,
+        ended: EndedLogins,
+        end_sessions: Callable[[str], None],
+        prolong: Callable[[str, Login, float], None],
+        clock: Clock,
+    ) -> None:
         self._link = link
         self._ended = ended
         self._end_sessions = end_sessions
+        self._prolong = prolong
         self._clock = clock
         self._key, self._channel = link.key("ended_logins"), link.key("ended_logins_channel")
         self._lacking: set[bytes] = set()
         """What is known here, and hasn't been found in Redis so far."""
         self._all_known = asyncio.Event()
+        self._prolonged = link.key("renewed_logins_channel")
         ended.told = self._tell
+        ended.prolonged = self._tell_prolonged
         ended.learn = self._learn
         link.subscribe(self._channel, self._hear)
+        link.subscribe(self._prolonged, self._hear_prolonged)
         link.connected.append(self._read)
 
     async def _learn(self) -> None:
@@ -91,15 +105,25 @@ class RedisLogins:
         self._ended.learn = None
         self._all_known.set()
 
+    def _tell_prolonged(self, user: str, login: Login, until: float) -> None:
+        self._send("SPUBLISH", self._prolonged, _packed(Ended(user, login.id, login.since, until)))
+
+    def _hear_prolonged(self, told: bytes) -> None:
+        login = self._read_told(told)
+        if login is not None and login.id is not None:
+            self._prolong(login.user, Login(login.id, login.since), login.until)
+
     def _hear(self, told: bytes) -> None:
-        try:
-            ended = _unpacked(told)
-        except (TypeError, ValueError):
-            logger.warning("what another node tells of ended logins can't be read: is it of another version?")
-            return
-        self._ended.hear(ended)
-        if ended.id is not None:
+        ended = self._read_told(told)
+        if ended is not None and self._ended.hear(ended) and ended.id is not None:
             self._end_sessions(ended.id)
+
+    def _read_told(self, told: bytes) -> Ended | None:
+        try:
+            return _unpacked(told)
+        except (TypeError, ValueError):
+            logger.warning("what another node tells of logins can't be read: is it of another version?")
+            return None
 
     def _send(self, *command: str | bytes | float) -> None:
         self._link.send(self._log_refusal, *command)

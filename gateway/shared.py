@@ -12,6 +12,7 @@ from gateway.cluster import Cluster
 from gateway.config import Settings
 from gateway.core.clock import Clock
 from gateway.core.doorkeeper import Doorkeeper
+from gateway.core.identity import Login
 from gateway.core.logins import Logins
 from gateway.core.plain_http import HttpRequests
 from gateway.core.shared_limits import SharedLimits
@@ -46,7 +47,7 @@ class SharedState(Collector):
         self.limits = SharedLimits(cluster.node, silence_seconds, clock)
         self.tickets = RedisTickets(cluster.common)
         self._logins = logins
-        RedisLogins(cluster.common, records.ended, self._end_sessions, clock)
+        RedisLogins(cluster.common, records.ended, self._end_sessions, self._prolong, clock)
         self._told = RedisLimits(cluster.common, self.limits)
         records.attempts.share(self.limits)
 
@@ -54,6 +55,11 @@ class SharedState(Collector):
         logins = self._logins()
         if logins is not None:
             logins.end_sessions(login)
+
+    def _prolong(self, user: str, login: Login, expires_at: float) -> None:
+        logins = self._logins()
+        if logins is not None:
+            logins.prolong(user, login, expires_at)
 
     def share(self, doorkeeper: Doorkeeper, requests: HttpRequests, endpoints: Mapping[str, Endpoints]) -> None:
         """Let the limits that these keep be those of all nodes together."""

@@ -44,6 +44,8 @@ class EndedLogins:
         self._users: dict[str, _OfUser] = {}
         self.told: Callable[[list[Ended], list[Ended]], None] | None = None
         """Called when one has ended here, with what is to be known now, and what needn't be any more."""
+        self.prolonged: Callable[[str, Login, float], None] | None = None
+        """Called when one of a user, which hasn't ended, lasts until then by what was done here."""
         self.learn: Callable[[], Awaitable[None]] | None = None
         """What is to be awaited before any login is believed; None if all is known that other nodes know."""
 
@@ -59,12 +61,14 @@ class EndedLogins:
             knows = set(self._of(user))
             self.told(list(knows - known), list(known - knows))
 
-    def hear(self, ended: Ended) -> None:
-        """A login has ended, here or elsewhere."""
+    def hear(self, ended: Ended) -> bool:
+        """A login has ended, here or elsewhere; whether that is news."""
         of_user = self._users.setdefault(ended.user, _OfUser())
         if ended.id is None:
             of_user.none_before = _wider(of_user.none_before, ended)
-            return
+            return False
+        if of_user.logins.get(ended.id) == ended:
+            return False
         now = self._clock.time()
         of_user.logins = {each: known for each, known in of_user.logins.items() if known.until > now}
         of_user.logins[ended.id] = ended
@@ -72,6 +76,7 @@ class EndedLogins:
             earliest = min(of_user.logins.values(), key=lambda each: each.since)
             del of_user.logins[earliest.id or ""]
             of_user.none_before = _wider(of_user.none_before, earliest._replace(id=None))
+        return True
 
     def _of(self, user: str) -> Iterator[Ended]:
         of_user = self._users.get(user, _OfUser())

@@ -219,7 +219,16 @@ class Logins:
             return None  # it has lasted as long as a login may
         newer = self._with_cookie(user, login, expires_at)
         self._each_of(login.id, lambda where, session: _renew(where, session, newer))
+        if self._ended.prolonged is not None:
+            self._ended.prolonged(user.name, login, expires_at)
         return newer
+
+    def prolong(self, name: str, login: Login, expires_at: float) -> None:
+        """A login was renewed at another node: its live sessions here last longer, too."""
+        user = self._users.get(name)
+        if user is not None and not self._ended.has(name, login):
+            newer = self._with_cookie(user, login, expires_at)
+            self._each_of(login.id, lambda where, session: _renew(where, session, newer))
 
     def end(self, identity: Identity) -> None:
         """End a login: its cookies and tickets are refused from now on, and its live sessions end."""
@@ -253,6 +262,9 @@ class Logins:
 
 
 def _renew(where: LiveSessions, session: Session, identity: Identity) -> None:
+    known = session.identity
+    if known is not None and (known.expires_at or 0) >= (identity.expires_at or 0):
+        return  # by news of several nodes at once
     try:
         where.identify(session, identity)
     except TidegateError as error:  # the request that brought the newer cookie isn't to blame

@@ -46,7 +46,10 @@ class Node:
         self.counts.share("counts", 1, self.limits)
         self.told = RedisLimits(self.link, self.limits, report_seconds=0.02)
         self.ended, self.ended_sessions = EndedLogins(self.clock), list[str]()
-        RedisLogins(self.link, self.ended, self.ended_sessions.append, self.clock)
+        self.prolonged: list[tuple[str, Login, float]] = []
+        RedisLogins(
+            self.link, self.ended, self.ended_sessions.append, lambda *told: self.prolonged.append(told), self.clock
+        )
         tickets = Tickets(30, self.clock, Random(), store=RedisTickets(self.link))
         self.authentication = Authentication(self.clock, tickets, {hash_token(TOKEN): Identity("ci")}, anonymous=None)
         self.tasks: list[asyncio.Task[None]] = []
@@ -191,7 +194,8 @@ async def test_what_cannot_be_read_harms_nobody(nodes: list[Node], redis: RedisS
             b'{"node":"x","told":{"rate":[1],"counts":{"a":"b"}}}',
         ):
             client.execute_command("SPUBLISH", "tidegate:{cluster}:limits", told)
-            client.execute_command("SPUBLISH", "tidegate:{cluster}:ended_logins_channel", told)
+            for channel in ("ended_logins_channel", "renewed_logins_channel"):
+                client.execute_command("SPUBLISH", f"tidegate:{{cluster}}:{channel}", told)
     nodes[0].counts.add("a")
     await until(lambda: nodes[1].counts["a"] == 1, "the others are heard still")
     assert not any(task.done() for task in nodes[1].tasks)
@@ -264,11 +268,18 @@ async def test_a_login_that_has_ended_at_one_node_has_ended_at_all(nodes: list[N
     one, two, three = nodes
     end(one, "x")
     await until(lambda: knows(two, "x") and knows(three, "x"), "the others know")
-    assert "x" in two.ended_sessions
+    assert two.ended_sessions == ["x"]
     assert not knows(two, "y")
     async with running("late", redis.port) as late:
         assert knows(late, "x")
         assert not knows(late, "y")
+
+
+async def test_a_login_that_lasts_longer_does_so_at_all_nodes(nodes: list[Node]) -> None:
+    one, two, _ = nodes
+    assert one.ended.prolonged is not None
+    one.ended.prolonged("ann", Login("x", 1.5), 100.25)
+    await until(lambda: two.prolonged == [("ann", Login("x", 1.5), 100.25)], "the other knows")
 
 
 async def test_what_ended_while_redis_was_away_is_told_once_it_is_back(nodes: list[Node], redis: RedisServer) -> None:

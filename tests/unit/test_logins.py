@@ -215,6 +215,35 @@ async def test_a_renewed_login_prolongs_its_live_sessions_and_no_others(house: H
     assert first.closed == (4401, "unauthenticated")
 
 
+async def test_a_login_that_was_renewed_at_another_node_prolongs_its_live_sessions_here(house: House) -> None:
+    identity = await house.log_in()
+    live, login = house.live(identity), identity.login
+    assert login is not None
+    told: list[tuple[str, Login, float]] = []
+    house.ended.prolonged = lambda *each: told.append(each)
+    house.clock.advance(60)
+    house.logins.prolong("ann", login, house.clock.time() + 100)
+    house.logins.prolong("ann", login, house.clock.time() + 50)  # what is older changes nothing
+    house.logins.prolong("nobody", login, house.clock.time() + 500)
+    house.logins.prolong("ann", Login("another", login.since), house.clock.time() + 500)
+    house.clock.advance(99)
+    assert live.closed is None
+    house.clock.advance(1)
+    assert live.closed == (4401, "unauthenticated")
+    assert told == []
+    house.ended.hear(Ended("ann", login.id, login.since, house.clock.time() + 1000))
+    house.logins.prolong("ann", login, house.clock.time() + 100)
+
+
+async def test_that_a_login_was_renewed_here_is_told(house: House) -> None:
+    identity = await house.log_in()
+    told: list[tuple[str, Login, float]] = []
+    house.ended.prolonged = lambda *each: told.append(each)
+    house.clock.advance(60)
+    assert house.logins.renewed(identity) is not None
+    assert told == [("ann", identity.login, house.clock.time() + 100)]
+
+
 async def test_an_ended_login_is_refused_and_its_live_sessions_end(house: House) -> None:
     identity, other = await house.log_in(), await house.log_in()
     cookie, live, stays = cookie_of(identity), house.live(identity), house.live(other)

@@ -79,7 +79,8 @@ class Recovery:
         self._advance(session)
 
     def _register(self, session: Session, request: wire_requests.Subscribe) -> None:
-        since = None if request.since is None else self._engine.position(request.since)
+        position = None if request.since is None else self._engine.position(request.since)
+        since = request.since if position is None else None  # it may be of an epoch that isn't known here yet
         for room in request.rooms:
             if room in session.rooms and room not in session.pending:
                 self._take_out(session, room)
@@ -88,9 +89,9 @@ class Recovery:
             session.samples.pop(room, None)
             if request.sample is not None:
                 session.samples[room] = request.sample
-            session.rooms[room] = self._engine.head if since is None else since
+            session.rooms[room] = self._engine.head if position is None else position
             identifier = request.id if room == request.rooms[-1] else None
-            session.pending[room] = Pending(since, identifier, latest=request.sample is not None)
+            session.pending[room] = Pending(position, since, identifier, latest=request.sample is not None)
 
     def unsubscribe(self, session: Session, room: str) -> None:
         """Take a subscription back."""
@@ -246,7 +247,8 @@ class Recovery:
         if before is None:
             self._take_out(session, room, told)
         request = None if before is None else before.request
-        session.pending[room] = Pending(told, request, announced=told is not None, latest=room in session.samples)
+        latest = room in session.samples
+        session.pending[room] = Pending(told, request=request, announced=told is not None, latest=latest)
 
     def missed(self, message: Message) -> None:
         """Count for whom a message that is never kept came at a bad time."""
@@ -262,6 +264,22 @@ class Recovery:
         if not say(session, self._engine):
             return  # it goes on from here when there is room again
         self._reading[session] = PRESENT
+        if any(pending.since is not None for pending in session.pending.values()):
+            self._engine.settled(partial(self._ask, session))
+        else:
+            self._ask(session)
+
+    def _ask(self, session: Session) -> None:
+        """Ask for what it lacks by now."""
+        if not session.can_be_told or not session.pending:
+            del self._reading[session]
+            return
+        self._reading[session] = PRESENT
+        for room, pending in session.pending.items():
+            if pending.since is not None:
+                pending.position, pending.since = self._engine.position(pending.since), None
+                if pending.position is not None:
+                    session.rooms[room] = pending.position
         live = Pending(PRESENT)
         wanted = {}
         for room, start in session.rooms.items():

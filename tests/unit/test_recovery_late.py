@@ -136,3 +136,69 @@ def test_who_may_have_missed_something_meanwhile_is_told_all_once(
     settle(world, reads)
     publish(world, "kept/a", 5)
     assert told(sink) == [1, (True, []), 2, 3, 4, 5]
+
+
+@pytest.fixture
+def unsettled(world: World) -> list[Callable[[], None]]:
+    """Who waits until it is known which epoch holds."""
+    waiting: list[Callable[[], None]] = []
+    world.namespace.engine.settled = waiting.append  # type: ignore[method-assign,assignment]
+    return waiting
+
+
+def settle_on(world: World, epoch: str, waiting: list[Callable[[], None]]) -> None:
+    world.namespace.engine.epoch = epoch  # type: ignore[misc]
+    for done in waiting:
+        done()
+
+
+def test_a_cursor_of_an_epoch_that_others_have_begun_is_good_once_that_is_known(
+    world: World, reads: LateReads, joined: Joined, unsettled: list[Callable[[], None]]
+) -> None:
+    session, sink = joined
+    publish(world, "kept/b", 1, 2)
+    world.subscribe(session, "kept/b", since="new-1")
+    world.subscribe(session, "kept/c", since="new-1")
+    publish(world, "kept/a", 3)
+    settle(world, reads)
+    assert told(sink) == [3]
+    assert len(unsettled) == 1
+
+    settle_on(world, "new", unsettled)
+    settle(world, reads)
+    publish(world, "kept/b", 4)
+    assert told(sink) == [(True, []), (True, []), 2, 4]
+
+
+def test_a_cursor_that_stays_unknown_is_answered_with_the_last_values(
+    world: World, reads: LateReads, joined: Joined, unsettled: list[Callable[[], None]]
+) -> None:
+    session, sink = joined
+    publish(world, "kept/b", 1, 2)
+    world.subscribe(session, "kept/b", since="old-1")
+    settle_on(world, "new", unsettled)
+    settle(world, reads)
+    assert told(sink) == [(False, [2])]
+
+
+@pytest.mark.parametrize("how", ["leaves", "unsubscribes", "pauses"])
+def test_who_is_gone_by_then_is_told_nothing(
+    world: World, reads: LateReads, joined: Joined, unsettled: list[Callable[[], None]], how: str
+) -> None:
+    session, sink = joined
+    world.subscribe(session, "kept/b", since="new-0")
+    match how:
+        case "leaves":
+            session.end()
+        case "unsubscribes":
+            world.namespace.unsubscribe(session, "kept/b")
+        case "pauses":
+            pause(sink, session)
+    settle_on(world, "new", unsettled)
+    settle(world, reads)
+    assert told(sink) == []
+    if how == "pauses":
+        world.namespace.engine.settled = lambda done: done()  # type: ignore[method-assign]
+        unpause(sink, session)
+        settle(world, reads)
+        assert told(sink) == [(True, [])]

@@ -1,15 +1,17 @@
 """How requests over HTTP are read and answered, whatever they ask for: bodies within bounds, answers that come late."""
 
 import asyncio
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from starlette.requests import Request
 
 from gateway.core.admission import Admission, Caller
+from gateway.core.engine import Engine
 from gateway.core.errors import HandshakeTimeout, MessageTooLarge, TidegateError
 from gateway.core.problem import problem
 
-__all__ = ["read_body", "refuse", "resolve"]
+__all__ = ["read_body", "refuse", "resolve", "settled"]
 
 T = TypeVar("T")
 
@@ -54,6 +56,13 @@ def resolve(future: asyncio.Future[T], outcome: T) -> None:
     """Answer a request that may have been given up."""
     if not future.done():
         future.set_result(outcome)
+
+
+async def settled(engine: Engine) -> None:
+    """Wait until it is known what cursors stand for."""
+    known: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    engine.settled(partial(resolve, known, None))
+    await known
 
 
 async def refuse(send: Any, error: TidegateError) -> None:

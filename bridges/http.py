@@ -14,7 +14,7 @@ import orjson
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from bridges.carrier_requests import read_body, resolve
+from bridges.carrier_requests import read_body, resolve, settled
 from bridges.http_answers import check_post, json_answer, key_of, messages_answer, refusal
 from bridges.http_batch import HttpBatch, is_batch
 from gateway.core import wire
@@ -178,6 +178,7 @@ class HttpBridge:
 
         async def answer(grants: Grants) -> Response:
             query = _history_query(request)
+            await settled(self._namespace.engine)
             found: asyncio.Future[History] = asyncio.get_running_loop().create_future()
             self._namespace.history(query, partial(resolve, found), grants)
             history = await found

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, TypeAlias
 
-from bridges.carrier_requests import refuse, resolve
+from bridges.carrier_requests import refuse, resolve, settled
 from bridges.polling_pace import Outflow
 from bridges.polling_page import MAXIMUM_MESSAGES, Page, answer, etag, place_of_etag, read_page
 from bridges.polling_parked import ParkedPoll
@@ -112,6 +112,7 @@ class PollingBridge:
             await self._tell(asked, page, send, account)
 
     async def _page(self, asked: _Asked, since: Cursor | None) -> Page:
+        await settled(self._namespace.engine)
         position = None if since is None else self._namespace.engine.position(since)
         wanted = Wanted(position or 0, position)
         found: asyncio.Future[Reading] = asyncio.get_running_loop().create_future()

@@ -87,6 +87,7 @@ class RedisEngine:
         self._turn = 0
         """Counts the times that it began to come back: an answer to an earlier one is none."""
         self._held: deque[Asking] = deque()
+        self._unsettled: list[Callable[[], None]] = []
         self._reads: dict[tuple[Any, ...], ReadAsking] = {}
         self._kept = Holdings(0, 0, 0, 0)
         link.connected.append(self._greet)
@@ -202,6 +203,13 @@ class RedisEngine:
         if self.receipts.forget(upstream):
             self._publishing.forget(upstream)
 
+    def settled(self, done: Callable[[], None]) -> None:
+        """A node that has come back knows of an epoch that others have begun meanwhile."""
+        if self._is_live:
+            done()
+        else:
+            self._unsettled.append(done)
+
     def position(self, cursor: Cursor) -> int | None:
         """The place that a cursor of this epoch, or of one that it continues, stands for."""
         if cursor.epoch == self.epoch:
@@ -286,6 +294,9 @@ class RedisEngine:
     def _go_live(self) -> None:
         self._is_live = True
         self._newest.clear()
+        unsettled, self._unsettled = self._unsettled, []
+        for done in unsettled:
+            done()
         held, self._held = self._held, deque()
         for asking in held:
             asking.ask()

@@ -16,7 +16,7 @@ from bridges.redis_options import RedisUnavailable
 from gateway.core.backlog import by_sequence
 from gateway.core.engine import Span
 from gateway.core.message import Message
-from gateway.core.reading import Reading, Wanted, read
+from gateway.core.reading import PRESENT, Reading, Wanted, read
 from gateway.core.topics import has_wildcard
 
 __all__ = ["Asking", "Failed", "HistoryAsking", "LastAsking", "ReadAsking"]
@@ -173,6 +173,7 @@ class ReadAsking(Asking):
         self._states = {
             room: _Last() if want.position is None else _After(want.position, want.latest)
             for room, want in self._wanted.items()
+            if want.position != PRESENT
         }
         self._ask()
 
@@ -207,7 +208,7 @@ class ReadAsking(Asking):
 
     def _reading(self, head: int) -> Reading:
         wanted = {
-            room: replace(want, position=None) if isinstance(self._states[room], _Last) else want
+            room: replace(want, position=None) if isinstance(self._states.get(room), _Last) else want
             for room, want in self._wanted.items()
         }
         return read(_Source(self._states), head, wanted, self._limit)

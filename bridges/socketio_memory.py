@@ -40,7 +40,9 @@ class Place:
 
 
 def places_of(session: Session) -> dict[str, Place]:
-    """Where a session is now."""
+    """Where a session is now; nowhere, if it isn't known yet what place it has come back with."""
+    if any(pending.since is not None for pending in session.pending.values()):
+        return {}
     places = {}
     for room, start in session.rooms.items():
         pending = session.pending.get(room)
@@ -61,16 +63,16 @@ class Away:
     due: float
     size_bytes: int
 
-    def requests(self, offset: Cursor | None) -> list[Subscribe]:
-        """What it is to be subscribed to again: each room from where it lacks something, by what it got at last.
+    def requests(self, reached: int | None) -> list[Subscribe]:
+        """What it is to be subscribed to again: each room from where it lacks something, by the last place it reached.
 
         While it was still catching up, one room may have been behind what others had brought already.
         """
         groups: dict[tuple[int, Sample | None], list[str]] = {}
         for room, place in self.places.items():
             since = place.start
-            if offset is not None and offset.epoch == self.epoch:
-                since = max(since, offset.sequence)
+            if reached is not None:
+                since = max(since, reached)
             if place.told is not None:
                 since = min(since, place.told)
             groups.setdefault((since, place.sample), []).append(room)

@@ -14,7 +14,7 @@ from typing import Any
 
 import socketio
 
-from bridges.carrier_requests import resolve
+from bridges.carrier_requests import resolve, settled
 from bridges.socketio_client import Client, ClientSink, Served
 from bridges.socketio_engine import EngineServer
 from bridges.socketio_framing import CONNECT, CONNECT_ERROR, Frames, packet
@@ -232,8 +232,9 @@ def offset_of(auth: dict[str, Any]) -> Cursor | None:
 
 async def missed(namespace: Namespace, grants: Grants, away: Away, offset: Cursor | None) -> list[Subscribe] | None:
     """What a client that comes back is to be subscribed to; None if it can't be told all that it missed."""
+    await settled(namespace.engine)
     wanted: dict[str, Wanted] = {}
-    requests = away.requests(offset)
+    requests = away.requests(None if offset is None else namespace.engine.position(offset))
     for request in requests:
         position = None if request.since is None else namespace.engine.position(request.since)
         if position is None or not all(grants.allows(Action.SUBSCRIBE, room) for room in request.rooms):

@@ -200,6 +200,10 @@ class SqliteEngine:
         self._next.floors[room] = None
         self._next.floor = floor
 
+    def settled(self, done: Callable[[], None]) -> None:
+        """There is one epoch."""
+        done()
+
     def position(self, cursor: Cursor) -> int | None:
         """The place that a cursor of this or an earlier start stands for."""
         last = self.head if cursor.epoch == self.epoch else self._journal.recorded.epochs.get(cursor.epoch, -1)

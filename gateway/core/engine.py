@@ -198,8 +198,12 @@ class Engine(Protocol):
         """A broker has begun a new session: none of its packets comes again."""
         ...
 
+    def settled(self, done: Callable[[], None]) -> None:
+        """Call `done` as soon as it is known which epoch holds: at once, but while the log is out of reach."""
+        ...
+
     def position(self, cursor: Cursor) -> int | None:
-        """The place in the sequence that a cursor stands for; None if the log doesn't know it."""
+        """The place in the sequence that a cursor stands for; None if the log doesn't know it. See `settled`."""
         ...
 
     def last(self, room_filter: str, done: Callable[[int, tuple[Message, ...]], None]) -> None:
@@ -313,6 +317,10 @@ class MemoryEngine:
             return False
         self._counters.drops["retained_known"] += 1
         return True
+
+    def settled(self, done: Callable[[], None]) -> None:
+        """There is one epoch."""
+        done()
 
     def position(self, cursor: Cursor) -> int | None:
         """The place that a cursor of this engine stands for."""

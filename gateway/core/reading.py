@@ -4,13 +4,17 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from heapq import merge
 from itertools import islice
-from typing import Protocol
+from typing import Final, Protocol
 
 from gateway.core.backlog import by_sequence, each_once
 from gateway.core.message import Message
 from gateway.core.topics import filter_matches
 
-__all__ = ["Reading", "Source", "Wanted", "read"]
+__all__ = ["PRESENT", "Reading", "Source", "Wanted", "read"]
+
+
+PRESENT: Final = 2**53
+"""The position of a subscription that is told all as it comes: it lacks nothing, whenever the answer comes."""
 
 
 class Source(Protocol):
@@ -27,7 +31,7 @@ class Source(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What of a subscription has been told: all messages after `start` up to `position`; None for nothing yet."""
+    """What of a subscription was told: all after `start` up to `position`, or `PRESENT`; None for nothing yet."""
 
     start: int
     position: int | None

@@ -22,6 +22,7 @@ from gateway.core.errors import SlowConsumer
 from gateway.core.filters import overlap
 from gateway.core.limits import Limits
 from gateway.core.message import Message
+from gateway.core.reading import PRESENT
 from gateway.core.sample import rank_of
 from gateway.core.sampling import Sampling
 from gateway.core.session import Pending, Session
@@ -49,7 +50,8 @@ class Recovery:
         self._untold: dict[Session, int] = {}
         """How many last values those of them have still to be told, who began to lag in the midst of that."""
         self._throttled: dict[Session, Timer] = {}
-        self._reading: set[Session] = set()
+        self._reading: dict[Session, int] = {}
+        """Whose question isn't answered yet, each with the place beyond which the answer is of no use."""
         self._watched: Counter[str] = Counter()
         """Rooms and filters, each with how many sessions are subscribed to it."""
         self._behind: set[Session] = set()
@@ -77,18 +79,19 @@ class Recovery:
         self._advance(session)
 
     def _register(self, session: Session, request: wire_requests.Subscribe) -> None:
-        since = None if request.since is None else self._engine.position(request.since)
+        position = None if request.since is None else self._engine.position(request.since)
+        since = request.since if position is None else None  # it may be of an epoch that isn't known here yet
         for room in request.rooms:
             if room in session.rooms and room not in session.pending:
-                self._fanout.unsubscribe(session, room)
+                self._take_out(session, room)
             if room not in session.rooms:
                 self._watch(room)
             session.samples.pop(room, None)
             if request.sample is not None:
                 session.samples[room] = request.sample
-            session.rooms[room] = self._engine.head if since is None else since
+            session.rooms[room] = self._engine.head if position is None else position
             identifier = request.id if room == request.rooms[-1] else None
-            session.pending[room] = Pending(since, identifier, latest=request.sample is not None)
+            session.pending[room] = Pending(position, since, identifier, latest=request.sample is not None)
 
     def unsubscribe(self, session: Session, room: str) -> None:
         """Take a subscription back."""
@@ -96,12 +99,22 @@ class Recovery:
         self._fanout.refresh(session)
         pending = session.pending.pop(room, None)
         if pending is None:
-            self._fanout.unsubscribe(session, room)
+            self._take_out(session, room)
         del session.rooms[room]
         session.samples.pop(room, None)
         self._unwatch(room)
         if pending is not None and session.samples:
             self._hand_over(session, room, pending)
+
+    def _take_out(self, session: Session, room: str, told: int | None = None) -> None:
+        """Take a subscription out of the fan-out, which brought all up to now, or up to where `told` says.
+
+        An answer that is on its way leaves out what the fan-out brings, so it is of use only as far as that.
+        """
+        self._fanout.unsubscribe(session, room)
+        if session in self._reading:
+            reached = self._engine.head if told is None else told
+            self._reading[session] = min(self._reading[session], reached)
 
     def _watch(self, room: str) -> None:
         """Let the engine know what this node wants, once however many sessions want it."""
@@ -118,7 +131,7 @@ class Recovery:
     def _hand_over(self, session: Session, removed: str, pending: Pending) -> None:
         """Let the sampled subscriptions that overlap with one that held in their place tell what it leaves untold."""
         for room in [room for room in session.samples if room not in session.pending and overlap(room, removed)]:
-            self._fanout.unsubscribe(session, room)
+            self._take_out(session, room)
             session.pending[room] = Pending(pending.position, announced=pending.position is not None, latest=True)
         self._advance(session)
 
@@ -176,7 +189,7 @@ class Recovery:
         live = [room for room in session.rooms if room not in session.pending]
         told = {room: self._fanout.told(session, room, self._engine.head) for room in live}
         for room in live:
-            self._fanout.unsubscribe(session, room)
+            self._take_out(session, room, told[room])
             session.pending[room] = Pending(told[room], announced=True, latest=room in session.samples)
 
     def step_in(self, session: Session, wait_seconds: float = 0.0) -> None:
@@ -232,9 +245,10 @@ class Recovery:
             return  # it is read from where it is, and what is lacking found out by that
         told = None if position is None else self._fanout.told(session, room, position)
         if before is None:
-            self._fanout.unsubscribe(session, room)
+            self._take_out(session, room, told)
         request = None if before is None else before.request
-        session.pending[room] = Pending(told, request, announced=told is not None, latest=room in session.samples)
+        latest = room in session.samples
+        session.pending[room] = Pending(told, request=request, announced=told is not None, latest=latest)
 
     def missed(self, message: Message) -> None:
         """Count for whom a message that is never kept came at a bad time."""
@@ -249,8 +263,24 @@ class Recovery:
         forget_stale(session, self._clock.monotonic())
         if not say(session, self._engine):
             return  # it goes on from here when there is room again
-        self._reading.add(session)
-        live = Pending(self._engine.head)
+        self._reading[session] = PRESENT
+        if any(pending.since is not None for pending in session.pending.values()):
+            self._engine.settled(partial(self._ask, session))
+        else:
+            self._ask(session)
+
+    def _ask(self, session: Session) -> None:
+        """Ask for what it lacks by now."""
+        if not session.can_be_told or not session.pending:
+            del self._reading[session]
+            return
+        self._reading[session] = PRESENT
+        for room, pending in session.pending.items():
+            if pending.since is not None:
+                pending.position, pending.since = self._engine.position(pending.since), None
+                if pending.position is not None:
+                    session.rooms[room] = pending.position
+        live = Pending(PRESENT)
         wanted = {}
         for room, start in session.rooms.items():
             pending, sample = session.pending.get(room, live), session.samples.get(room)
@@ -258,16 +288,19 @@ class Recovery:
         self._engine.read(wanted, CHUNK_MESSAGES, partial(self._take, session, tuple(wanted), dict(session.pending)))
 
     def _take(self, session: Session, rooms: tuple[str, ...], asked: dict[str, Pending], reading: Reading) -> None:
-        self._reading.discard(session)
+        end = self._reading.pop(session)
         self._fanout.settle(session)
         if not session.can_be_told:
             return
-        asked = {room: pending for room, pending in asked.items() if session.pending.get(room) is pending}
+        if any(session.pending.get(room, pending) is not pending for room, pending in asked.items()):
+            self._advance(session)  # it is about another place now
+            return
+        asked = {room: pending for room, pending in asked.items() if room in session.pending}
         answer(session, asked, reading, self._clock.monotonic())
         if not say(session, self._engine):
             return  # it goes on from here when there is room again
         withdrawn = any(room not in session.rooms for room in rooms)
-        reached = self._tell(session, reading, withdrawn=withdrawn)
+        reached = self._tell(session, reading, end, withdrawn=withdrawn)
         for room, pending in asked.items():
             assert pending.position is not None
             pending.position = max(pending.position, reached)
@@ -279,13 +312,15 @@ class Recovery:
         else:
             self._clock.call_later(0, partial(self._advance, session))
 
-    def _tell(self, session: Session, reading: Reading, *, withdrawn: bool) -> int:
-        """Send messages until the client takes no more; the place up to which it was told all.
+    def _tell(self, session: Session, reading: Reading, end: int, *, withdrawn: bool) -> int:
+        """Send messages, up to a place and until the client takes no more; the place up to which it was told all.
 
         What only a subscription would bring that ended since it was asked for is left out.
         """
-        reached = reading.messages[-1].sequence if reading.more else reading.head
+        reached = min(end, reading.messages[-1].sequence if reading.more else reading.head)
         for message in reading.messages:
+            if message.sequence > end:
+                break
             if not session.can_be_told:
                 return message.sequence - 1
             if message.sender == session.id and not message.audience.sender:

@@ -12,7 +12,7 @@ from gateway.core.errors import SlowConsumer, TidegateError
 from gateway.core.identity import Identity
 from gateway.core.limit_errors import RateLimited
 from gateway.core.limits import Budget, Limits
-from gateway.core.message import Message
+from gateway.core.message import Cursor, Message
 from gateway.core.sample import Sample, rank_of
 from gateway.core.sink import Sink
 from gateway.core.topics import filter_matches
@@ -28,6 +28,8 @@ class Pending:
 
     position: int | None
     """The place in the sequence up to which all was told; None if nothing was."""
+    since: Cursor | None = None
+    """Where it is to begin, for as long as it isn't known what place that is."""
     request: wire_requests.RequestId = None
     announced: bool = False
     """Whether `subscribed` has been said."""

@@ -236,10 +236,9 @@ def test_who_comes_back_is_told_each_room_from_where_it_lacks_something() -> Non
     )
     away = memory.take("s", "/", "ann")
     assert away is not None
-    since = {room: request.since for request in away.requests(Cursor("e", 7)) for room in request.rooms}
+    since = {room: request.since for request in away.requests(7) for room in request.rooms}
     assert since == {"live": Cursor("e", 7), "new": Cursor("e", 9), "behind": Cursor("e", 4), "sampled": Cursor("e", 7)}
     assert {request.since for request in away.requests(None)} == {Cursor("e", n) for n in (2, 3, 9)}
-    assert {request.since for request in away.requests(Cursor("x", 7))} == {Cursor("e", n) for n in (2, 3, 9)}
 
 
 def test_what_is_remembered_is_for_the_same_user_and_namespace_once_and_for_a_while() -> None:
@@ -354,3 +353,16 @@ async def test_an_engine_may_answer_after_a_client_that_came_back_has_gone(
     await asyncio.gather(asked, return_exceptions=True)
     late[0](Reading((), {}, 0, more=False))
     assert asked.cancelled()
+
+
+async def test_what_a_client_heard_in_an_epoch_that_is_continued_is_not_told_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = world.namespace.engine
+    monkeypatch.setattr(engine, "read", lambda _, __, done: done(Reading((), {}, 9, more=False)))
+    monkeypatch.setattr(engine, "position", lambda cursor: cursor.sequence if cursor.epoch in ("old", "new") else None)
+    away = Away("/", None, "new", {"a": Place(3, None, None)}, 1.0, 1)
+    grants = world.namespace.access.of(ANONYMOUS)
+    for offset, since in ((Cursor("old", 7), 7), (Cursor("new", 8), 8), (Cursor("else", 9), 3), (None, 3)):
+        (request,) = await missed(world.namespace, grants, away, offset) or []
+        assert request.since == Cursor("new", since)

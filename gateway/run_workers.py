@@ -76,9 +76,9 @@ def _be(program: Program, worker: Worker) -> None:
     Raises:
         StartError: it can't be one.
     """
-    settings, index = program.settings, worker.index
-    configure_logging(settings.logging.level, settings.logging.format, worker=index)
-    own = replace(program, settings=_named(settings, index), load=lambda: _named(program.load(), index))
+    settings = program.settings
+    configure_logging(settings.logging.level, settings.logging.format, worker=worker.index)
+    own = replace(program, settings=_named(settings, worker), load=lambda: _named(program.load(), worker))
     serve(_renewed(own) if worker.restarts else own, worker)
 
 
@@ -94,9 +94,10 @@ def _renewed(program: Program) -> Program:
     return replace(program, settings=settings)
 
 
-def _named(settings: Settings, index: int) -> Settings:
-    """The settings of one worker: no two nodes may have the same name."""
+def _named(settings: Settings, worker: Worker) -> Settings:
+    """The settings of one worker: no two nodes may have the same name, nor one that may be taken for one that died."""
     node = settings.cluster.node
     if node is None:
         return settings
-    return settings.model_copy(update={"cluster": settings.cluster.model_copy(update={"node": f"{node}-{index}"})})
+    name = f"{node}-{worker.index}" + (f".{worker.restarts}" if worker.restarts else "")
+    return settings.model_copy(update={"cluster": settings.cluster.model_copy(update={"node": name})})

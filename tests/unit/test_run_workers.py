@@ -2,6 +2,7 @@
 
 import json
 import logging
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from gateway.logs import configure_logging
 from gateway.run_workers import _named, _renewed
 from gateway.runner import Program
 from gateway.start import StartError
+from gateway.worker import Worker
 
 RULES = {"identity": {"anonymous": {"roles": ["guest"]}}, "access": [{"roles": ["guest"], "subscribe": ["a"]}]}
 
@@ -47,11 +49,14 @@ def test_nor_if_it_would_let_in_everybody() -> None:
         _renewed(program(lambda: Settings()))
 
 
-def test_no_two_have_the_same_name_in_the_cluster() -> None:
-    named = settings(cluster={"node": "oslo", "lease_seconds": 3})
-    assert [_named(named, index).cluster.node for index in range(2)] == ["oslo-0", "oslo-1"]
-    assert _named(named, 1).cluster.lease_seconds == 3
-    assert _named(settings(), 1).cluster.node is None  # which makes it a random one
+def test_no_two_have_the_same_name_in_the_cluster_nor_that_of_one_that_died() -> None:
+    def name(config: Settings, index: int, restarts: int = 0) -> str | None:
+        with socket.socket() as line:
+            return _named(config, Worker(index, restarts, 8080, line)).cluster.node
+
+    named = settings(cluster={"node": "oslo"})
+    assert [name(named, 0), name(named, 1), name(named, 1, 2)] == ["oslo-0", "oslo-1", "oslo-1.2"]
+    assert name(settings(), 1) is None  # which makes it a random one
 
 
 def test_each_line_of_the_log_says_whose_it_is(capsys: pytest.CaptureFixture[str]) -> None:

@@ -28,6 +28,8 @@ UNSENT_BYTES: Final = 512 * 1024
 TCP_NOTSENT_LOWAT: Final = getattr(socket, "TCP_NOTSENT_LOWAT", 25)
 
 ACCEPTS_PER_TURN: Final = 32
+LAST_TURNS: Final = 128
+"""As many as may have been let in by the system at the end, and more; but not all that a flood has still to bring."""
 PAUSE_SECONDS: Final = 0.5
 """How long nobody is let in once the machine has no place for another connection."""
 
@@ -62,8 +64,9 @@ class Gate:
         """Take no more but those that the system has let in already: it would reset them as the socket is closed."""
         self._loop.remove_reader(self._listener)
         if self._pause is None:
-            while self._take():
-                pass
+            for _ in range(LAST_TURNS):
+                if not self._take():
+                    break
         if self._pause is not None:  # there is no place for them
             self._pause.cancel()
 

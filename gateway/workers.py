@@ -247,6 +247,8 @@ class Workers:
             if code and self._failure is None:
                 self._disorder = True
                 logger.error("worker %d %s", child.index, how)
+        elif not self._all_served and code == 0:  # by a signal, which may reach the workers first
+            self._leave()
         elif not self._all_served:
             self._failure = child.problem or f"worker {child.index} {how} before it served: its log says why"
             self._leave()

@@ -93,3 +93,9 @@ def test_what_can_never_start_isnt_started_again(start: Start, mode: str, told: 
     parent = start(mode)
     assert parent.wait() == 1
     assert parent.text.splitlines() == [told]
+
+
+def test_one_that_is_told_to_end_as_it_starts_is_no_fault(start: Start) -> None:
+    parent = start("told to end")
+    assert parent.wait() == 0
+    assert parent.text == ""

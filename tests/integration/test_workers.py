@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
@@ -18,6 +19,7 @@ import yaml
 from gateway.config import Settings
 from gateway.run_workers import _problems
 from tests.integration.conftest import Browser, browser
+from tests.integration.test_program import handles
 from tests.real import TIDEGATE, GatewayProcess, Mosquitto, Running, configuration, free_port, listens, wait_until
 from tests.redis import RedisServer, redis_server
 
@@ -155,6 +157,21 @@ async def test_a_signal_for_all_processes_is_one_and_not_two(
             for client in everybody:
                 assert (await bye_of(client))["code"] == "shutting_down"
             assert await asyncio.to_thread(gateway.wait) == 0
+
+
+def test_ctrl_c_ends_it_in_good_order_whenever_it_comes(tmp_path: Path, plant: Mosquitto, redis: RedisServer) -> None:
+    config = configuration(plant.port, listen={"port": 0}, engine={"url": redis.url})
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    for moment in range(6):
+        command: list[str | Path] = [TIDEGATE, "run", "--workers", "2"]
+        with Running(command, tmp_path / f"{moment}.log", cwd=tmp_path, start_new_session=True) as program:
+            wait_until(lambda: handles(program.process.pid, signal.SIGTERM), "Python has started")
+            time.sleep(moment * 0.15)  # any moment will do
+            os.killpg(program.process.pid, signal.SIGINT)
+            assert program.wait() == 0, program.text
+            assert "Traceback" not in program.text
+            with pytest.raises(ProcessLookupError):
+                os.killpg(program.process.pid, 0)
 
 
 async def test_no_worker_outlives_a_parent_that_was_killed(

@@ -74,17 +74,17 @@ def capacity_table(costs: Costs, hardware: Hardware) -> str:
     free = hardware.target * 1e6
     rows = [
         ("a reader of brokers", f"{free / costs.ingest_microseconds:,.0f} messages/s"),
-        ("a node's pushes from Redis, if it did nothing else", f"{free / costs.push_microseconds:,.0f} messages/s"),
+        ("a gateway's pushes from Redis, if it did nothing else", f"{free / costs.push_microseconds:,.0f} messages/s"),
         *(
             (
-                f"a node's writes at {at:,} connections, if it did nothing else",
+                f"a gateway's writes at {at:,} connections, if it did nothing else",
                 f"{free / costs.write(at):,.0f} a second",
             )
             for at in (1000, 10_000, hardware.connections)
         ),
         *(
             (
-                f"a Redis whose messages go to {nodes} nodes each",
+                f"a Redis whose messages go to {nodes} gateways each",
                 f"{free / redis_microseconds(costs, nodes):,.0f} messages/s",
             )
             for nodes in (1, 3, 10, 30)
@@ -110,25 +110,25 @@ def cluster_table(cases: Sequence[Case]) -> str:
     add("Redis primaries, as many replicas", *(f"{c.plan.shards:,}" for c in cases))
     add("**cores**", *(f"**{c.plan.cores:,}**" for c in cases))
     add("machines for the gateways", *(f"{c.plan.machines:,}" for c in cases))
-    add("connections of a node", *(f"{c.plan.usual.connections:,.0f}" for c in cases))
-    add("memory of a node, without the kernel's", *(f"{c.plan.usual.memory_mib:,.0f} MiB" for c in cases))
+    add("connections of a gateway", *(f"{c.plan.usual.connections:,.0f}" for c in cases))
+    add("memory of a gateway", *(f"{c.plan.usual.memory_mib:,.0f} MiB" for c in cases))
     add("deliveries a second, in all", *(f"{c.load.deliveries_per_second:,.0f}" for c in cases))
-    add("nodes that a message goes to", *(f"{c.plan.pushes_per_message:.1f}" for c in cases))
-    add("a node's core: writes", *(f"{c.plan.usual.writes:.0%}" for c in cases))
-    add("a node's core: pushes", *(f"{c.plan.usual.pushes:.0%}" for c in cases))
-    add("a node's core: heartbeats", *(f"{c.plan.usual.heartbeats:.0%}" for c in cases))
-    add("a node's core, one machine missing", *(f"{c.plan.failed.utilisation:.0%}" for c in cases))
-    add("a node's core, simulated", *(f"{c.lived.node_utilisation:.0%}" for c in cases))
+    add("gateways that a message goes to", *(f"{c.plan.pushes_per_message:.1f}" for c in cases))
+    add("a gateway's core: writes", *(f"{c.plan.usual.writes:.0%}" for c in cases))
+    add("a gateway's core: pushes", *(f"{c.plan.usual.pushes:.0%}" for c in cases))
+    add("a gateway's core: heartbeats", *(f"{c.plan.usual.heartbeats:.0%}" for c in cases))
+    add("a gateway's core, one machine missing", *(f"{c.plan.failed.utilisation:.0%}" for c in cases))
+    add("a gateway's core, simulated", *(f"{c.lived.node_utilisation:.0%}" for c in cases))
     add(
         "a Redis' core, simulated", *(f"{c.plan.redis_utilisation:.0%}, {c.lived.redis_utilisation:.0%}" for c in cases)
     )
     add("a Redis' network", *(f"{c.plan.redis_network_gbit:.2f} Gbit/s" for c in cases))
     add("a Redis' memory, without history", *(f"{c.plan.redis_memory_mib:,.0f} MiB" for c in cases))
     add("browsers' network, in all", *(f"{c.plan.usual.network_gbit * c.plan.nodes:.1f} Gbit/s" for c in cases))
-    add("messages a turn of a node, simulated", *(f"{c.lived.pushes_a_turn:.1f}" for c in cases))
+    add("messages a turn of a gateway, simulated", *(f"{c.lived.pushes_a_turn:.1f}" for c in cases))
     add("broker to browser, simulated: p50, p99", *(f"{c.lived.p50_ms:.1f}, {c.lived.p99_ms:.1f} ms" for c in cases))
     add("a machine dies: browsers that come back", *(f"{c.returned.browsers:,.0f}" for c in cases))
-    add("… to each node that is left", *(f"{c.returned.each_node:,}" for c in cases))
+    add("… to each gateway that is left", *(f"{c.returned.each_node:,}" for c in cases))
     add(
         "… half of them, all of them after",
         *(f"{c.returned.half_seconds:.1f}, {c.returned.all_seconds:.1f} s" for c in cases),
@@ -163,7 +163,7 @@ VARIED: Final = (
     "gateways for browsers",
     "readers",
     "Redis primaries",
-    "connections of a node",
+    "connections of each",
     "p50, p99 ms",
     "back after s",
     "full first",
@@ -176,7 +176,7 @@ def bottleneck(load: Load, costs: Costs, hardware: Hardware) -> str:
     if reach is None:
         return "One Redis carries nothing of it."
     return (
-        f"One Redis and {reach.plan.nodes:,} nodes, each of which serves everything, carry {reach.share:.1%} of it: "
+        f"One Redis with {reach.plan.nodes:,} gateways carries {reach.share:.1%} of it: "
         f"{load.browsers * reach.share:,.0f} browsers and {load.messages_per_second * reach.share:,.0f} messages/s. "
         f"Then {reach.stopped_by}."
     )
@@ -189,19 +189,19 @@ def report(load: Load, costs: Costs, hardware: Hardware, options: argparse.Names
         f"messages/s of {load.payload_bytes} bytes into {load.rooms:,.0f} rooms: "
         f"{load.deliveries_per_second:,.0f} deliveries/s. "
         f"Machines of {hardware.cores} cores with {hardware.processes} gateways each; of each part at most "
-        f"{hardware.target:.0%} is used, with one machine missing."
+        f"{hardware.target:.0%} is used, though one machine is missing."
     )
     yield f"### Costs\n\n{costs_table(costs)}"
     yield f"### What one of each carries\n\n{capacity_table(costs, hardware)}"
     yield f"### The first bottleneck\n\n{bottleneck(load, costs, hardware)}"
     cases = []
-    for name, layout in (("nodes in groups", Layout.GROUPED), ("every node serves everything", Layout.COMMON)):
+    for name, layout in (("small clusters", Layout.GROUPED), ("one cluster", Layout.COMMON)):
         try:
             cases.append(case(name, load, layout, costs, hardware, options))
         except Unreachable as why:
             yield f"Not with {name}: {why}."
     if cases:
-        yield f"### The cluster\n\n{cluster_table(cases)}"
+        yield f"### What carries it\n\n{cluster_table(cases)}"
     rows, notes = [], []
     for name, varied in (("as above", load), *variations(load)):
         try:
@@ -209,7 +209,7 @@ def report(load: Load, costs: Costs, hardware: Hardware, options: argparse.Names
             rows.append(variation_row(found, hardware))
         except Unreachable as why:
             notes.append(f"- {name}: {why}.")
-    yield f"### Other loads, nodes in groups\n\n{table(VARIED, rows)}" + "".join(
+    yield f"### Other loads, in small clusters\n\n{table(VARIED, rows)}" + "".join(
         f"\n{note}" for note in ("", *notes) if notes
     )
 

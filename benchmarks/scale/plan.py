@@ -1,8 +1,8 @@
 """How many nodes and Redis servers carry a load: by what each step costs, with room for the death of one machine.
 
-A cluster is `shards` Redis servers with as many groups of nodes (`Layout.GROUPED`: a namespace is served by the nodes
-of its shard), or with one group for all of them (`Layout.COMMON`: every node serves every namespace). Nothing is
-random here; what waiting comes of it, `queues` simulates.
+`Layout.GROUPED` is many small clusters, each with a Redis and nodes of its own, which serve some of the namespaces;
+`Layout.COMMON` is one cluster, whose nodes serve all namespaces, which are spread over the servers of a Redis Cluster.
+Nothing is random here; what waiting comes of it, `queues` simulates.
 """
 
 import math
@@ -137,7 +137,7 @@ def _fewest_nodes(load: Load, costs: Costs, hardware: Hardware) -> int:
     while not _carries(demand_of(load, high, costs), hardware):
         high *= 2
         if high > MOST_NODES:
-            raise Unreachable("what each node is told of is more than it carries: more shards, or grouped nodes")
+            raise Unreachable("each gateway is told more than it carries")
     low = high // 2
     while high - low > 1:
         middle = (low + high) // 2
@@ -161,9 +161,9 @@ def plan_with(load: Load, shards: int, layout: Layout, costs: Costs, hardware: H
     redis = per_shard * (costs.script_microseconds + pushes * costs.redis_push_microseconds) / 1e6
     redis_gbit = per_shard * (1 + pushes) * costs.push_bytes * 8 / 1e9
     if redis > hardware.target:
-        raise Unreachable("what each Redis has to do is more than it carries: more shards")
+        raise Unreachable("Redis' processor is full")
     if redis_gbit > hardware.network_gbit * hardware.target:
-        raise Unreachable("what each Redis sends is more than its network carries: more shards")
+        raise Unreachable("Redis' network is full")
     ingest = part.messages_per_second * costs.ingest_microseconds / 1e6
     beside = failed.utilisation + ingest <= hardware.target
     readers = 0 if beside else math.ceil(ingest / hardware.target)

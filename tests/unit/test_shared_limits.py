@@ -473,7 +473,9 @@ def test_an_odd_name_is_told_by_a_short_one_that_is_its_own() -> None:
 
 
 def test_a_gateway_with_a_redis_shares_all_limits_of_addresses_users_and_rooms(tmp_path: Path) -> None:
-    (tmp_path / "config.yaml").write_text("engine: {url: 'redis://localhost'}\nupstreams: {plant: {url: 'mqtt://localhost'}}\nnamespaces: {b: {}}\n")
+    (tmp_path / "config.yaml").write_text(
+        "engine: {url: 'redis://localhost'}\nupstreams: {plant: {url: 'mqtt://localhost'}}\nnamespaces: {b: {}}\n"
+    )
     shared = create_app(load_settings(tmp_path / "config.yaml", environment={})).state.gateway.shared
     of_all = {"handshakes", "http_connections", "http_requests", "offences", "refused", "known_logins"}
     of_all |= {f"failed_logins/{each}" for each in ("pairs", "addresses", "users")}

@@ -1,10 +1,11 @@
 """What one node knows of presence: the members of all rooms as Redis' scripts publish them, in Redis' order.
 
 After a connection was made, all is loaded anew while what is published goes on coming: since answers and pushes come
-over one connection, each page is as new as all before it. What has changed meanwhile is told once, at the end.
+over one connection, each page is as new as all before it. What has changed meanwhile is told once, then, and in
+portions: there may be very many members.
 """
 
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
@@ -51,6 +52,10 @@ class _Loading:
     members: dict[str, tuple[int, str]] = field(default_factory=dict)
     """Each with its position and state."""
     behind: _Behind = field(default_factory=_Behind)
+    to_compare: Iterator[str | None] | None = None
+    """Once all has come: those of whom something may have to be told, and None for others."""
+    later: deque[str] = field(default_factory=deque)
+    """Who has changed since then."""
 
 
 class Replica:
@@ -101,7 +106,7 @@ class Replica:
             if self._loading is None:
                 self._tell(what, name, detail)
             else:
-                _note(self._loading.members, position, what, name, detail)
+                _note(self._loading, position, what, name, detail)
             return
         behind = self._behind if self._loading is None else self._loading.behind
         match what:
@@ -126,7 +131,7 @@ class Replica:
         self._local.set_state(room, who, state.encode() or None)
 
     def start_loading(self) -> None:
-        """What is known is to be replaced by what comes from now on; till `finish_loading` nothing is told."""
+        """What is known is to be replaced by what comes from now on; till `compare` nothing is told."""
         self._loading = _Loading()
 
     def abandon_loading(self) -> None:
@@ -157,29 +162,53 @@ class Replica:
         self._loading.behind.terms = {term.decode() for term in terms}
         return LAST
 
-    def finish_loading(self) -> None:
-        """Tell what has changed since the members were known last."""
+    def compare(self) -> None:
+        """All has come: what differs from what was known is to be told."""
         assert self._loading is not None
-        members, self._behind, self._loading = self._loading.members, self._loading.behind, None
-        before = [(pack(room, member.who), member) for room, member in self._roster.everybody()]
-        for name, _ in before:
-            if name not in members:
-                self._tell("left", name, "")
-        for name, _ in before:
-            if name in members:
-                self._tell("state", name, members.pop(name)[1])
-        for name, (_, state) in sorted(members.items(), key=_position):
-            self._tell("joined", name, state)
+        self._loading.to_compare, self._behind = self._compared(self._loading), self._loading.behind
+
+    def _compared(self, loading: _Loading) -> Iterator[str | None]:
+        members, seen = loading.members, set()
+        for room, member in self._roster.everybody():
+            name = pack(room, member.who)
+            seen.add(name)
+            yield name if name not in members or members[name][1] != _text(member.state) else None
+        for name, _ in sorted([each for each in members.items() if each[0] not in seen], key=_position):
+            yield name
+        while loading.later:
+            yield loading.later.popleft()
+
+    def tell_some(self, most: int) -> bool:
+        """Look at some of those who may differ, and tell it; whether that was all, and what comes is told at once."""
+        loading = self._loading
+        assert loading is not None
+        assert loading.to_compare is not None
+        for count, name in enumerate(loading.to_compare, 1):
+            if name is not None:
+                self._tell_difference(name, loading.members.get(name))
+            if count == most:
+                return False
+        self._loading = None
+        return True
+
+    def _tell_difference(self, name: str, now: tuple[int, str] | None) -> None:
+        if now is not None:
+            self._tell("joined", name, now[1])
+        else:
+            self._tell("left", name, "")
 
 
-def _note(members: dict[str, tuple[int, str]], position: int, what: str, name: str, state: str) -> None:
+def _note(loading: _Loading, position: int, what: str, name: str, state: str) -> None:
     """Take a change into what is being loaded."""
+    members = loading.members
     if what == "left":
         members.pop(name, None)
     elif what == "joined":
         members[name] = (position, state)
     elif name in members:
         members[name] = (members[name][0], state)
+    if loading.to_compare is not None:
+        loading.later.append(name)
 
 
 def _position(loaded: tuple[str, tuple[int, str]]) -> int:

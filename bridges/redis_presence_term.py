@@ -103,22 +103,26 @@ class Beginning:
             while (cursor := await self._page(take, command, self._link.key(name), cursor, "COUNT", BATCH)) != LAST:
                 pass
         await self._page(self._replica.load_terms, "SMEMBERS", self._link.key("presence:terms"))
-        self._replica.finish_loading()
+        self._replica.compare()
+        while not self._replica.tell_some(BATCH):
+            await asyncio.sleep(0)
+            self._check()
+
+    def _check(self) -> None:
+        if self._is_over():
+            raise RedisUnavailable("the connection was lost meanwhile")
 
     async def _run(self, script: Script, *words: str | int) -> Any:
-        if self._is_over():
-            raise RedisUnavailable("the connection was lost meanwhile")
+        self._check()
         reply = await self._link.call("EVALSHA", script.sha, 1, self._link.key("meta"), *words)
-        if self._is_over():
-            raise RedisUnavailable("the connection was lost meanwhile")
+        self._check()
         if reply[2] == b"ended":
             raise RedisRefused("another node has ended the term")
         return reply
 
     async def _page(self, take: Callable[[Any], bytes], *command: str | bytes | int) -> bytes:
         """Let an answer be taken at once, as changes that come next are newer; what that returns."""
-        if self._is_over():
-            raise RedisUnavailable("the connection was lost meanwhile")
+        self._check()
         cursor: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
 
         def answer(reply: Any) -> None:

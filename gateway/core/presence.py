@@ -137,9 +137,9 @@ class Roster:
         return None if entry is None else Member(who, entry.state)
 
     def everybody(self) -> Iterator[tuple[str, Member]]:
-        """All who are in rooms, each with the room; nothing may change meanwhile."""
-        for room, known in self._rooms.items():
-            for who, entry in known.members.items():
+        """All who are in rooms, each with the room; whether those who come or leave meanwhile are told is left open."""
+        for room, known in tuple(self._rooms.items()):
+            for who, entry in tuple(known.members.items()):
                 yield room, Member(who, entry.state)
 
     def enter(self, room: str, who: Who, source: str, state: bytes | None = None) -> list[Change]:

@@ -178,8 +178,8 @@ def test_what_a_node_missed_is_told_there_once_as_a_difference(server: RedisServ
     second.take()
     away_and_back(world, second, meanwhile)
     assert second.take() == [
-        Left("hall", BOB),
         Joined("hall", Member(ANN, b"1"), updated=True),
+        Left("hall", BOB),
         Joined("hall", Member(gus, b"2")),
     ]
 

@@ -265,6 +265,7 @@ class RedisEngine:
             self.head,
             self._publishing.producer,
             self._publishing.confirmed,
+            self.epoch,
         )
         self._link.evaluate(self._scripts["hello"], arguments, partial(self._greeted, self._turn))
 
@@ -274,7 +275,7 @@ class RedisEngine:
         if isinstance(reply, RedisRefused):
             self._begin_anew()
             return
-        epoch, head, self._stamp, epochs = reply
+        epoch, head, self._stamp, epochs, common = reply
         self._epochs = {known.decode(): int(last) for known, last in zip(epochs[::2], epochs[1::2], strict=True)}
         before, self.epoch = self.epoch, epoch.decode()
         continued = before == self.epoch or self.head <= self._epochs.get(before, -1)
@@ -286,7 +287,7 @@ class RedisEngine:
                 logger.error(
                     "the log of %s is another one: clients are told that they may have missed messages", before
                 )
-                self._interrupted(None, None)
+                self._interrupted(None, None if common < 0 else common)
         else:
             self._catch_up()
         self._publishing.resume()

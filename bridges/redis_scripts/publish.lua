@@ -1,7 +1,8 @@
 -- Stores what one turn of a node's event loop has published, and tells the nodes that want it. All or nothing.
 --
 -- KEYS[1]  the namespace's `meta`: epoch, seq (the newest place), stamp (one for each message, kept or not), floor (the
---          newest place of rooms that are forgotten), values, entries, bytes (what is kept), fence:<upstream>
+--          newest place of rooms that are forgotten), values, entries, bytes (what is kept), fence:<upstream>; and what
+--          hello.lua needs
 -- ARGV     producer, number of this batch, the most last values, the most bytes, the most messages in the index;
 --          then calls, each: kind and what belongs to it, see below
 -- Other keys: rooms (zset: room -> its newest place), index (stream of all kept messages: room and topic), log:<room>

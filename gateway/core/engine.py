@@ -54,7 +54,11 @@ __all__ = [
 Deliver: TypeAlias = Callable[[Message], None]
 
 Interrupted: TypeAlias = Callable[[Collection[str] | None, int | None], None]
-"""Is told that of filters (None: all) messages after a place (None: any) may be lacking that were never delivered."""
+"""Is told that of filters messages after a place may be lacking that were never delivered.
+
+Where the filters are None, the log is another one: nothing that it has after that place (None: nobody knows) was
+delivered, and of what was, some may be gone.
+"""
 
 Published: TypeAlias = Callable[[TidegateError | None], None]
 """Called once: with None when all is stored, or with the reason why nothing is."""

@@ -7,7 +7,7 @@ Where the log lacks something, `subscribed` with `recovered: false` and the last
 only the newest of each topic is told, and so is to a session that has been sent as much as it may be.
 """
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Collection, Iterable
 from functools import partial
 from typing import Final
@@ -227,28 +227,32 @@ class Recovery:
 
         Args:
             sessions: All there are.
-            filters: Rooms or filters; None for all.
-            position: Up to where all was delivered; None if not even that is known, since the log is another one.
+            filters: Rooms or filters; None for all, since the log is another one.
+            position: Up to where all was delivered, or both logs are one; None if that isn't known.
         """
         for session in tuple(sessions):
             rooms = [room for room in session.rooms if filters is None or room in filters]
             if rooms:
                 self._fanout.settle(session)
                 for room in rooms:
-                    self._interrupt(session, room, position)
+                    self._interrupt(session, room, position, lost=filters is None)
                 self._behind.add(session)
                 self._advance(session)
 
-    def _interrupt(self, session: Session, room: str, position: int | None) -> None:
+    def _interrupt(self, session: Session, room: str, position: int | None, *, lost: bool) -> None:
         before = session.pending.get(room)
-        if before is not None and position is not None:
+        if before is not None and (before.position is None or (position is not None and not lost)):
             return  # it is read from where it is, and what is lacking found out by that
-        told = None if position is None else self._fanout.told(session, room, position)
         if before is None:
+            told = None if position is None else self._fanout.told(session, room, position)
             self._take_out(session, room, told)
+        else:
+            told = None if position is None or before.untold else min(position, before.position or 0)
         request = None if before is None else before.request
-        latest = room in session.samples
-        session.pending[room] = Pending(told, request=request, announced=told is not None, latest=latest)
+        pending = session.pending[room] = Pending(told, request=request, latest=room in session.samples)
+        pending.announced = told is not None and not lost
+        if told is not None and lost:
+            pending.recovered, pending.untold = False, deque()  # said first, before what the log has since
 
     def missed(self, message: Message) -> None:
         """Count for whom a message that is never kept came at a bad time."""

@@ -228,7 +228,7 @@ async def test_a_server_that_has_lost_its_data_is_another_log(tmp_path: Path) ->
             await until(lambda: not one.link.is_up and not two.link.is_up)
             server.start()
             await until(lambda: one.interrupted and two.interrupted)
-            assert one.interrupted == two.interrupted == [(None, None)]
+            assert one.interrupted == two.interrupted == [(None, 5)]
             assert one.engine.epoch == two.engine.epoch != before
             assert one.engine.position(Cursor(before, 3)) is None
             one.publish("a", b"5")
@@ -256,7 +256,7 @@ async def test_who_has_seen_what_the_server_lost_is_told_and_who_has_not_is_not(
             await until(lambda: ahead.interrupted and behind.link.is_up)
             behind.publish("a", b"4")
             await until(lambda: behind.numbers[-1] == ahead.numbers[-1] == 4)
-            assert (ahead.interrupted, behind.interrupted) == ([(None, None)], [])
+            assert (ahead.interrupted, behind.interrupted) == ([(None, 3)], [])
             assert behind.numbers == [0, 1, 2, 4]
             assert [message.sequence for message in behind.delivered] == [1, 2, 3, 5]
 

@@ -364,6 +364,43 @@ def test_in_another_log_everybody_is_told_what_there_is_and_that_something_may_b
     assert told(sink) == [(False, [2]), (False, [])]
 
 
+@pytest.mark.parametrize("paused", [False, True])
+def test_where_another_log_begins_everybody_is_told_so_and_then_all_that_it_has(paused: bool) -> None:
+    world = make_world(rules=HISTORY)
+    session, sink, _ = world.join()
+    world.subscribe(session, "kept/x")
+    world.subscribe(session, "kept/y")
+    publish(world, "kept/x", 1)
+    if paused:
+        pause(sink, session)
+    sink.take()
+    place = miss(world, "kept/x", data=2)
+    miss(world, "kept/x", data=3)
+    world.namespace.engine.epoch = "other"  # type: ignore[misc]
+
+    world.namespace._interrupted(None, place)
+    unpause(sink, session)
+    publish(world, "kept/y", 4)
+    cursors = {sent["room"]: sent["cursor"] for sent in sink.written if sent["type"] == "subscribed"}
+    assert cursors == {"kept/x": "other-1", "kept/y": "other-1"}
+    assert told(sink) == [(False, []), (False, []), 2, 3, 4]
+
+
+def test_who_had_not_been_told_all_last_values_is_told_those_of_another_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answering, "PART_BYTES", 1)
+    world = make_world(rules=HISTORY)
+    for number in range(4):
+        publish(world, f"kept/{number}", number)
+    session, sink, _ = world.join()
+    sink.session, sink.full_after = session, len(sink.written) + 2
+    world.subscribe(session, "kept/+")
+    assert told(sink) == [(False, [0]), (False, [1])]
+    world.namespace._interrupted(None, 4)
+    sink.full_after = 10**9
+    unpause(sink, session)
+    assert told(sink) == [(False, [0]), (False, [1]), (False, [2]), (False, [3])]
+
+
 def pause(sink: ListSink, session: Session) -> None:
     sink.paused = True
     session.pause()

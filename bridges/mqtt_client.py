@@ -141,6 +141,10 @@ class Client(aiomqtt.Client):
         super()._on_publish(client, userdata, mid, reason_code, properties)
         self._events.published(mid, reason_code)
 
+    def _on_subscribe(self, client: Any, userdata: Any, mid: int, reason_codes: Any, properties: Any = None) -> None:
+        if mid in self._pending_subscribes:  # else who asked has been told to end meanwhile
+            super()._on_subscribe(client, userdata, mid, reason_codes, properties)
+
     def _on_socket_open(self, client: Any, userdata: Any, sock: Any) -> None:
         if self._abandoned:  # in the thread that connects, which nothing can interrupt; CONNECT isn't sent yet
             sock.close()

@@ -63,9 +63,6 @@ def _problems(settings: Settings, count: int) -> Iterator[str]:
         yield f"needs a Redis that joins them: expected `engine.url` such as redis://localhost:6379, found {found}:"
     if not settings.upstreams:
         yield "needs a broker of yours under `upstreams`: the embedded one belongs to one process"
-    identity = settings.identity
-    if identity.users_file is not None and identity.session_secret_file is None:
-        yield "needs `identity.session_secret_file` beside `users_file`, so that each knows the logins of all"
     if (settings.ops.port or 0) + count - 1 > LAST_PORT:
         yield f"needs a port for the operators of each: expected `ops.port` of at most {LAST_PORT - count + 1}"
 

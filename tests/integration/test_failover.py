@@ -82,9 +82,9 @@ def told(program: NodeProgram) -> list[dict[str, Any]]:
     return [event for event in tuple(program.events) if event["event"] == "message"]
 
 
-def come_back(program: NodeProgram) -> None:
-    """Subscribe again from the last message on, once the client has noticed that it was disconnected."""
-    program.wait_for(lambda event: event["event"] == "closed")
+def come_back(program: NodeProgram, times: int = 1) -> None:
+    """Subscribe again from the last message on, once the client has noticed that it was disconnected so often."""
+    program.wait_for(lambda event: event["event"] == "closed", times)
     program.do("subscribe", room=ROOM, since=told(program)[-1]["cursor"])
 
 
@@ -93,41 +93,64 @@ def has_clients(deployed: Deployment, name: str, transport: str, number: int) ->
     return line in deployed.gateways[name].get("/metrics").text
 
 
-def is_asked(deployed: Deployment, name: str) -> bool:
-    """Whether nginx leads polls to a gateway."""
-    before = deployed.log("nginx").count(f"127.0.0.1:{deployed.ports[name]}\n")
-    for _ in range(4):
-        assert httpx.get(f"{deployed.url}/poll?room={ROOM}&wait=0", verify=deployed.trust).status_code == 200
-    return deployed.log("nginx").count(f"127.0.0.1:{deployed.ports[name]}\n") > before
+class Clients:
+    """Those that come back by themselves, as far as their protocol goes, and those that then say their cursor."""
+
+    def __init__(self, start: Callable[..., NodeProgram]) -> None:
+        self._by_themselves = [start("eventsource.js"), start("eventsource.js"), start("polling.js")]
+        self._by_cursor = [start("socketio.js", "polling"), start("socketio.js", "polling,websocket")]
+        self._by_cursor.append(start("mqttjs.js", reconnect=50))
+
+    def come_back(self, times: int = 1) -> None:
+        """Wait until they are back, those whose gateway has ended so often."""
+        for program in self._by_cursor:
+            come_back(program, times)
+
+    def check(self, published: int) -> None:
+        """They have been told all, once and in order."""
+        for program in [*self._by_themselves, *self._by_cursor]:
+            program.wait_for(lambda event: event["event"] == "message", published)
+            assert [event["data"] for event in told(program)] == list(range(published))
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["killed", "told to end"])
-def test_clients_go_on_at_the_other_gateway_and_miss_nothing(
-    deployed: Deployment, start: Callable[..., NodeProgram], number: signal.Signals
+@pytest.fixture
+def clients(start: Callable[..., NodeProgram]) -> Clients:
+    return Clients(start)
+
+
+def both(deployed: Deployment) -> tuple[str, str]:
+    """The gateway of those who keep to one, and the other one."""
+    (one,) = (name for name in GATEWAYS if has_clients(deployed, name, "socketio", 2))
+    (other,) = set(GATEWAYS) - {one}
+    return one, other
+
+
+def test_clients_of_a_gateway_that_is_killed_go_on_at_the_other_and_miss_nothing(
+    deployed: Deployment, clients: Clients
 ) -> None:
-    by_themselves = [start("eventsource.js"), start("eventsource.js"), start("polling.js")]
-    by_cursor = [
-        start("socketio.js", "polling"),
-        start("socketio.js", "polling,websocket"),
-        start("mqttjs.js", reconnect=50),
-    ]
-    (ended,) = (name for name in GATEWAYS if has_clients(deployed, name, "socketio", 2))
-    (other,) = set(GATEWAYS) - {ended}
-    # What was sent to a gateway that is killed may be stored or not; one that is told to end answers all.
-    url = deployed.gateways[other].url if number == signal.SIGKILL else deployed.url
-    with Publisher(url, deployed.trust) as publisher:
+    killed, other = both(deployed)
+    # By way of nginx nobody would know what became of the message that the gateway was just reading.
+    with Publisher(deployed.gateways[other].url, deployed.trust) as publisher:
         publisher.wait_for(50)
-        deployed.gateways[ended].send_signal(number)
-        assert deployed.gateways[ended].wait() in (0, -signal.SIGKILL)
+        deployed.gateways[killed].send_signal(signal.SIGKILL)
+        deployed.gateways[killed].wait()
         for method in ("GET", "POST"):
             assert httpx.request(method, f"{deployed.url}/session", verify=deployed.trust).status_code < 500
-        for program in by_cursor:
-            come_back(program)
+        clients.come_back()
+        publisher.wait_for(50)
+    clients.check(publisher.published)
+
+
+def test_gateways_are_restarted_one_after_the_other_without_a_request_that_fails(
+    deployed: Deployment, clients: Clients
+) -> None:
+    with Publisher(deployed.url, deployed.trust) as publisher:
+        for times, name in enumerate(both(deployed), start=1):
+            publisher.wait_for(50)
+            deployed.gateways[name].send_signal(signal.SIGTERM)
+            assert deployed.gateways[name].wait() == 0
+            clients.come_back(times)
+            deployed.start_gateway(name)
         publisher.wait_for(50)
     assert publisher.refused == []
-    for program in [*by_themselves, *by_cursor]:
-        program.wait_for(lambda event: event["event"] == "message", publisher.published)
-        assert [event["data"] for event in told(program)] == list(range(publisher.published))
-    if number == signal.SIGTERM:
-        deployed.start_gateway(ended)
-        wait_until(lambda: is_asked(deployed, ended), "the gateway that is back is asked again")
+    clients.check(publisher.published)

@@ -12,6 +12,7 @@ from urllib.parse import urlencode
 import httpx
 import orjson
 import pytest
+import yaml
 from uvicorn import Config
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.typing import Subprotocol
@@ -281,6 +282,9 @@ def test_nginx_waits_longer_than_the_gateway_and_lets_go_of_connections_sooner()
     text = "\n".join(path.read_text() for path in files)
     waits = {int(seconds) for seconds in re.findall(r"proxy_(?:read|send)_timeout (\d+)s;", text)}
     keeps = {int(seconds) for seconds in re.findall(r" keepalive_timeout (\d+)s;", text)}
+    leaves_out = {int(seconds) for seconds in re.findall(r" fail_timeout=(\d+)s;", text)}
     limits, heartbeat = Settings().limits, Settings().heartbeat
     assert min(waits) > max(MAXIMUM_WAIT_SECONDS, limits.request_timeout_max_seconds, heartbeat.interval_seconds) + 10
     assert max(keeps) < Config("").timeout_keep_alive
+    settings = yaml.safe_load((DOCKER / "gateway" / "config.yaml").read_text())
+    assert max(keeps | leaves_out) < settings["drain_notice_seconds"]

@@ -1,15 +1,19 @@
 """Gateways with one Redis, behind nginx, are restarted one after the other: no message is lost, none comes twice."""
 
+import asyncio
 import json
 import signal
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 
 import httpx
 import pytest
+from websockets.asyncio.client import connect
+from websockets.typing import Subprotocol
 
+from tests.integration.conftest import Browser
 from tests.integration.test_snippets import snippets
 from tests.javascript import NodeProgram, node_program
 from tests.nginx import nginx
@@ -76,7 +80,8 @@ def start_node(plant: Mosquitto, redis: RedisServer, tmp_path: Path) -> Iterator
                 plant.port,
                 engine={"url": redis.url, "prefix": tmp_path.name.replace("_", "-")[-60:]},
                 limits={"messages_per_second": 1000, "messages_burst": 1000, "publishes_per_room_per_second": 1000},
-                rooms=[{"room": "log/#", "history": {"messages": 10_000}}],
+                rooms=[{"room": "log/#", "history": {"messages": 10_000}}, {"room": "hall", "presence": True}],
+                presence={"grace_seconds": 1},
                 drain_seconds=0.5,
             )
             running = started.enter_context(GatewayProcess(tmp_path / name, config, port=port))
@@ -152,3 +157,42 @@ def test_gateways_are_restarted_one_after_the_other(start_node: StartNode, tmp_p
             assert numbers == list(range(numbers[0], publisher.sent + 1)), who
         told = [(tmp_path / f"sub-{number}.log").read_text().count("shutting_down") for number in range(2)]
         assert all(told)
+
+
+@asynccontextmanager
+async def member(gateway: GatewayProcess, name: str) -> AsyncIterator[Browser]:
+    """A client that is in the hall under a name of its own."""
+    options = {"subprotocols": [Subprotocol("tidegate.v1.json")]}
+    async with connect(f"{gateway.ws_url}?member={name}", **options) as connection:  # type: ignore[arg-type]
+        client = Browser(connection)
+        await client.ask(type="subscribe", room="hall")
+        yield client
+
+
+async def test_who_is_sent_away_has_not_left_unless_it_stays_away(start_node: StartNode) -> None:
+    leaving, staying = start_node("a", free_port()), start_node("b", free_port())
+    async with member(staying, "observer") as observer:
+
+        async def present() -> list[str]:
+            answer = await observer.ask(type="presence", room="hall")
+            return sorted(each["member"] for each in answer["data"]["members"])
+
+        async def next_change() -> tuple[str, str]:
+            while (heard := await observer.hear())["type"] not in ("joined", "left"):
+                pass
+            return heard["type"], heard["who"]["member"]
+
+        async with member(leaving, "ann") as ann, member(leaving, "bob") as bob:
+            joined = {await next_change(), await next_change()} - {("joined", "observer")}
+            while len(joined) < 2:
+                joined.add(await next_change())
+            assert joined == {("joined", "ann"), ("joined", "bob")}
+            leaving.send_signal(signal.SIGTERM)
+            for client in (ann, bob):
+                while (await client.hear())["type"] != "bye":
+                    pass
+        async with member(staying, "ann"):  # who comes back; bob doesn't
+            assert await asyncio.to_thread(leaving.wait) == 0
+            assert "ann" in await present()
+            assert await next_change() == ("left", "bob")
+            assert await present() == ["ann", "observer"]

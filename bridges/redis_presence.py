@@ -250,7 +250,12 @@ class RedisPresence:
 
     def _look_at_nodes(self) -> None:
         if self._term is not None and self._is_loaded:
+            self._link.send(_ignore, "SET", self._link.key("presence:alive"), 1, "PX", self._times.lease)
             self._reaper.reap_own(self._term)
             self._reaper.reap_gone()
         else:
             self._wake.set()
+
+
+def _ignore(reply: Any) -> None:
+    """What this leads to is seen by others."""

@@ -189,11 +189,15 @@ class PresenceWorld:
 
     def advance(self, seconds: float) -> None:
         """Let time pass, for the nodes and in Redis."""
+        self.shift(seconds)
+        self.do(lambda: self.clock.advance(seconds))
+
+    def shift(self, seconds: float) -> None:
+        """Let time pass in Redis."""
         for name, unit in (("presence:leaving", 1000), ("presence:words", 1_000_000)):
             times: Any = self._redis.zrange(self.key(name), 0, -1, withscores=True)
             if times:
                 self._redis.zadd(self.key(name), {member: at - seconds * unit for member, at in times})
-        self.do(lambda: self.clock.advance(seconds))
 
     def attendees(self, node: PresenceNode, room: str) -> Attendees:
         """Who is in a room, as a node answers."""

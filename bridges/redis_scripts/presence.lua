@@ -4,11 +4,12 @@
 -- A member is one in a room, named by a JSON text that is opaque here; an entry is "<member>\0<source>", a reason why it
 -- is there. Those of sessions belong to a term of a node, one for each of its connections, and go with it; those of
 -- devices belong to nobody.
--- KEYS[1] meta. Other keys: presence (hash: life, which is new when all was lost, position, one for each event; see hello
--- for the others), presence:members (hash: member -> "<position> <state>", those in their grace period too),
--- presence:counts (hash: member -> number of entries), presence:leaving (zset: member -> end of the grace period, ms),
--- presence:terms (set), presence:term:<term> (set of entries), presence:devices (set of entries), presence:words (zset:
--- member or entry -> when the last word on its state, or on whether it is there, was said, µs)
+-- KEYS[1] meta. Other keys: presence (hash: life, which is new when all was lost, position, one for each event; see
+-- hello for the others), presence:alive (expires unless a node is there), presence:members (hash: member ->
+-- "<position> <state>", those in their grace period too), presence:counts (hash: member -> number of entries),
+-- presence:leaving (zset: member -> end of the grace period, ms), presence:terms (set), presence:term:<term> (set of
+-- entries), presence:devices (set of entries), presence:words (zset: member or entry -> when the last word on its
+-- state, or on whether it is there, was said, µs)
 -- Events are published as MessagePack, [position of the last, [[event, member or term, state or source], …]].
 -- All answer with the position, the milliseconds until the next grace period ends (-1: there is none), and more.
 local base = string.sub(KEYS[1], 1, -5) .. 'presence'

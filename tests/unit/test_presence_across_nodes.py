@@ -6,7 +6,20 @@ import pytest
 
 from gateway.core.errors import PresenceFull
 from gateway.core.presence import Joined, Left, Member, PresenceBounds, Who
-from tests.presence_nodes import ANN, BOB, EVE, FAN, THERE, Make, PresenceNode, PresenceWorld, crowd, worlds
+from tests.presence_nodes import (
+    ANN,
+    BOB,
+    EVE,
+    FAN,
+    LAMP,
+    LEASE_SECONDS,
+    THERE,
+    Make,
+    PresenceNode,
+    PresenceWorld,
+    crowd,
+    worlds,
+)
 from tests.real import wait_until
 from tests.redis import RedisServer, redis_server
 
@@ -81,6 +94,28 @@ def test_of_nodes_that_died_while_nobody_was_there_the_next_one_takes_out_what_t
     world.do(world.hear)
     world.advance(5.1)
     assert {change.who for change in node.take() if isinstance(change, Left)} == {ANN, BOB, EVE}
+
+
+def test_devices_that_arent_heard_of_again_after_all_nodes_were_away_are_forgotten(
+    server: RedisServer, make: Make
+) -> None:
+    world, (node,) = make(server, 1)
+    for device in (FAN, LAMP):
+        world.do(lambda device=device: node.presence.enter("hall", device, "plant t"))  # type: ignore[misc]
+    world.loop.run_until_complete(node.die())
+    world.nodes.clear()
+    world.lives.clear()
+    with server.client() as client:
+        assert 0 < client.pttl(world.key("presence:alive")) <= LEASE_SECONDS * 1000
+        client.delete(world.key("presence:alive"))  # as it is after that time
+    node = world.join()
+    assert world.attendees(node, "hall").members == (Member(FAN), Member(LAMP))
+    world.do(lambda: node.presence.enter("hall", FAN, "plant t"))
+    world.do(world.hear)
+    world.advance(5.1)
+    assert world.attendees(node, "hall").members == (Member(FAN),)
+    world.do(lambda: node.presence.leave("hall", FAN, "plant t", at_once=True))
+    assert world.attendees(node, "hall").members == ()
 
 
 def test_nobody_is_taken_out_by_a_list_that_is_younger_than_a_lease_or_misses_them_once(

@@ -1,6 +1,7 @@
 """Presence over several nodes when Redis is away, comes back with its data, without, or with older ones."""
 
 import asyncio
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -57,12 +58,36 @@ def test_who_came_back_while_redis_was_away_was_never_gone(server: RedisServer, 
     for node in nodes:
         world.do(node.go_away)
     world.advance(20)
+    with server.client() as client:
+        client.delete(world.key("presence:alive"))
     world.do(nodes[1].come_back)
     world.do(lambda: nodes[1].presence.enter("hall", ANN, "another"))
     world.do(nodes[0].come_back)
     world.do(nodes[2].come_back)
     world.advance(60)
     assert [node.take() for node in nodes] == [[], [], []]
+
+
+def test_who_comes_back_while_redis_is_paused_is_heard_before_a_grace_period_ends(
+    own_server: RedisServer, make: Make
+) -> None:
+    world, (first, second) = make(own_server, 2)
+    world.do(lambda: first.presence.enter("hall", ANN, "s1"))
+    world.do(lambda: first.presence.leave("hall", ANN, "s1"))
+    world.shift(6)
+
+    async def pause() -> None:
+        own_server.send_signal(signal.SIGSTOP)
+        try:
+            world.clock.advance(6)
+            await asyncio.sleep(0.05)  # what is sent at first is there at first
+            second.presence.enter("hall", ANN, "s2")
+            await asyncio.sleep(0.05)
+        finally:
+            own_server.send_signal(signal.SIGCONT)
+
+    world.do(pause)
+    assert second.take() == [Joined("hall", Member(ANN))]
 
 
 def test_a_redis_that_has_kept_its_data_changes_nothing(own_server: RedisServer, make: Make) -> None:
@@ -73,6 +98,24 @@ def test_a_redis_that_has_kept_its_data_changes_nothing(own_server: RedisServer,
     world.advance(60)
     assert [node.take() for node in nodes] == [[], [], []]
     assert [world.attendees(node, "hall").members for node in nodes] == [THERE] * 3
+
+
+def test_a_newcomer_that_is_first_after_redis_was_away_loses_nobody(server: RedisServer, make: Make) -> None:
+    world, nodes = make(server)
+    crowd(world, nodes)
+    for node in nodes:
+        world.do(node.go_away)
+    with server.client() as client:
+        client.delete(world.key("presence:alive"))  # as it is after a lease
+    newcomer = world.join()
+    for node in nodes:
+        world.do(node.come_back)
+    world.do(world.hear)
+    world.advance(GONE_SECONDS)
+    assert [node.take() for node in nodes] == [[], [], []]
+    assert world.attendees(newcomer, "hall").members == THERE
+    world.do(lambda: nodes[0].presence.leave("hall", FAN, "plant status/fan", at_once=True))
+    assert newcomer.take()[-1] == Left("hall", FAN)
 
 
 @pytest.mark.parametrize("newcomer", [False, True])

@@ -129,6 +129,7 @@ class Upstream:
         self.state, self._dropped = UpstreamState.CONNECTING, False
         while True:
             pause_seconds = await self._try()
+            _heed_cancellation()
             await asyncio.sleep(pause_seconds)
 
     def drop(self) -> None:
@@ -175,13 +176,16 @@ class Upstream:
 
     async def _stay(self, client: Client) -> NoReturn:
         try:
+            _heed_cancellation()
             await self._subscriptions.subscribe(client)
             await self._say(client, b"online")
+            _heed_cancellation()
             self._publisher.connected(client)
             self._rose()
             while True:
                 await client.closed(self.options.reconnect_max_seconds if self._subscriptions.refused else None)
                 await self._subscriptions.retry(client)
+                _heed_cancellation()
         except asyncio.CancelledError:
             with contextlib.suppress(aiomqtt.MqttError):
                 if not self._dropped:
@@ -251,6 +255,16 @@ class Upstream:
         topic, payload = message.topic, message.payload
         receipt = Receipt.of(message.mid, message.dup, topic, payload) if message.qos else None
         return Delivery(self.options.name, topic, payload, message.retain, receipt, self._session)
+
+
+def _heed_cancellation() -> None:
+    """End if that was asked for: `asyncio.wait_for` forgets it if its answer comes at the same time (Python 3.11).
+
+    Who lost the lease of an upstream would go on, or connect again, and take the session from its new owner.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 def _nothing() -> None:

@@ -346,6 +346,24 @@ async def test_who_cant_reach_the_broker_doesnt_take_the_lease(nodes: Nodes, bet
         assert a.upstream.takeovers == 1, "a short absence of the broker changes no owner"
 
 
+@pytest.mark.parametrize("dropped", [False, True])
+async def test_an_end_that_comes_together_with_the_brokers_answer_is_an_end(broker: Mosquitto, dropped: bool) -> None:
+    """`asyncio.wait_for` loses a cancellation then (before Python 3.12); who lost the lease would connect again."""
+    options = UpstreamOptions("plant", "127.0.0.1", broker.port, client_id="gate", reconnect_min_seconds=0.01)
+    upstream = Upstream(options, {}, lambda *_: None, Member(Log()), lambda *_: None, SystemClock(), Random())
+    running = asyncio.create_task(upstream.run())
+
+    def end(client: Any, session_present: bool) -> None:
+        if dropped:
+            asyncio.get_running_loop().call_soon(upstream.drop)
+        running.cancel()
+
+    upstream.connected = end  # type: ignore[method-assign]
+    done, _ = await asyncio.wait([running], timeout=DEADLINE_SECONDS)
+    assert done
+    assert running.cancelled()
+
+
 async def test_a_connection_that_isnt_wanted_any_more_is_never_asked_for(between: Proxy) -> None:
     """A thread connects, and can't be interrupted: its CONNECT would end the new owner's session."""
     options = UpstreamOptions("plant", "127.0.0.1", between.port, client_id="gate")

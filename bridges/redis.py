@@ -10,14 +10,12 @@ import logging
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from functools import partial
 from random import Random
 from typing import Any, Final
 
-from bridges.redis_channels import Change, Channels
+from bridges.redis_deliveries import Deliveries
 from bridges.redis_link import RedisLink, RedisRefused
-from bridges.redis_messages import decode_push
 from bridges.redis_options import RedisUnavailable
 from bridges.redis_publishing import Publishing
 from bridges.redis_reading import Asking, HistoryAsking, LastAsking, ReadAsking
@@ -38,7 +36,6 @@ from gateway.core.engine import (
 from gateway.core.log import LogBounds
 from gateway.core.message import Cursor, Message
 from gateway.core.receipts import Entry, Receipts
-from gateway.core.topics import filter_matches, has_wildcard
 
 __all__ = ["RedisEngine"]
 
@@ -51,19 +48,10 @@ REMEMBERED_ROOMS: Final = 100_000
 """Of so many rooms the newest place is known, to notice a gap; then all are forgotten."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Gap:
-    room: str
-    place: int
-    """Up to where all of the room was delivered."""
-
-
 class RedisEngine:
     """One node's part of a namespace's engine."""
 
     def __init__(self, link: RedisLink, bounds: LogBounds, clock: Clock, random: Random, counters: Counters) -> None:
-        self.epoch = f"{random.getrandbits(40):x}"
-        self.head = 0
         self.receipts = Receipts()
         self.ready = asyncio.Event()
         """Set once Redis has answered for the first time: before, no cursor is known."""
@@ -74,18 +62,12 @@ class RedisEngine:
         producer = f"{random.getrandbits(64):016x}"
         self._publishing = Publishing(link, self._scripts["publish"], producer, bounds, clock, counters)
         self._publishing.refused = self._begin_anew
-        self._deliver: Deliver = ignore
-        self._interrupted: Interrupted = ignore
-        self._channels = Channels()
-        self._watched: dict[str, None] = {}
+        self._deliveries = Deliveries(link, self._scripts["read"], f"{random.getrandbits(40):x}", clock, counters)
+        self._deliveries.stale, self._deliveries.live = self._begin_anew, self._go_on
         self._epochs: dict[str, int] = {}
         """Up to which place earlier epochs are continued."""
-        self._stamp = 0
-        self._newest: dict[str, int] = {}
-        self._is_live = False
-        """Whether all that was published before is delivered: else what comes is read from the log later."""
         self._turn = 0
-        """Counts the times that it began to come back: an answer to an earlier one is none."""
+        """Counts greetings: an answer to an earlier one is none."""
         self._held: deque[Asking] = deque()
         self._unsettled: list[Callable[[], None]] = []
         self._reads: dict[tuple[Any, ...], ReadAsking] = {}
@@ -101,7 +83,18 @@ class RedisEngine:
         burst: AbstractContextManager[None] = nullcontext(),  # noqa: B008 - it has no state
     ) -> None:
         """Say who takes the deliveries."""
-        self._deliver, self._interrupted, self._link.burst = deliver, interrupted, burst
+        self._deliveries.attach(deliver, interrupted)
+        self._link.burst = burst
+
+    @property
+    def epoch(self) -> str:
+        """What cursors begin with now."""
+        return self._deliveries.epoch
+
+    @property
+    def head(self) -> int:
+        """Up to where this node was told all that it watches."""
+        return self._deliveries.head
 
     def start(self) -> None:
         """Begin to work: `RedisLink.run` is started by whoever supervises it."""
@@ -126,38 +119,21 @@ class RedisEngine:
     def holdings(self) -> Holdings:
         """How much the log held a moment ago, over all nodes; and what is watched on this one."""
         kept = self._kept
-        return Holdings(kept.last_values, kept.messages, kept.size_bytes, len(self._watched))
+        return Holdings(kept.last_values, kept.messages, kept.size_bytes, len(self._deliveries))
 
     def watch(self, room_filter: str) -> None:
         """Deliver these rooms' messages on this node."""
-        self._watched[room_filter] = None
-        self._forget_newest(room_filter)
-        self._change(self._channels.watch(room_filter))
+        self._deliveries.watch(room_filter)
 
     def unwatch(self, room_filter: str) -> None:
         """Nobody on this node wants them."""
-        del self._watched[room_filter]
-        self._forget_newest(room_filter)
-        self._change(self._channels.unwatch(room_filter))
-
-    def _forget_newest(self, room_filter: str) -> None:
-        """What nobody wanted is no gap; some of it may have come still."""
-        if has_wildcard(room_filter):
-            self._newest.clear()
-        else:
-            self._newest.pop(room_filter, None)
-
-    def _change(self, change: Change) -> None:
-        for channel in change.subscribe:
-            self._link.subscribe(self._link.key(channel), self._take)
-        for channel in change.unsubscribe:
-            self._link.unsubscribe(self._link.key(channel))
+        self._deliveries.unwatch(room_filter)
 
     def publish(self, publications: Sequence[Publication], done: Published, receipt: Entry | None = None) -> None:
         """Have messages stored; they are delivered as they come by the channels, and `done` is called then."""
         if not self._link.is_up and publications and all(each.is_fleeting for each in publications):
             for each in publications:  # it needs no place, and is for those who can take it now
-                self._deliver(self._fleeting(each))
+                self._deliveries.deliver(self._fleeting(each))
             done(None)
             return
         if receipt is not None:
@@ -205,7 +181,7 @@ class RedisEngine:
 
     def settled(self, done: Callable[[], None]) -> None:
         """A node that has come back knows of an epoch that others have begun meanwhile."""
-        if self._is_live:
+        if self._deliveries.is_live:
             done()
         else:
             self._unsettled.append(done)
@@ -235,28 +211,18 @@ class RedisEngine:
         self._ask(HistoryAsking(*self._way(), span=span, done=done))
 
     def _way(self) -> tuple[Any, ...]:
-        return *self._what(), self._arrived, self._hold
-
-    def _what(self) -> tuple[Any, ...]:
-        return self._link, self._scripts["read"], self._clock.time, lambda: self.head
+        return *self._deliveries.way, self._deliveries.arrived, self._hold
 
     def _ask(self, asking: Asking) -> None:
-        if self._is_live:
+        if self._deliveries.is_live:
             asking.ask()
         else:
             self._held.append(asking)
 
     def _hold(self, asking: Asking) -> None:
         self._held.append(asking)
-        if self._is_live and self._link.is_up:  # the log is another one
+        if self._deliveries.is_live and self._link.is_up:  # the log is another one
             self._begin_anew()
-
-    def _arrived(self, epoch: str, head: int) -> bool:
-        """Whether an answer is one of this log; all that was published before it has come."""
-        if epoch != self.epoch or not self._is_live:
-            return False
-        self.head = max(self.head, head)
-        return True
 
     def _greet(self) -> None:
         self._turn += 1
@@ -275,26 +241,19 @@ class RedisEngine:
         if isinstance(reply, RedisRefused):
             self._begin_anew()
             return
-        epoch, head, self._stamp, epochs, common = reply
+        epoch, head, stamp, epochs, common = reply
         self._epochs = {known.decode(): int(last) for known, last in zip(epochs[::2], epochs[1::2], strict=True)}
-        before, self.epoch = self.epoch, epoch.decode()
-        continued = before == self.epoch or self.head <= self._epochs.get(before, -1)
-        if not self.ready.is_set() or not continued:
-            lost, self.head = self.ready.is_set(), head
-            self.ready.set()
-            self._go_live()
-            if lost:
-                logger.error(
-                    "the log of %s is another one: clients are told that they may have missed messages", before
-                )
-                self._interrupted(None, None if common < 0 else common)
+        continued = self.epoch == epoch.decode() or self.head <= self._epochs.get(self.epoch, -1)
+        if self.ready.is_set() and continued:
+            self._deliveries.resume(epoch.decode(), stamp)
         else:
-            self._catch_up()
+            lost = self.ready.is_set()
+            self.ready.set()
+            self._deliveries.begin(epoch.decode(), head, stamp, lost=lost, common=None if common < 0 else common)
         self._publishing.resume()
 
-    def _go_live(self) -> None:
-        self._is_live = True
-        self._newest.clear()
+    def _go_on(self) -> None:
+        """Ask what had to wait, now that this node delivers what comes."""
         unsettled, self._unsettled = self._unsettled, []
         for done in unsettled:
             done()
@@ -302,94 +261,26 @@ class RedisEngine:
         for asking in held:
             asking.ask()
 
-    def _catch_up(self, but: frozenset[str] = frozenset(), gap: _Gap | None = None) -> None:
-        """Deliver what came since, before anything later.
-
-        Args:
-            but: Filters of which it is said already that they lack some.
-            gap: A room that lacks some, though others may be beyond.
-        """
-        self._is_live = False
-        self._turn += 1
-        places = {each: self._from(each, gap) for each in self._watched if each not in but}
-        if not places:
-            self._go_live()
-            return
-        way = (lambda epoch, _: epoch == self.epoch, self._not_yet)
-        wanted = {each: Wanted(place, place) for each, place in places.items()}
-        done = partial(self._caught_up, self._turn, but, gap)
-        ReadAsking(*self._what(), *way, wanted=wanted, limit=PAGE_MESSAGES, done=done).ask()
-
-    def _from(self, room_filter: str, gap: _Gap | None) -> int:
-        return gap.place if gap is not None and filter_matches(room_filter, gap.room) else self.head
-
-    def _not_yet(self, asking: Asking) -> None:  # noqa: ARG002
-        if self._link.is_up:
-            self._begin_anew()
-
-    def _caught_up(self, turn: int, but: frozenset[str], gap: _Gap | None, reading: Reading) -> None:
-        if turn != self._turn:
-            return
-        lacking = {each: self._from(each, gap) for each in reading.incomplete}
-        before = self.head
-        for message in reading.messages:
-            if message.sequence > before or (gap is not None and message.room == gap.room):
-                self.head = max(self.head, message.sequence)
-                self._deliver(message)
-        if not reading.more:
-            self.head = max(self.head, reading.head)
-        for place in {*lacking.values()}:
-            self._interrupted([each for each, since in lacking.items() if since == place], place)
-        if reading.more:
-            reached = reading.messages[-1].sequence
-            rest = None if gap is None or reached >= self.head else _Gap(gap.room, reached)
-            self._catch_up(but | lacking.keys(), rest)
-        else:
-            self._go_live()
-
     def _begin_anew(self) -> None:
         """Ask again what holds, after a while."""
-        self._is_live = False
+        self._deliveries.pause()
         self._publishing.lost()
         self._clock.call_later(BEAT_SECONDS / 2, lambda: self._greet() if self._link.is_up else None)
 
     def _lost(self) -> None:
-        self._is_live = False
+        self._deliveries.pause()
         self._publishing.lost()
-
-    def _take(self, raw: bytes) -> None:
-        push = decode_push(raw)
-        message = push.message
-        if push.stamp <= self._stamp and self._is_live:
-            return  # it has come by another channel
-        if not self._is_live:
-            if not message.kept:
-                self._counters.drops["fleeting_while_away"] += 1
-            return  # it is read from the log
-        if message.epoch != self.epoch:
-            self._begin_anew()
-            return
-        if message.kept:
-            if push.previous > self._newest.get(message.room, push.previous):
-                self._counters.gaps += 1
-                self._catch_up(gap=_Gap(message.room, self._newest[message.room]))
-                return
-            if len(self._newest) >= REMEMBERED_ROOMS:
-                self._newest.clear()
-            self._newest[message.room] = self.head = message.sequence
-        self._stamp = push.stamp
-        self._deliver(message)
 
     def _beat(self) -> None:
         self._clock.call_later(BEAT_SECONDS, self._beat)
-        if self._is_live:
+        if self._deliveries.is_live:
             fields = ("epoch", "seq", "values", "entries", "bytes")
             self._link.send(self._measure, "HMGET", self._link.key("meta"), *fields)
 
     def _measure(self, reply: Any) -> None:
-        if isinstance(reply, (RedisRefused, RedisUnavailable)) or not self._is_live:
+        if isinstance(reply, (RedisRefused, RedisUnavailable)) or not self._deliveries.is_live:
             return
-        if reply[0] is None or not self._arrived(reply[0].decode(), int(reply[1])):
+        if reply[0] is None or not self._deliveries.arrived(reply[0].decode(), int(reply[1])):
             self._begin_anew()
             return
         values, entries, size_bytes = map(int, reply[2:])

@@ -20,7 +20,6 @@ from gateway.core.engine import (
     Deliver,
     Holdings,
     Interrupted,
-    MemoryEngine,
     Publication,
     Published,
     Reading,
@@ -28,6 +27,7 @@ from gateway.core.engine import (
     Wanted,
     ignore,
 )
+from gateway.core.engine_memory import MemoryEngine
 from gateway.core.errors import EngineUnavailable
 from gateway.core.message import Cursor, Message
 from gateway.core.receipts import Entry, Receipts

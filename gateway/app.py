@@ -216,14 +216,15 @@ class Gateway:
         await self.webhooks.finish(at_once=self.drain.hurried)
         if self._leaving:
             await asyncio.wait(self._leaving, timeout=STOP_SECONDS)
+        for namespace in self.namespaces.values():
+            namespace.paces.flush()  # what came since the goodbye, while Redis can still be reached
         if self.cluster is not None:
             await self.cluster.finish(FLUSH_SECONDS)
         if self.shared is not None:
             self.shared.leave()
         await self.supervisor.stop(STOP_SECONDS)
         for namespace in self.namespaces.values():
-            namespace.paces.flush()  # what came since the goodbye
-        for namespace in self.namespaces.values():
+            namespace.paces.flush()
             namespace.engine.close(FLUSH_SECONDS)
         if self.broker is not None:
             await self.broker.stop()

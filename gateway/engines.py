@@ -9,7 +9,8 @@ from bridges.sqlite import SqliteEngine
 from bridges.sqlite_journal import Journal
 from gateway.core.clock import Clock
 from gateway.core.counters import Counters
-from gateway.core.engine import Engine, MemoryEngine
+from gateway.core.engine import Engine
+from gateway.core.engine_memory import MemoryEngine
 from gateway.core.log import Log, LogBounds
 from gateway.core.namespace import DEFAULT_NAMESPACE
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from gateway.core.clock import SystemClock
 from gateway.core.counters import Counters
-from gateway.core.engine import MemoryEngine, Publication, Reading, Span, Wanted
+from gateway.core.engine import Publication, Reading, Span, Wanted
+from gateway.core.engine_memory import MemoryEngine
 from gateway.core.log import Log, LogBounds
 from gateway.core.message import Audience, Message
 from gateway.core.payload import Payload

@@ -9,7 +9,7 @@ import pytest
 from gateway.core.conversation import Conversation
 from gateway.core.counters import Counters
 from gateway.core.delivery import Delivery, Receipt
-from gateway.core.engine import MemoryEngine
+from gateway.core.engine_memory import MemoryEngine
 from gateway.core.errors import TidegateError
 from gateway.core.limits import Limits
 from gateway.core.log import Log, LogBounds

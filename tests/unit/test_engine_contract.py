@@ -16,7 +16,8 @@ from bridges.sqlite import SqliteEngine
 from bridges.sqlite_journal import Journal
 from gateway.core.clock import SystemClock
 from gateway.core.counters import Counters
-from gateway.core.engine import Engine, MemoryEngine, Publication, Reading, Span, Wanted
+from gateway.core.engine import Engine, Publication, Reading, Span, Wanted
+from gateway.core.engine_memory import MemoryEngine
 from gateway.core.errors import TidegateError
 from gateway.core.log import Log, LogBounds
 from gateway.core.message import Audience, Cursor, Message

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from gateway.core.engine import MemoryEngine, Reading, Wanted
+from gateway.core.engine import Reading, Wanted
+from gateway.core.engine_memory import MemoryEngine
 from gateway.core.session import Session
 from tests.unit.conftest import ListSink, World, make_world
 from tests.unit.test_recovery import HISTORY, pause, publish, told, unpause

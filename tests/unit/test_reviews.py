@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from gateway.core.access import Access, AccessRule, Action
 from gateway.core.authentication import Authentication, Verifier, hash_token
 from gateway.core.conversation import Conversation
-from gateway.core.engine import Engine, MemoryEngine
+from gateway.core.engine import Engine
+from gateway.core.engine_memory import MemoryEngine
 from gateway.core.errors import Forbidden, Unauthenticated
 from gateway.core.identity import Identity
 from gateway.core.publishing import Sending

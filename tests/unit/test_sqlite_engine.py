@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from bridges.sqlite import SqliteEngine
 from bridges.sqlite_journal import Batch, Journal, JournalUnavailable
 from gateway.core.counters import Counters
-from gateway.core.engine import MemoryEngine, Publication, Reading, Wanted
+from gateway.core.engine import Publication, Reading, Wanted
+from gateway.core.engine_memory import MemoryEngine
 from gateway.core.errors import EngineUnavailable, TidegateError
 from gateway.core.log import Log, LogBounds
 from gateway.core.message import Cursor, Message

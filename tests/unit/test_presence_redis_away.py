@@ -61,6 +61,7 @@ def test_who_came_back_while_redis_was_away_was_never_gone(server: RedisServer, 
     with server.client() as client:
         client.delete(world.key("presence:alive"))
     world.do(nodes[1].come_back)
+    world.advance(1)
     world.do(lambda: nodes[1].presence.enter("hall", ANN, "another"))
     world.do(nodes[0].come_back)
     world.do(nodes[2].come_back)

@@ -37,6 +37,8 @@ bench: $(VENV)/.test
 	$(BIN)/python -m benchmarks.attack
 	@scripts/bench-peers
 	$(BIN)/python -m benchmarks.compare --rounds $(ROUNDS) --output artifacts
+	$(BIN)/python -m benchmarks.cluster --rounds $(ROUNDS) --output artifacts
+	$(BIN)/python -m benchmarks.scale_model --costs artifacts/cluster.json
 
 install: $(VENV)/.run
 

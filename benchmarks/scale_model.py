@@ -4,19 +4,21 @@ python -m benchmarks.scale_model --browsers 1000000 --rooms-per-browser 5 --mess
 """
 
 import argparse
+import json
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Final
 
-from benchmarks.scale.costs import SOURCES, Costs
+from benchmarks.scale.costs import SOURCES, Costs, MissingFigure
 from benchmarks.scale.load import Load
 from benchmarks.scale.plan import Hardware, Layout, Plan, Unreachable, best_plan
 from benchmarks.scale.queues import Lived, live
 from benchmarks.scale.reach import fullness, largest_part, reach_of
 from benchmarks.scale.storm import Returned, come_back
 
-__all__ = ["report"]
+__all__ = ["parsed", "report"]
 
 Row = tuple[str, ...]
 
@@ -199,7 +201,7 @@ def report(load: Load, costs: Costs, hardware: Hardware, options: argparse.Names
         try:
             cases.append(case(name, load, layout, costs, hardware, options))
         except Unreachable as why:
-            yield f"Not with {name}: {why}."
+            yield f"Not in {name}: {why}."
     if cases:
         yield f"### What carries it\n\n{cluster_table(cases)}"
     rows, notes = [], []
@@ -214,24 +216,52 @@ def report(load: Load, costs: Costs, hardware: Hardware, options: argparse.Names
     )
 
 
-def main() -> None:
+def positive(text: str) -> float:
+    """An amount."""
+    if not 0 < (value := float(text)) < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a number above 0, found {text!r}")
+    return value
+
+
+def share(text: str) -> float:
+    """A part of a whole."""
+    if not 0 < (value := float(text)) <= 1:
+        raise argparse.ArgumentTypeError(f"expected a share above 0 and at most 1, found {text!r}")
+    return value
+
+
+def measured(text: str) -> Costs:
+    """The costs that a run has found."""
+    try:
+        return Costs.measured(Path(text))
+    except (OSError, json.JSONDecodeError, MissingFigure) as error:
+        raise argparse.ArgumentTypeError(f"expected what benchmarks.cluster has written: {error}") from error
+
+
+def parsed(words: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     usual, machine = Load(), Hardware()
-    parser.add_argument("--browsers", type=float, default=usual.browsers)
+    parser.add_argument("--browsers", type=positive, default=usual.browsers)
     parser.add_argument("--rooms-per-browser", type=int, default=usual.rooms_per_browser)
-    parser.add_argument("--messages", type=float, default=usual.messages_per_second, help="a second, in all")
-    parser.add_argument("--rooms", type=float, default=usual.rooms, help="in all")
+    parser.add_argument("--messages", type=positive, default=usual.messages_per_second, help="a second, in all")
+    parser.add_argument("--rooms", type=positive, default=usual.rooms, help="in all")
     parser.add_argument("--popularity", type=float, default=usual.popularity, help="0: all alike; 1: Zipf's law")
     parser.add_argument("--loudness", type=float, default=usual.loudness, help="0: as much in each; 1: in proportion")
     parser.add_argument("--payload-bytes", type=int, default=usual.payload_bytes)
     parser.add_argument("--namespaces", type=int, default=1000, help="there can't be more Redis shards")
     parser.add_argument("--processes", type=int, default=machine.processes, help="gateways on a machine")
-    parser.add_argument("--connections", type=int, default=machine.connections, help="of one node at most")
-    parser.add_argument("--target", type=float, default=machine.target, help="share that is used of each part at most")
-    parser.add_argument("--costs", type=Path, help="cluster.json of a run of benchmarks.cluster on your machine")
+    parser.add_argument("--connections", type=int, default=machine.connections, help="of one gateway at most")
+    parser.add_argument("--target", type=share, default=machine.target, help="share that is used of each part at most")
+    parser.add_argument("--costs", type=measured, default=Costs(), help="cluster.json of a run of benchmarks.cluster")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--simulated", type=int, default=30_000, help="messages")
-    options = parser.parse_args()
+    return parser.parse_args(words)
+
+
+def main() -> None:
+    options = parsed()
+    machine = Hardware()
     load = Load(
         options.browsers,
         options.rooms_per_browser,
@@ -248,8 +278,7 @@ def main() -> None:
         connections=options.connections,
         target=options.target,
     )
-    costs = Costs() if options.costs is None else Costs.measured(options.costs)
-    for part in report(load, costs, hardware, options):
+    for part in report(load, options.costs, hardware, options):
         print(part, end="\n\n", flush=True)
 
 

@@ -29,6 +29,10 @@ ELSEWHERE = {
     "docker/prepare": "test_docker.py",
     "docker compose -f docker/compose.yaml --profile demo up --build": "test_docker.py, without docker",
     "tidegate run": "every integration test",
+    "python -m benchmarks.cluster --workloads latency,latency-broker --rounds 3 --output artifacts": (
+        "test_cluster_benchmark.py"
+    ),
+    "python -m benchmarks.scale_model": "unit/test_scale_model.py",
     "python -m benchmarks.compare --workloads fan-out,light --peers Tidegate,mosquitto --rounds 3": "test_compare.py",
 }
 """Commands that other tests run."""

@@ -1,6 +1,10 @@
 """The model of many nodes: what holds of its plans whatever is asked, and what its simulations are bound to show."""
 
 import json
+import re
+import shlex
+import subprocess
+import sys
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -15,8 +19,10 @@ from benchmarks.scale.plan import Hardware, Layout, Plan, Unreachable, best_plan
 from benchmarks.scale.queues import live
 from benchmarks.scale.reach import fullness, reach_of
 from benchmarks.scale.storm import come_back
+from benchmarks.scale_model import parsed
 
 COSTS, HARDWARE = Costs(), Hardware()
+DOCUMENT = Path(__file__).parents[2] / "docs" / "scaling.md"
 MOST_SHARDS = 12
 
 loads = st.builds(
@@ -218,3 +224,39 @@ def test_a_run_that_lacks_a_figure_is_refused_by_its_name(lacking: dict[str, Any
     (tmp_path / "cluster.json").write_text(json.dumps(told(ingest=lacking)))
     with pytest.raises(MissingFigure, match=r"node_0_microseconds_per_message.*ingest"):
         Costs.measured(tmp_path / "cluster.json")
+
+
+def printed(*options: str) -> str:
+    shown = re.findall(r"^python -m benchmarks\.scale_model.*$", DOCUMENT.read_text(), re.MULTILINE)
+    assert shown == ["python -m benchmarks.scale_model"]
+    asked = [sys.executable, *shlex.split(shown[0])[1:], *options]
+    ended = subprocess.run(asked, cwd=DOCUMENT.parents[1], capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout
+
+
+def test_the_document_says_what_the_model_says() -> None:
+    shown = DOCUMENT.read_text().partition("<!-- model -->")[2].partition("<!-- /model -->")[0]
+    assert shown.strip() == printed().strip()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--browsers", "0"], "expected a number above 0, found '0'"),
+        (["--target", "1.5"], "expected a share above 0 and at most 1, found '1.5'"),
+        (["--costs", "missing.json"], "missing.json"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused(options: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parsed(options)
+    assert said in capsys.readouterr().err
+
+
+def test_what_no_cluster_carries_is_said(tmp_path: Path) -> None:
+    (tmp_path / "cluster.json").write_text(json.dumps(told()))
+    costs = str(tmp_path / "cluster.json")
+    text = printed("--namespaces", "1", "--simulated", "1000", "--costs", costs)
+    assert "Not in one cluster: Redis' processor is full." in text
+    assert "| write microseconds | 100: 100, 1,000: 1e+03, 10,000: 1e+04 |" in text

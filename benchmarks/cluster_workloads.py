@@ -156,13 +156,7 @@ def return_of_many(stage: ClusterStage, count: int) -> Result:
 
 
 PER_CPU: Final = "deliveries_per_cpu_second"
-SHARES: Final = (
-    "busiest_node_cpu_share",
-    "redis_cpu_share",
-    "generator_cpu_share",
-    "machine_cpu_share",
-    "waiting_share",
-)
+SHARES: Final = ("busiest_node_cpu_share", "redis_cpu_share", "generator_cpu_share", "machine_cpu_share")
 COSTS: Final = ("cpu_microseconds_per_delivery", "redis_microseconds_per_message")
 LATENCIES: Final = ("p50_ms", "p99_ms")
 ADDED: Final = ("p50_ms", "alone_p50_ms", "added_p99_ms", "p99_ms", "alone_p99_ms", "lost_share")

@@ -60,6 +60,7 @@ def read(log: Source, head: int, wanted: Mapping[str, Wanted], limit: int) -> Re
     streams: list[Iterable[Message]] = []
     newest: dict[tuple[str, str | None], Message] = {}
     incomplete: dict[str, tuple[Message, ...]] = {}
+    others = _others(wanted)
     for room_filter, want in wanted.items():
         if want.position is None:
             incomplete[room_filter] = tuple(log.last(room_filter))
@@ -70,7 +71,7 @@ def read(log: Source, head: int, wanted: Mapping[str, Wanted], limit: int) -> Re
         if not complete:
             incomplete[room_filter] = tuple(log.last(room_filter))
             continue
-        brought = _brought(messages, want.rank, wanted.items())
+        brought = _brought(messages, want.rank, others)
         if want.latest:
             newest.update(((message.room, message.topic), message) for message in brought)
         else:
@@ -80,8 +81,20 @@ def read(log: Source, head: int, wanted: Mapping[str, Wanted], limit: int) -> Re
     return Reading(tuple(due[:limit]), incomplete, head, len(due) > limit)
 
 
+def _others(wanted: Mapping[str, Wanted]) -> list[tuple[str, Wanted]]:
+    """Those that may bring what another one needn't: a node that comes back asks for very many, and has none."""
+    if len(wanted) < 2:
+        return []
+    highest = max(want.rank for want in wanted.values())
+    return [
+        (room_filter, want)
+        for room_filter, want in wanted.items()
+        if want.rank < highest or (want.position is not None and want.start < want.position)
+    ]
+
+
 def _brought(messages: Iterable[Message], rank: float, wanted: Collection[tuple[str, Wanted]]) -> Iterator[Message]:
-    if len(wanted) == 1:
+    if not wanted:
         return iter(messages)
     return (message for message in messages if not _elsewhere(message, rank, wanted))
 

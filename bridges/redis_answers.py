@@ -1,9 +1,9 @@
 """What the script that reads is asked about one filter, and what its answer means."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from bridges.redis_link import Word
 from bridges.redis_messages import Kept, decode_kept
@@ -14,6 +14,8 @@ from gateway.core.topics import has_wildcard
 __all__ = ["After", "Answered", "LastValues", "Place", "named"]
 
 NOT_YET: Final = -1
+
+Choose: TypeAlias = Callable[[Iterable[Message]], Iterable[Message]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +69,16 @@ class After:
         what = "kept" if self.with_holes else "first" if self.latest else "after"
         return (*named(room_filter), what, self.place, 0)
 
-    def take(self, room_filter: str, answer: list[Any], place: Place, limit: int) -> None:
-        """Take what it answers, with the most messages that it was asked for."""
+    def take(self, room_filter: str, answer: list[Any], place: Place, limit: int, choose: Choose = iter) -> None:
+        """Take what it answers, with the most messages that it was asked for.
+
+        `choose` leaves out what nobody lacks. That a pattern has enough is said of the rest: beyond may be more of it.
+        """
         if has_wildcard(room_filter):
             complete, self.place, raw = answer
             self.complete = self.complete and bool(complete)
-            found, is_all = [decode_kept(each, place.epoch).message for each in raw], self.place >= place.head
+            found = list(choose(decode_kept(each, place.epoch).message for each in raw))
+            is_all = self.place >= place.head
         else:
             found, self.complete = after_in_room(answer, place, self.place, limit, latest=self.latest)
             history, is_all = answer[3], len(answer[3]) <= limit

@@ -1,6 +1,6 @@
 """What one session's subscriptions lack, read from a log: the question, the answer, and how it is found."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from heapq import merge
 from itertools import islice
@@ -10,7 +10,7 @@ from gateway.core.backlog import by_sequence, each_once
 from gateway.core.message import Message
 from gateway.core.topics import filter_matches
 
-__all__ = ["PRESENT", "Reading", "Source", "Wanted", "read"]
+__all__ = ["PRESENT", "Reading", "Source", "Wanted", "brought", "read"]
 
 
 PRESENT: Final = 2**53
@@ -70,20 +70,21 @@ def read(log: Source, head: int, wanted: Mapping[str, Wanted], limit: int) -> Re
         if not complete:
             incomplete[room_filter] = tuple(log.last(room_filter))
             continue
-        brought = _brought(messages, want.rank, wanted.items())
+        due_by_it = brought(messages, want.rank, wanted)
         if want.latest:
-            newest.update(((message.room, message.topic), message) for message in brought)
+            newest.update(((message.room, message.topic), message) for message in due_by_it)
         else:
-            streams.append(brought)
+            streams.append(due_by_it)
     streams.append(sorted(newest.values(), key=by_sequence))
     due = list(islice(each_once(merge(*streams, key=by_sequence)), limit + 1))
     return Reading(tuple(due[:limit]), incomplete, head, len(due) > limit)
 
 
-def _brought(messages: Iterable[Message], rank: float, wanted: Collection[tuple[str, Wanted]]) -> Iterator[Message]:
+def brought(messages: Iterable[Message], rank: float, wanted: Mapping[str, Wanted]) -> Iterator[Message]:
+    """Those that a subscription of this rank is to bring: no other one does so, or has done so."""
     if len(wanted) == 1:
         return iter(messages)
-    return (message for message in messages if not _elsewhere(message, rank, wanted))
+    return (message for message in messages if not _elsewhere(message, rank, wanted.items()))
 
 
 def _elsewhere(message: Message, rank: float, wanted: Iterable[tuple[str, Wanted]]) -> bool:

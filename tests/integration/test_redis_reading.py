@@ -7,6 +7,7 @@ import pytest
 from bridges.redis_answers import named
 from bridges.redis_scripts import load
 from gateway.core.engine import Wanted
+from gateway.core.reading import PRESENT
 from gateway.core.retention import Retention
 from tests.redis import RedisServer, redis_server
 from tests.redis_node import node, until
@@ -50,3 +51,14 @@ async def test_one_run_answers_only_so_much_of_large_values(server: RedisServer)
         reading = await one.read_all({"#": Wanted(0, None)})
         assert len(reading.incomplete["#"]) == 200
         assert len((await one.read_all({"#": Wanted(0, 0)})).messages) == 200
+
+
+async def test_what_another_subscription_has_brought_hides_nothing_that_comes_after_it(server: RedisServer) -> None:
+    async with node(server.port, prefix="hides") as one:
+        for number in range(50):
+            one.publish(f"sites/oslo/{number % 3}", b"%d" % number)
+        one.publish("sites/bergen/1", b"50")
+        await until(lambda: len(one.said) == 51)
+        wanted = {"sites/oslo/#": Wanted(0, PRESENT), "sites/#": Wanted(0, 0)}
+        reading = await one.read_all(wanted, limit=10)
+        assert [message.data for message in reading.messages] == [b"50"]

@@ -1,9 +1,9 @@
 """What the script that reads is asked about one filter, and what its answer means."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from bridges.redis_link import Word
 from bridges.redis_messages import Kept, decode_kept
@@ -14,6 +14,8 @@ from gateway.core.topics import has_wildcard
 __all__ = ["After", "Answered", "LastValues", "Place", "named"]
 
 NOT_YET: Final = -1
+
+Choose: TypeAlias = Callable[[Iterable[Message]], Iterable[Message]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,19 +69,24 @@ class After:
         what = "kept" if self.with_holes else "first" if self.latest else "after"
         return (*named(room_filter), what, self.place, 0)
 
-    def take(self, room_filter: str, answer: list[Any], place: Place, limit: int) -> None:
-        """Take what it answers, with the most messages that it was asked for."""
+    def take(self, room_filter: str, answer: list[Any], place: Place, limit: int, choose: Choose = iter) -> None:
+        """Take what it answers, with the most messages that it was asked for.
+
+        `choose` leaves out what nobody lacks. That a pattern has enough is said of the rest: beyond may be more of it.
+        """
         if has_wildcard(room_filter):
             complete, self.place, raw = answer
             self.complete = self.complete and bool(complete)
-            found, is_all = [decode_kept(each, place.epoch).message for each in raw], self.place >= place.head
+            found = list(choose(decode_kept(each, place.epoch).message for each in raw))
+            is_all = self.place >= place.head
         else:
-            found, self.complete = after_in_room(answer, place, self.place, limit, latest=self.latest)
-            history, is_all = answer[3], len(answer[3]) <= limit
-            if not self.latest:
-                self.messages = []  # all that there is since then is told again
-            elif not is_all:
+            found, complete = after_in_room(answer, place, self.place, latest=self.latest)
+            self.complete, history, is_all = self.complete and complete, answer[3], not answer[5]
+            if is_all:
+                self.place = max(self.place, place.head)
+            elif history:
                 self.place = decode_kept(history[-1], place.epoch).message.sequence
+            found = [message for message in found if message.sequence <= self.place]
         self.messages += found
         if self.latest:
             self.messages = _newest(self.messages)
@@ -114,11 +121,9 @@ class Answered:
         return state.messages, True
 
 
-def after_in_room(
-    answer: list[Any], place: Place, position: int, limit: int, *, latest: bool
-) -> tuple[list[Message], bool]:
+def after_in_room(answer: list[Any], place: Place, position: int, *, latest: bool) -> tuple[list[Message], bool]:
     """A room's messages after a position, and whether that is all there were: each names the one before it."""
-    floor, newest, lost, history, values = answer
+    floor, newest, lost, history, values, more = answer
     if newest < 0:
         return [], floor <= position
     kept: dict[int, Kept] = {}
@@ -143,7 +148,7 @@ def after_in_room(
         if each.previous > told:
             return messages, False
         told = each.message.sequence
-    return messages, told >= newest or len(history) > limit
+    return messages, told >= newest or bool(more)
 
 
 def named(room_filter: str) -> tuple[str, str]:

@@ -5,6 +5,7 @@ the payload as it is.
 """
 
 import asyncio
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -31,6 +32,8 @@ from gateway.core.upstream import ReplyTo
 
 __all__ = ["RedisKeepers", "TakeAnswer"]
 
+logger = logging.getLogger(__name__)
+
 RETRY_SECONDS: Final = 0.1
 """How long after nobody listened it is asked again: a keeper may just be following another."""
 
@@ -48,6 +51,8 @@ ERRORS: Final[dict[str, type[TidegateError]]] = {
         UpstreamUnavailable,
     )
 }
+
+UNREADABLE: Final = (KeyError, TypeError, ValueError)
 
 TakeAnswer: TypeAlias = Callable[[str, str, bytes, bytes | None], object]
 """Takes an answer, as an upstream brings it: upstream, topic, payload, correlation data."""
@@ -183,7 +188,11 @@ class RedisKeepers:
 
     def _ask_for(self, raw: bytes) -> None:
         """Another gateway asks the keeper; who isn't it any more leaves that to the one who is."""
-        asker, ask = _read_ask(raw)
+        try:
+            asker, ask = _read_ask(raw)
+        except UNREADABLE:
+            logger.warning("what another gateway asks the keeper can't be read: is it of another version?")
+            return
         if self.keeps(ask.upstream):
             self._keeper.ask(asker, ask, partial(self._say, asker, ask.reply_to.correlation))
 
@@ -192,7 +201,12 @@ class RedisKeepers:
         self._link.send(lambda _: None, "SPUBLISH", channel, _answer_words(correlation, found))
 
     def _answered(self, raw: bytes) -> None:
-        self._told(*_read_answer(raw))
+        try:
+            correlation, found = _read_answer(raw)
+        except UNREADABLE:
+            logger.warning("what the keeper answers can't be read: is it of another version?")
+            return
+        self._told(correlation, found)
 
 
 def _ask_words(ask: Ask, asker: str) -> bytes:

@@ -7,6 +7,7 @@ of it, is brought up to that. Answers come between deliveries, as they come over
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeAlias
 
 from bridges.redis_answers import After, Answered, LastValues, Place, named
@@ -16,7 +17,7 @@ from bridges.redis_options import RedisUnavailable
 from gateway.core.backlog import by_sequence
 from gateway.core.engine import Span
 from gateway.core.message import Message
-from gateway.core.reading import PRESENT, Reading, Wanted, read
+from gateway.core.reading import PRESENT, Reading, Wanted, brought, others_of, read
 
 __all__ = ["Asking", "Failed", "HistoryAsking", "LastAsking", "ReadAsking"]
 
@@ -109,7 +110,7 @@ class ReadAsking(Asking):
         self._send(self._limit, (word for room, state in self._states.items() for word in state.words(room)))
 
     def _go_on(self, epoch: str, head: int, answers: list[Any]) -> None:
-        place, again = Place(epoch, head, self._now()), False
+        place, again, others = Place(epoch, head, self._now()), False, others_of(self._wanted)
         for (room, state), answer in zip(tuple(self._states.items()), answers, strict=True):
             if isinstance(state, LastValues):
                 state.take(answer, epoch)
@@ -118,7 +119,8 @@ class ReadAsking(Asking):
             if state.place > head:  # nobody was told so much: what it was told is of another log
                 state.complete = False
             else:
-                state.take(room, answer, place, self._limit)
+                choose = partial(brought, rank=self._wanted[room].rank, others=others)
+                state.take(room, answer, place, self._limit, choose)
             if not state.complete:
                 self._states[room], again = LastValues(), True
             again = again or not (state.reached or not state.complete)

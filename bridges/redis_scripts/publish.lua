@@ -3,8 +3,8 @@
 -- the others are stored: a script that ends there would leave the number of the batch behind, and places used twice.
 --
 -- KEYS[1]  the namespace's `meta`: epoch, seq (the newest place), stamp (one for each message, kept or not), floor (the
---          newest place of rooms that are forgotten), values, entries, bytes (what is kept), fence:<upstream>; and what
---          hello.lua needs
+--          newest place of rooms that are forgotten), values, entries, bytes (what is kept), named (bytes of names in the
+--          index), fence:<upstream>; and what hello.lua needs
 -- ARGV     producer, number of this batch, the most last values, the most bytes, the most messages in the index;
 --          then calls, each: kind and what belongs to it, see below
 -- Other keys: rooms (zset: room -> its newest place), index (stream of all kept messages: room and topic), log:<room>
@@ -13,11 +13,11 @@
 -- A kept message is "<place> <room's previous place> <expires, ms> <bytes of the head> <head><data>".
 local meta = KEYS[1]
 local base = string.sub(meta, 1, -5)
-local state = redis.call('HMGET', meta, 'epoch', 'seq', 'stamp', 'floor', 'values', 'entries', 'bytes')
+local state = redis.call('HMGET', meta, 'epoch', 'seq', 'stamp', 'floor', 'values', 'entries', 'bytes', 'named')
 local epoch = state[1]
 if not epoch then return redis.error_reply('FORGOTTEN the log is gone') end
 local seq, stamp, floor = tonumber(state[2]), tonumber(state[3]), tonumber(state[4])
-local values, entries, bytes = tonumber(state[5]), tonumber(state[6]), tonumber(state[7])
+local values, entries, bytes, named = tonumber(state[5]), tonumber(state[6]), tonumber(state[7]), tonumber(state[8] or 0)
 
 local record, number = base .. 'batch:' .. ARGV[1], tonumber(ARGV[2])
 local before = tonumber(redis.call('GET', record) or -1)
@@ -25,7 +25,7 @@ local again = before >= number -- stored already, but the answer was lost: only 
 if not again and before >= 0 and number > before + 1 then return redis.error_reply('GAP expected batch ' .. (before + 1)) end
 if not again then redis.call('SET', record, number, 'EX', 86400) end
 
-local most_values, most_bytes, most_index = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
+local most_values, most_bytes, most_index = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local rooms, index, lost = base .. 'rooms', base .. 'index', base .. 'lost'
 local known, published, evicted_values, evicted_entries, fences = 0, 0, 0, 0, {}
 
@@ -72,7 +72,8 @@ local function keep(room, topic, flags, messages, message)
   local log, last = base .. 'log:' .. room, base .. 'last:' .. room
   if string.find(flags, 'c', 1, true) then forget_value(room, topic) end
   redis.call('ZADD', rooms, seq, room)
-  redis.call('XADD', index, 'MAXLEN', '~', most_index, string.format('%d-0', seq), 'r', room, 't', topic)
+  redis.call('XADD', index, string.format('%d-0', seq), 'r', room, 't', topic)
+  named = named + #room + #topic
   local keeps_last = string.find(flags, 'l', 1, true)
   if keeps_last then
     bytes = bytes + #message - redis.call('HSTRLEN', last, topic)
@@ -170,5 +171,17 @@ for _ = 1, 20 + 2 * published do -- the stalest rooms give way
   if #stalest == 0 then break end
   try(give_way, unpack(stalest))
 end
-redis.call('HSET', meta, 'seq', seq, 'stamp', stamp, 'floor', floor, 'values', values, 'entries', entries, 'bytes', bytes)
+
+local indexed = redis.call('XLEN', index)
+while indexed > most_index + 100 or (named > most_bytes and indexed > 0) do -- a hundred at a time, which costs less
+  local last
+  for _, entry in ipairs(redis.call('XRANGE', index, '-', '+', 'COUNT', 100)) do
+    if indexed <= most_index and named <= most_bytes then break end
+    indexed, named, last = indexed - 1, named - #entry[2][2] - #entry[2][4], string.match(entry[1], '^%d+')
+  end
+  redis.call('XTRIM', index, 'MINID', string.format('%d-0', last + 1))
+end
+if indexed == 0 then named = 0 end
+redis.call('HSET', meta, 'seq', seq, 'stamp', stamp, 'floor', floor, 'values', values, 'entries', entries, 'bytes', bytes,
+  'named', named)
 return {stamp, known, evicted_values, evicted_entries, statuses, problem or ''}

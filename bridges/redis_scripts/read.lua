@@ -6,6 +6,7 @@
 --   'last':   from                    last values of rooms whose newest place is beyond `from`
 --   'before': place, and beyond       messages before a place, the newest first, as far as they are beyond the other
 -- Kind is 'room' or 'pattern'. Answers: epoch, newest place, and for each filter what its function below returns.
+-- One run does only so much, since everybody else waits meanwhile; then it is asked again for the rest.
 local meta = KEYS[1]
 local base = string.sub(meta, 1, -5)
 local state = redis.call('HMGET', meta, 'epoch', 'seq', 'floor')
@@ -13,7 +14,10 @@ if not state[1] then return redis.error_reply('FORGOTTEN the log is gone') end
 local head, floor = tonumber(state[2]), tonumber(state[3])
 local rooms, index, lost = base .. 'rooms', base .. 'index', base .. 'lost'
 local limit, now = tonumber(ARGV[1]), tonumber(ARGV[2])
-local SCANNED = 4096
+
+local function share(all, least) return math.max(least, math.floor(all / math.max(1, (#ARGV - 2) / 5))) end
+-- Of each pattern: the most that it is compared with, the most rooms whose last values are told, and about so many bytes.
+local SCANNED, FOUND, BYTES = share(4096, 128), share(1000, 32), share(4194304, 65536)
 
 local function matches(room, pattern) -- "!" before it: it begins with a wildcard, so no name with "$" is meant
   if string.byte(pattern) == 33 and string.byte(room) == 36 then return false end
@@ -31,19 +35,33 @@ local function values_beyond(room, place, found)
   return found
 end
 
-local function after_in_room(room, place) -- {floor, newest, lost, history, last values}; the caller looks for holes
-  local newest = tonumber(redis.call('ZSCORE', rooms, room) or -1)
-  if newest < 0 then return {floor, -1, 0, {}, {}} end
-  local gone = tonumber(redis.call('HGET', lost, room) or 0)
-  if newest <= place then return {0, newest, gone, {}, {}} end
-  local history = {}
-  for _, entry in ipairs(redis.call('XRANGE', base .. 'log:' .. room, beyond_id(place), '+', 'COUNT', limit + 1)) do
-    history[#history + 1] = entry[2][2]
+local spent, ALL_BYTES = 0, 8388608 -- of all rooms' histories: an answer that is too long would end the connection
+
+local function history_after(room, place) -- {entries, whether there are more}
+  local history, from = {}, beyond_id(place)
+  while #history <= limit do
+    local slice = redis.call('XRANGE', base .. 'log:' .. room, from, '+', 'COUNT', math.min(100, limit + 1 - #history))
+    for _, entry in ipairs(slice) do
+      if spent > ALL_BYTES then return history, 1 end
+      history[#history + 1], spent, from = entry[2][2], spent + #entry[2][2], '(' .. entry[1]
+    end
+    if #slice < 100 then break end
   end
+  return history, #history > limit and 1 or 0
+end
+
+-- {floor, newest, lost, history, last values, whether there is more of the history}; the caller looks for holes
+local function after_in_room(room, place)
+  local newest = tonumber(redis.call('ZSCORE', rooms, room) or -1)
+  if newest < 0 then return {floor, -1, 0, {}, {}, 0} end
+  local gone = tonumber(redis.call('HGET', lost, room) or 0)
+  if newest <= place then return {0, newest, gone, {}, {}, 0} end
+  if spent > ALL_BYTES then return {0, newest, gone, {}, {}, 1} end
+  local history, more = history_after(room, place)
   local previous, expires = string.match(history[1] or '', '^%d+ (%d+) (%d+)')
   local values = {}
   if not previous or tonumber(previous) > place or expires ~= '0' then values = values_beyond(room, place, {}) end
-  return {0, newest, gone, history, values}
+  return {0, newest, gone, history, values, more}
 end
 
 local function is_fresh(message)
@@ -60,6 +78,7 @@ local function message_at(id, room, topic) -- as it is kept, if it is
 end
 
 local function after_in_pattern(pattern, place, what) -- {whether all is kept, place up to which it was looked, messages}
+  local bytes = 0
   local oldest = redis.call('XRANGE', index, '-', '+', 'COUNT', 1)[1]
   local reach = oldest and place_of(oldest[1]) - 1 or head
   local found, reached, complete = {}, head, 1
@@ -71,28 +90,27 @@ local function after_in_pattern(pattern, place, what) -- {whether all is kept, p
     if matches(room, pattern) then
       local message, newer = message_at(entry[1], room, topic)
       if message then
-        found[#found + 1] = message
+        found[#found + 1], bytes = message, bytes + #message
       elseif what ~= 'first' or not newer or place_of(entry[1]) <= tonumber(redis.call('HGET', lost, room) or 0) then
         complete = 0
         if what ~= 'kept' then return {0, place, {}} end
       end
-      if #found > limit then
-        reached = place_of(entry[1])
-        break
-      end
+      if #found > limit or bytes > BYTES then return {complete, place_of(entry[1]), found} end
     end
   end
-  if #found <= limit and #scanned == SCANNED then reached = place_of(scanned[#scanned][1]) end
+  if #scanned == SCANNED then reached = place_of(scanned[#scanned][1]) end
   return {complete, reached, found}
 end
 
 local function last_in_pattern(pattern, from) -- {up to which place, whether there are more, last values by room}
   local candidates = redis.call('ZRANGEBYSCORE', rooms, '(' .. from, '+inf', 'WITHSCORES', 'LIMIT', 0, SCANNED)
-  local found = {}
+  local found, bytes = {}, 0
   for at = 1, #candidates, 2 do
     if matches(candidates[at], pattern) then
-      found[#found + 1] = {candidates[at], redis.call('HVALS', base .. 'last:' .. candidates[at])}
-      if #found >= 1000 then return {tonumber(candidates[at + 1]), 1, found} end
+      local values = redis.call('HVALS', base .. 'last:' .. candidates[at])
+      for _, value in ipairs(values) do bytes = bytes + #value end
+      found[#found + 1] = {candidates[at], values}
+      if #found >= FOUND or bytes > BYTES then return {tonumber(candidates[at + 1]), 1, found} end
     end
   end
   local more = #candidates == 2 * SCANNED
@@ -119,14 +137,14 @@ local function before_in_room(room, place, beyond) -- {up to which place, whethe
 end
 
 local function before_in_pattern(pattern, place, beyond)
-  local found, reached = {}, beyond
+  local found, bytes = {}, 0
   local scanned = redis.call('XREVRANGE', index, beyond_id(place), beyond_id(beyond), 'COUNT', SCANNED)
   for _, entry in ipairs(scanned) do
     local room, topic = entry[2][2], entry[2][4]
     if matches(room, pattern) then
       local message = message_at(entry[1], room, topic)
-      if message then found[#found + 1] = message end
-      if #found >= limit then return {place_of(entry[1]), 0, found} end
+      if message then found[#found + 1], bytes = message, bytes + #message end
+      if #found >= limit or bytes > BYTES then return {place_of(entry[1]), #found < limit and 1 or 0, found} end
     end
   end
   local more = #scanned == SCANNED

@@ -10,7 +10,7 @@ from gateway.core.backlog import by_sequence, each_once
 from gateway.core.message import Message
 from gateway.core.topics import filter_matches
 
-__all__ = ["PRESENT", "Reading", "Source", "Wanted", "read"]
+__all__ = ["PRESENT", "Reading", "Source", "Wanted", "brought", "others_of", "read"]
 
 
 PRESENT: Final = 2**53
@@ -60,7 +60,7 @@ def read(log: Source, head: int, wanted: Mapping[str, Wanted], limit: int) -> Re
     streams: list[Iterable[Message]] = []
     newest: dict[tuple[str, str | None], Message] = {}
     incomplete: dict[str, tuple[Message, ...]] = {}
-    others = _others(wanted)
+    others = others_of(wanted)
     for room_filter, want in wanted.items():
         if want.position is None:
             incomplete[room_filter] = tuple(log.last(room_filter))
@@ -71,17 +71,17 @@ def read(log: Source, head: int, wanted: Mapping[str, Wanted], limit: int) -> Re
         if not complete:
             incomplete[room_filter] = tuple(log.last(room_filter))
             continue
-        brought = _brought(messages, want.rank, others)
+        due_by_it = brought(messages, want.rank, others)
         if want.latest:
-            newest.update(((message.room, message.topic), message) for message in brought)
+            newest.update(((message.room, message.topic), message) for message in due_by_it)
         else:
-            streams.append(brought)
+            streams.append(due_by_it)
     streams.append(sorted(newest.values(), key=by_sequence))
     due = list(islice(each_once(merge(*streams, key=by_sequence)), limit + 1))
     return Reading(tuple(due[:limit]), incomplete, head, len(due) > limit)
 
 
-def _others(wanted: Mapping[str, Wanted]) -> list[tuple[str, Wanted]]:
+def others_of(wanted: Mapping[str, Wanted]) -> list[tuple[str, Wanted]]:
     """Those that may bring what another one needn't: a node that comes back asks for very many, and has none."""
     if len(wanted) < 2:
         return []
@@ -93,10 +93,11 @@ def _others(wanted: Mapping[str, Wanted]) -> list[tuple[str, Wanted]]:
     ]
 
 
-def _brought(messages: Iterable[Message], rank: float, wanted: Collection[tuple[str, Wanted]]) -> Iterator[Message]:
-    if not wanted:
+def brought(messages: Iterable[Message], rank: float, others: Collection[tuple[str, Wanted]]) -> Iterator[Message]:
+    """Those that a subscription of this rank is to bring: no other one does so, or has done so."""
+    if not others:
         return iter(messages)
-    return (message for message in messages if not _elsewhere(message, rank, wanted))
+    return (message for message in messages if not _elsewhere(message, rank, others))
 
 
 def _elsewhere(message: Message, rank: float, wanted: Iterable[tuple[str, Wanted]]) -> bool:

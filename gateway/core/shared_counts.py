@@ -6,14 +6,12 @@ Each node tells how many it has; what it told is forgotten when it is gone. As o
 from collections import Counter
 from collections.abc import Mapping
 from heapq import nlargest
-from typing import Any, Final
+from typing import Any
 
 from gateway.core.shared_limits import SharedLimits
+from gateway.core.shared_rates import UNTOLD_SHARE
 
 __all__ = ["Counts"]
-
-UNTOLD_SHARE: Final = 4
-"""All nodes together keep less than a part of this size of what may be to themselves."""
 
 
 class Counts:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import redis
 
-from gateway.core.engine import Publication, Span, Wanted
+from gateway.core.engine import Publication, Reading, Span, Wanted
 from gateway.core.errors import TidegateError
 from gateway.core.log import LogBounds
 from gateway.core.message import Audience, Cursor
@@ -495,6 +495,26 @@ async def test_a_pattern_is_read_on_over_what_it_doesnt_match(server: RedisServe
         assert [message.data for message in messages] == [b"0", b"1"]
         messages, complete = await one.history(Span("s/#", 0, 10_000, 9, newest=False))
         assert ([message.data for message in messages], complete) == ([b"0", b"1"], True)
+
+
+async def test_an_answer_that_would_be_too_long_comes_in_parts(tmp_path: Path) -> None:
+    with redis_server(tmp_path, "client-output-buffer-limit pubsub 12mb 12mb 0") as server:
+        async with node(server.port, bounds=LogBounds(bytes=100_000_000)) as one:
+            lost: list[None] = []
+            one.link.lost.append(lambda: lost.append(None))
+            for number in range(900):
+                one.publish(f"r/{number % 30}", b'"%d%s"' % (number, b"x" * 20_000))
+                if number % 50 == 0:
+                    await until(lambda: not one.engine.waiting)
+            await until(lambda: len(one.said) == 900)
+            for wanted in ({f"r/{number}": 0 for number in range(30)}, {"r/#": 0}):
+                reading = await one.read(**wanted)
+                assert (sequences(reading), reading.incomplete, reading.more) == (list(range(1, 901)), {}, False)
+            assert lost == []
+
+
+def sequences(reading: Reading) -> list[int]:
+    return [message.sequence for message in reading.messages]
 
 
 async def test_history_grows_old(server: RedisServer, prefix: str) -> None:

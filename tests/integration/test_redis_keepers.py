@@ -179,3 +179,15 @@ async def test_a_keeper_that_cant_reach_the_broker_or_leaves_makes_way(redis: Re
         async with gateway(redis.port, "c") as c:
             c.keepers.reachable("plant", up=True)
             await until(lambda: c.keepers.keeps("plant"))
+
+
+@pytest.mark.parametrize("told", [b"", b"{}\n", b"[1]\n", b'["6f", "of a later version", "", null]\n'])
+async def test_what_cannot_be_read_harms_nobody(redis: RedisServer, told: bytes) -> None:
+    async with pair(redis) as (a, b):
+        with redis.client() as client:
+            for channel in ("ask:plant", "answer:b"):
+                assert client.execute_command("SPUBLISH", b.link.key(channel), told) == 1
+        b.ask(b"one")
+        await until(lambda: a.upstream.published)
+        a.hear(b"1")
+        await until(lambda: b.answers == {b"one": b"1"})

@@ -10,6 +10,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from hashlib import sha1
 from random import Random
 from typing import Any, Final, TypeAlias
@@ -189,8 +190,10 @@ class RedisLink:
                 self._complain(error)
                 failures += 1
             else:
-                failures = 0
+                began = self._clock.monotonic()
                 await self._serve(connection)
+                lasted = self._clock.monotonic() - began > self.options.reconnect_max_seconds
+                failures = 0 if lasted else failures + 1
             ceiling = min(
                 self.options.reconnect_max_seconds, self.options.reconnect_min_seconds * 2 ** min(failures, 8)
             )
@@ -227,10 +230,12 @@ class RedisLink:
         self._leaving.clear()
         waiting, self._waiting = self._waiting, deque()
         reason = self.problem = self.problem or "the connection is closed"
-        for _, done in waiting:
-            done(RedisUnavailable(reason))
-        for tell in self.lost:
-            tell()
+        calls: list[Callable[[], None]] = [partial(done, RedisUnavailable(reason)) for _, done in waiting]
+        for call in calls + self.lost:
+            try:
+                call()
+            except Exception:  # the others have to be told all the same
+                logger.exception("a fault where the loss of the connection to Redis is heard of")
         _writer(connection).transport.abort()  # what it is still sent is nothing to wait for
         await connection.disconnect(nowait=True)
 

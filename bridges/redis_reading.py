@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from bridges.redis_answers import After, Answered, LastValues, Place, named
 from bridges.redis_link import RedisLink, RedisRefused, Script, Word
@@ -22,6 +22,9 @@ from gateway.core.reading import PRESENT, Reading, Wanted, brought, others_of, r
 __all__ = ["Asking", "Failed", "HistoryAsking", "LastAsking", "ReadAsking"]
 
 logger = logging.getLogger(__name__)
+
+MAXIMUM_LOSSES: Final = 10
+"""So many connections may be lost before an answer came; it may be the answer that ends them."""
 
 Failed: TypeAlias = Callable[["Asking"], None]
 """Is told of a question that has no answer, to ask it again later."""
@@ -46,6 +49,7 @@ class Asking:
         self._arrived = arrived
         """Is told epoch and head of each reply; whether answers of that epoch are to be taken."""
         self._failed = failed
+        self._losses = 0
 
     def ask(self) -> None:
         """Send the first command, or begin again."""
@@ -64,7 +68,12 @@ class Asking:
             self.give_up()
             return
         if isinstance(reply, (RedisRefused, RedisUnavailable)):
-            self._failed(self)
+            self._losses += 1
+            if self._losses < MAXIMUM_LOSSES:
+                self._failed(self)
+            else:
+                logger.error("no answer of the log of %s after %d connections were lost", self._link.tag, self._losses)
+                self.give_up()
             return
         epoch, head, answers = reply
         if not self._arrived(epoch.decode(), head):

@@ -63,6 +63,11 @@ def _problems(settings: Settings, count: int) -> Iterator[str]:
         yield f"needs a Redis that joins them: expected `engine.url` such as redis://localhost:6379, found {found}:"
     if not settings.upstreams:
         yield "needs a broker of yours under `upstreams`: the embedded one belongs to one process"
+    for name, upstream in settings.upstreams.items():
+        if (
+            upstream.ingest == "shared" and upstream.session == "persistent"
+        ):  # a worker that is started again is another
+            yield f"leaves what a worker that dies was to receive in its session: expected `session: clean` of {name}"
     if (settings.ops.port or 0) + count - 1 > LAST_PORT:
         yield f"needs a port for the operators of each: expected `ops.port` of at most {LAST_PORT - count + 1}"
 

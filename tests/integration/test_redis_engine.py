@@ -497,6 +497,28 @@ async def test_a_pattern_is_read_on_over_what_it_doesnt_match(server: RedisServe
         assert ([message.data for message in messages], complete) == ([b"0", b"1"], True)
 
 
+async def test_a_fault_of_one_keeps_nobody_from_hearing_that_the_connection_is_lost(
+    server: RedisServer, prefix: str
+) -> None:
+    with relay(server.port) as way:
+        async with node(way.port, "a", prefix=prefix) as one:
+
+            def fault(reply: Any) -> None:
+                raise ZeroDivisionError
+
+            way.freeze()
+            one.link.send(fault, "PING")
+            one.publish("a", b"1")
+            found = asyncio.ensure_future(one.read(a=0))
+            await asyncio.sleep(0.05)  # all of it is on its way
+            way.cut()
+            way.thaw()
+            reading = await found
+            await until(lambda: one.delivered)
+            assert (one.said, one.numbers) == ([None], [1])
+            assert reading.head in (0, 1)
+
+
 async def test_an_answer_that_would_be_too_long_comes_in_parts(tmp_path: Path) -> None:
     with redis_server(tmp_path, "client-output-buffer-limit pubsub 12mb 12mb 0") as server:
         async with node(server.port, bounds=LogBounds(bytes=100_000_000)) as one:

@@ -216,6 +216,12 @@ def test_a_port_that_others_share_is_taken(tmp_path: Path, plant: Mosquitto, red
 
 
 UPSTREAM = {"upstreams": {"plant": {"url": "mqtt://localhost"}}}
+SHARED = {"upstreams": {"plant": {"url": "mqtt://localhost", "ingest": "shared", "session": "clean"}}}
+KEPT = {
+    "upstreams": {
+        "plant": {"url": "mqtt://localhost", "ingest": "shared", "client_id": "plant", "session": "persistent"}
+    }
+}
 REDIS = {"engine": {"url": "redis://localhost"}}
 
 
@@ -231,8 +237,11 @@ REDIS = {"engine": {"url": "redis://localhost"}}
         (REDIS, ["`upstreams`: the embedded one belongs to one process"]),
         ({}, ["`engine.url`", "`upstreams`"]),
         ({**UPSTREAM, **REDIS, "ops": {"port": 65_534}}, ["`ops.port` of at most 65533"]),
+        ({**SHARED, **REDIS}, []),
+        ({**SHARED, **REDIS, "cluster": {"node": "a"}}, []),
+        ({**KEPT, **REDIS, "cluster": {"node": "a"}}, ["expected `session: clean` of plant"]),
     ],
-    ids=range(6),
+    ids=range(9),
 )
 def test_what_several_processes_need_is_said(config: dict[str, Any], told: list[str]) -> None:
     found = list(_problems(Settings.model_validate(config), WORKERS))

@@ -91,9 +91,11 @@ class ReadAsking(Asking):
         self.done = [done]
         """Whose question it is."""
         self._states: dict[str, LastValues | After] = {}
+        self._known: dict[int, Message] = {}
 
     def ask(self) -> None:
         """Ask, or ask again."""
+        self._known = {}
         self._states = {
             room: LastValues() if want.position is None else After(want.position, want.latest)
             for room, want in self._wanted.items()
@@ -113,7 +115,7 @@ class ReadAsking(Asking):
         place, again = Place(epoch, head, self._now()), False
         for (room, state), answer in zip(tuple(self._states.items()), answers, strict=True):
             if isinstance(state, LastValues):
-                state.take(answer, epoch)
+                state.take(answer, epoch, self._known)
                 again = again or state.more
                 continue
             if state.place > head:  # nobody was told so much: what it was told is of another log
@@ -157,7 +159,7 @@ class LastAsking(Asking):
         self._done(self._head(), ())
 
     def _go_on(self, epoch: str, head: int, answers: list[Any]) -> None:
-        self._state.take(answers[0], epoch)
+        self._state.take(answers[0], epoch, {})
         if self._state.more:
             self._send(0, self._state.words(self._filter))
         else:

@@ -6,9 +6,13 @@ from collections.abc import Callable
 from typing import Any, cast
 from urllib.parse import urlencode
 
+import httptools
 import orjson
 
-__all__ = ["EventStreamClient", "RawClient", "WebSocketClient"]
+__all__ = ["BINARY", "TEXT", "EventStreamClient", "FrameClient", "RawClient", "WebSocketClient"]
+
+TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
+"""Opcodes of frames (RFC 6455 §5.2)."""
 
 
 class RawClient(asyncio.Protocol):
@@ -53,38 +57,48 @@ class RawClient(asyncio.Protocol):
         raise NotImplementedError
 
 
-class WebSocketClient(RawClient):
-    """Speaks `tidegate.v1.json` over WebSocket (RFC 6455)."""
+class FrameClient(RawClient):
+    """Speaks WebSocket (RFC 6455), whatever is said by it."""
 
+    path = "/ws"
+    subprotocol: str | None = None
     _shaken = False
 
     def hello(self) -> bytes:
         """The handshake."""
+        offered = "" if self.subprotocol is None else f"Sec-WebSocket-Protocol: {self.subprotocol}\r\n"
         return (
-            b"GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
-            b"Sec-WebSocket-Protocol: tidegate.v1.json\r\n\r\n"
-        )
+            f"GET {self.path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            f"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n{offered}\r\n"
+        ).encode()
 
-    def say(self, **fields: Any) -> None:
-        """Send an object in a masked frame (§5.3)."""
-        text = orjson.dumps(fields)
+    def opened(self) -> None:
+        """The handshake is done."""
+
+    def frame(self, opcode: int, payload: bytes) -> None:
+        """Take a text or binary frame."""
+        raise NotImplementedError
+
+    def send(self, opcode: int, data: bytes) -> None:
+        """Send a masked frame (§5.3)."""
         mask = os.urandom(4)
-        size = len(text)
-        head = bytes((0x81, 0x80 | size)) if size < 126 else b"\x81\xfe" + size.to_bytes(2)
+        size = len(data)
+        head = bytes((0x80 | opcode, 0x80 | size)) if size < 126 else bytes((0x80 | opcode, 0xFE)) + size.to_bytes(2)
         padded = (mask * (size // 4 + 1))[:size]
-        body = (int.from_bytes(text) ^ int.from_bytes(padded)).to_bytes(size)
+        body = (int.from_bytes(data) ^ int.from_bytes(padded)).to_bytes(size)
         self.transport.write(head + mask + body)
 
     def take(self, data: bytes) -> bytes:
-        """Frames of the server: unmasked text, pings, close."""
+        """Frames of the server: unmasked text or bytes, pings, close."""
         if not self._shaken:
             head, end, data = data.partition(b"\r\n\r\n")
             if not end:
                 return head
+            if b" 101 " not in head.partition(b"\r\n")[0]:
+                self.transport.close()  # there is no gateway behind the proxy
+                return b""
             self._shaken = True
-            request = {"type": "subscribe", "room": self.rooms}
-            self.say(**request, **({} if self.since is None else {"since": self.since}))
+            self.opened()
         at = 0
         while len(data) - at >= 2:
             size, start = data[at + 1], at + 2
@@ -94,28 +108,60 @@ class WebSocketClient(RawClient):
                 size, start = int.from_bytes(data[at + 2 : at + 10]), at + 10
             if len(data) < start + size:
                 break
-            if data[at] == 0x81:
-                self.heard(orjson.loads(data[start : start + size]))
-            elif data[at] == 0x89:
-                self.transport.write(bytes((0x8A, 0x80 | size, 0, 0, 0, 0)) + data[start : start + size])  # §5.5.3
+            self._take_frame(data[at] & 0x0F, data[start : start + size])
             at = start + size
         return data[at:]
 
+    def _take_frame(self, opcode: int, payload: bytes) -> None:
+        if opcode in (TEXT, BINARY):
+            self.frame(opcode, payload)
+        elif opcode == PING:
+            self.send(PONG, payload)  # §5.5.3
+        elif opcode == CLOSE:
+            self.send(CLOSE, payload[:2])  # §5.5.1
+
+
+class WebSocketClient(FrameClient):
+    """Speaks `tidegate.v1.json` over WebSocket."""
+
+    subprotocol = "tidegate.v1.json"
+
+    def opened(self) -> None:
+        """Say what it is subscribed to."""
+        request = {"type": "subscribe", "room": self.rooms}
+        self.say(**request, **({} if self.since is None else {"since": self.since}))
+
+    def say(self, **fields: Any) -> None:
+        """Send an object."""
+        self.send(TEXT, orjson.dumps(fields))
+
+    def frame(self, opcode: int, payload: bytes) -> None:  # noqa: ARG002
+        self.heard(orjson.loads(payload))
+
 
 class EventStreamClient(RawClient):
-    """Reads an event stream; the response is taken as it comes, chunked."""
+    """Reads an event stream."""
 
     def hello(self) -> bytes:
         """The request, with the cursor as a browser sends it."""
+        self._parser, self._events = httptools.HttpResponseParser(self), b""
         query = urlencode([("room", room) for room in self.rooms])
         seen = "" if self.since is None else f"Last-Event-ID: {self.since}\r\n"
         return f"GET /sse?{query} HTTP/1.1\r\nHost: localhost\r\n{seen}\r\n".encode()
 
     def take(self, data: bytes) -> bytes:
-        """Events end with an empty line; the sizes of chunks stand on lines of their own and say nothing to us."""
-        *events, rest = data.split(b"\n\n")
+        """Take the response apart: a proxy cuts it into chunks anywhere."""
+        self._parser.feed_data(data)
+        return b""
+
+    def on_body(self, body: bytes) -> None:
+        """Events end with an empty line."""
+        *events, self._events = (self._events + body).split(b"\n\n")
         for event in events:
             at = event.find(b"data: ")
             if at >= 0:
                 self.heard(orjson.loads(event[at + 6 :]))
-        return rest
+
+    def on_message_complete(self) -> None:
+        """The stream has ended, or it was an error."""
+        self.transport.close()

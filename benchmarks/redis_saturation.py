@@ -274,7 +274,6 @@ REDIS: Final = Workload[tuple[Saturation, Size]](
         "publications_per_second",
         "redis_cpu_share",
         "generator_cpu_share",
-        "waiting_share",
         "asked_bytes_per_message",
         "told_bytes_per_message",
     ),

@@ -131,7 +131,8 @@ class RedisEngine:
 
     def publish(self, publications: Sequence[Publication], done: Published, receipt: Entry | None = None) -> None:
         """Have messages stored; they are delivered as they come by the channels, and `done` is called then."""
-        if not self._link.is_up and publications and all(each.is_fleeting for each in publications):
+        takes_nothing = not self._link.is_up or self._publishing.problem is not None
+        if takes_nothing and publications and all(each.is_fleeting for each in publications):
             for each in publications:  # it needs no place, and is for those who can take it now
                 self._deliveries.deliver(self._fleeting(each))
             done(None)

@@ -38,8 +38,12 @@ ELSEWHERE: Final = (
     "NOSCRIPT ",
     "TRYAGAIN ",
     "NOPERM ",
+    "BUSY ",
 )
-"""What a server says that isn't, or isn't any more, the right one, or has forgotten the scripts: look for it anew."""
+"""What a server says that isn't, or isn't any more, the right one, or has forgotten the scripts: look for it anew.
+
+And what subscriptions may be answered with, whose answer is a push: nobody waits for an error in its place.
+"""
 CHANNELS_A_COMMAND: Final = 500
 
 

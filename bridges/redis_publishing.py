@@ -10,6 +10,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 from bridges.redis_link import RedisLink, RedisRefused, Script, Word
@@ -31,6 +32,9 @@ MAXIMUM_WAITING: Final = 20_000
 MAXIMUM_WAITING_BYTES: Final = 64 * 1024 * 1024
 MAXIMUM_CALLS: Final = 100
 """How many calls one run of the script takes: others wait meanwhile, some 10 µs for each."""
+STORED: Final = 0
+FENCED: Final = 1
+"""What became of a call; otherwise Redis refused it, though not the batch."""
 INDEX_BYTES: Final = 600
 """For so many bytes of the log there is one message in the index."""
 
@@ -167,24 +171,30 @@ class Publishing:
             return
         self._flights.popleft()
         self._count(reply)
-        self._confirm(batch, reply[4])
+        self._confirm(batch, reply[4], reply[5].decode(errors="replace"))
 
     def _count(self, reply: list[Any]) -> None:
         for cause, count in zip(("retained_known", "last_value_evicted", "history_evicted"), reply[1:4], strict=True):
             if count:
                 self._counters.drops[cause] += count
 
-    def _confirm(self, batch: _Batch, statuses: list[int]) -> None:
+    def _confirm(self, batch: _Batch, statuses: list[int], problem: str) -> None:
         self.confirmed = batch.number
         self._waiting -= len(batch.calls)
         self._waiting_bytes -= batch.size_bytes
-        for call, fenced in zip(batch.calls, statuses, strict=True):
-            if not fenced:
-                self._stored.append(lambda done=call.done: done(None))  # type: ignore[misc]
+        if problem:
+            logger.error("Redis refuses some of what is published to %s; that is lost: %s", self._link.tag, problem)
+        for call, status in zip(batch.calls, statuses, strict=True):
+            if status == FENCED:
+                self._counters.drops["fenced"] += max(1, call.messages)
+                if call.token == self.tokens.get(call.upstream or ""):  # else this node has owned it anew since
+                    self.fenced.get(call.upstream or "", lambda: None)()
                 continue
-            self._counters.drops["fenced"] += max(1, call.messages)
-            if call.token == self.tokens.get(call.upstream or ""):  # else this node has owned it anew since
-                self.fenced.get(call.upstream or "", lambda: None)()
+            error = None
+            if status != STORED:
+                self._counters.drops["engine_unavailable"] += call.messages
+                error = EngineUnavailable(f"Redis refuses it: {problem}", retry_after_seconds=1.0)
+            self._stored.append(partial(call.done, error))
 
     def settle(self) -> None:
         """Tell who waits that it is stored: after all that came with the answer, the deliveries themselves too."""

@@ -17,7 +17,7 @@ from bridges.redis_options import RedisUnavailable
 from gateway.core.backlog import by_sequence
 from gateway.core.engine import Span
 from gateway.core.message import Message
-from gateway.core.reading import PRESENT, Reading, Wanted, brought, read
+from gateway.core.reading import PRESENT, Reading, Wanted, brought, others_of, read
 
 __all__ = ["Asking", "Failed", "HistoryAsking", "LastAsking", "ReadAsking"]
 
@@ -88,6 +88,7 @@ class ReadAsking(Asking):
     ) -> None:
         super().__init__(*way)
         self._wanted, self._limit = wanted, limit
+        self._others = others_of(wanted)
         self.done = [done]
         """Whose question it is."""
         self._states: dict[str, LastValues | After] = {}
@@ -121,7 +122,7 @@ class ReadAsking(Asking):
             if state.place > head:  # nobody was told so much: what it was told is of another log
                 state.complete = False
             else:
-                choose = partial(brought, rank=self._wanted[room].rank, wanted=self._wanted)
+                choose = partial(brought, rank=self._wanted[room].rank, wanted=self._others)
                 state.take(room, answer, place, self._limit, choose)
             if not state.complete:
                 self._states[room], again = LastValues(), True

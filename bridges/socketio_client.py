@@ -125,7 +125,8 @@ class Client(Conversation):
         """The seat that it has besides that of its connection."""
         self.secret = secret
         self.places: dict[str, Place] = {}
-        """Where it was when that changed last: a session that has ended doesn't know any more."""
+        """Where it was at last: a session that has ended doesn't know any more."""
+        session.ending = self._note_places
         self._identifier: RequestId = None
         self._args: list[Any] = []
         self._asked: int | None = None
@@ -141,8 +142,6 @@ class Client(Conversation):
         self.receive(frame)
         if not self.waits:
             self._identifier = None
-        if args[0] in ("subscribe", "unsubscribe") and not self._session.ended:
-            self.places = places_of(self._session)
 
     async def settle(self) -> None:
         """Wait for the key of the token that it has shown, and answer."""
@@ -154,7 +153,6 @@ class Client(Conversation):
         try:
             if requests and not self._session.ended:
                 self._namespace.subscribe(self._session, *requests)
-                self.places = places_of(self._session)
         except TidegateError as error:
             self.refuse(None, error)
 
@@ -216,15 +214,15 @@ class Client(Conversation):
     def pausing(self) -> None:
         """The client takes no more for now."""
         if not self._session.ended:
-            self.places = places_of(self._session)
             self._session.pause()
+
+    def _note_places(self) -> None:
+        self.places = places_of(self._session)
 
     def leave(self, *, comes_back: bool) -> None:
         """The client is gone, perhaps to come back."""
         self._connection.leave(self._served.path)
         self._memory.leave(self.secret)
-        if not self._session.ended:
-            self.places = places_of(self._session)
         self._session.end()
         self._served.answers.left(self._session.id)
         if self._own_seat is not None:

@@ -19,7 +19,8 @@ def nginx(directory: Path, location: str, tls: dict[str, str] | None = None, htt
         listen += f"ssl_certificate {tls['tls_certificate_file']};\nssl_certificate_key {tls['tls_key_file']};\n"
     config = directory / f"nginx-{port}.conf"
     config.write_text(
-        f"daemon off; pid {directory}/nginx-{port}.pid; error_log stderr;\nevents {{}}\nhttp {{ access_log off;\n"
+        f"daemon off; pid {directory}/nginx-{port}.pid; error_log stderr;\n"
+        + "events { worker_connections 4096; }\nhttp { access_log off;\n"
         + "".join(f"{kind}_temp_path {directory}/{kind};\n" for kind in ("client_body", "proxy"))
         + 'map $http_upgrade $connection_upgrade { default upgrade; "" ""; }\n'
         + f"{http}\nserver {{ {listen}{location}\n}} }}\n"

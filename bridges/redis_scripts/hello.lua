@@ -12,7 +12,9 @@ local state = redis.call('HMGET', meta, 'epoch', 'seq', 'run')
 local epoch, seq, head = state[1], tonumber(state[2] or 0), tonumber(ARGV[2])
 local epochs = base .. 'epochs'
 if not epoch then
-  epoch, seq = ARGV[1], head
+  -- What is left without `meta` (evicted, or deleted) has its places, beyond which streams take new ones only.
+  local newest = redis.call('XREVRANGE', base .. 'index', '+', '-', 'COUNT', 1)[1]
+  epoch, seq = ARGV[1], math.max(head, tonumber(newest and string.match(newest[1], '^%d+') or 0))
   redis.call('DEL', epochs)
   redis.call('HSET', meta, 'epoch', epoch, 'seq', seq, 'run', run, 'stamp', 0, 'floor', seq, 'values', 0, 'entries', 0,
     'bytes', 0, 'start', seq, 'instead', ARGV[5])

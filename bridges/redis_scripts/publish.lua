@@ -1,4 +1,6 @@
--- Stores what one turn of a node's event loop has published, and tells the nodes that want it. All or nothing.
+-- Stores what one turn of a node's event loop has published, and tells the nodes that want it. All or nothing; but a call
+-- that Redis refuses in the midst of it (a key of another type, a channel that isn't allowed) is reported as refused, and
+-- the others are stored: a script that ends there would leave the number of the batch behind, and places used twice.
 --
 -- KEYS[1]  the namespace's `meta`: epoch, seq (the newest place), stamp (one for each message, kept or not), floor (the
 --          newest place of rooms that are forgotten), values, entries, bytes (what is kept), named (bytes of names in the
@@ -106,6 +108,13 @@ local function publish(at)
   tell(room, string.format('%s %d %d %d %s %d ', epoch, seq, previous, stamp, fleeting and 'f' or 'k', #head) .. head .. data)
 end
 
+local problem
+local function try(action, ...) -- what was written before stays, and is counted
+  local done, why = pcall(action, ...)
+  if not done then problem = type(why) == 'table' and why.err or tostring(why) end
+  return done
+end
+
 local function is_fenced(upstream, token) -- by a later owner; and a token that is the newest is a fence for all before
   if upstream == '' then return false end
   fences[upstream] = fences[upstream] or tonumber(redis.call('HGET', meta, 'fence:' .. upstream) or 0)
@@ -124,47 +133,59 @@ while ARGV[at] do
   if kind == 'p' then -- upstream, token, packet id (0: none), digest, count, then the publications
     local packet, digest, count = unpack(ARGV, at + 3, at + 5)
     at = at + 6
-    if not skipped and packet ~= '0' then redis.call('HSET', base .. 'receipts:' .. upstream, packet, digest) end
+    local stored = true
+    if not skipped and packet ~= '0' then
+      stored = try(redis.call, 'HSET', base .. 'receipts:' .. upstream, packet, digest)
+    end
     for _ = 1, tonumber(count) do
-      if not skipped then publish(at) end
+      if not skipped then stored = try(publish, at) and stored end
       at = at + 7
     end
-    statuses[#statuses + 1] = fenced and 1 or 0
+    statuses[#statuses + 1] = fenced and 1 or stored and 0 or 2
   elseif kind == 'a' then -- upstream, token, packet id: acknowledged
-    if not skipped then redis.call('HDEL', base .. 'receipts:' .. upstream, ARGV[at + 3]) end
+    if not skipped then try(redis.call, 'HDEL', base .. 'receipts:' .. upstream, ARGV[at + 3]) end
     at = at + 4
   else -- upstream, token: its session is new
     if not skipped then redis.call('DEL', base .. 'receipts:' .. upstream) end
     at = at + 3
   end
 end
-if again then return {stamp, 0, 0, 0, statuses} end
+if again then return {stamp, 0, 0, 0, statuses, ''} end
 
-for _ = 1, 20 + 2 * published do -- the stalest rooms give way
-  if values <= most_values and bytes <= most_bytes and redis.call('ZCARD', rooms) <= most_values + 20000 then break end
-  local stalest = redis.call('ZPOPMIN', rooms)
-  if #stalest == 0 then break end
-  local log, last = base .. 'log:' .. stalest[1], base .. 'last:' .. stalest[1]
+local function give_way(room, place)
+  local log, last = base .. 'log:' .. room, base .. 'last:' .. room
+  floor = math.max(floor, tonumber(place))
   local count = redis.call('XLEN', log)
   drop_first(log, 0)
   for _, value in ipairs(redis.call('HVALS', last)) do
     values, bytes, evicted_values = values - 1, bytes - #value, evicted_values + 1
   end
   redis.call('DEL', log, last)
-  redis.call('HDEL', lost, stalest[1])
-  evicted_entries, floor = evicted_entries + count, math.max(floor, tonumber(stalest[2]))
+  redis.call('HDEL', lost, room)
+  evicted_entries = evicted_entries + count
 end
 
-local indexed = redis.call('XLEN', index)
-while indexed > most_index + 100 or (named > most_bytes and indexed > 0) do -- a hundred at a time, which costs less
-  local last
-  for _, entry in ipairs(redis.call('XRANGE', index, '-', '+', 'COUNT', 100)) do
-    if indexed <= most_index and named <= most_bytes then break end
-    indexed, named, last = indexed - 1, named - #entry[2][2] - #entry[2][4], string.match(entry[1], '^%d+')
-  end
-  redis.call('XTRIM', index, 'MINID', string.format('%d-0', last + 1))
+for _ = 1, 20 + 2 * published do -- the stalest rooms give way
+  if values <= most_values and bytes <= most_bytes and redis.call('ZCARD', rooms) <= most_values + 20000 then break end
+  local stalest = redis.call('ZPOPMIN', rooms)
+  if #stalest == 0 then break end
+  try(give_way, unpack(stalest))
 end
-if indexed == 0 then named = 0 end
+
+local function trim_index() -- a hundred at a time, which costs less
+  local indexed = redis.call('XLEN', index)
+  while indexed > most_index + 100 or (named > most_bytes and indexed > 0) do
+    local last
+    for _, entry in ipairs(redis.call('XRANGE', index, '-', '+', 'COUNT', 100)) do
+      if indexed <= most_index and named <= most_bytes then break end
+      indexed, named, last = indexed - 1, named - #entry[2][2] - #entry[2][4], string.match(entry[1], '^%d+')
+    end
+    redis.call('XTRIM', index, 'MINID', string.format('%d-0', last + 1))
+  end
+  if indexed == 0 then named = 0 end
+end
+
+try(trim_index)
 redis.call('HSET', meta, 'seq', seq, 'stamp', stamp, 'floor', floor, 'values', values, 'entries', entries, 'bytes', bytes,
   'named', named)
-return {stamp, known, evicted_values, evicted_entries, statuses}
+return {stamp, known, evicted_values, evicted_entries, statuses, problem or ''}

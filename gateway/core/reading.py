@@ -1,6 +1,6 @@
 """What one session's subscriptions lack, read from a log: the question, the answer, and how it is found."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from heapq import merge
 from itertools import islice
@@ -10,7 +10,7 @@ from gateway.core.backlog import by_sequence, each_once
 from gateway.core.message import Message
 from gateway.core.topics import filter_matches
 
-__all__ = ["PRESENT", "Reading", "Source", "Wanted", "brought", "read"]
+__all__ = ["PRESENT", "Reading", "Source", "Wanted", "brought", "others_of", "read"]
 
 
 PRESENT: Final = 2**53
@@ -60,6 +60,7 @@ def read(log: Source, head: int, wanted: Mapping[str, Wanted], limit: int) -> Re
     streams: list[Iterable[Message]] = []
     newest: dict[tuple[str, str | None], Message] = {}
     incomplete: dict[str, tuple[Message, ...]] = {}
+    others = others_of(wanted)
     for room_filter, want in wanted.items():
         if want.position is None:
             incomplete[room_filter] = tuple(log.last(room_filter))
@@ -70,7 +71,7 @@ def read(log: Source, head: int, wanted: Mapping[str, Wanted], limit: int) -> Re
         if not complete:
             incomplete[room_filter] = tuple(log.last(room_filter))
             continue
-        due_by_it = brought(messages, want.rank, wanted)
+        due_by_it = brought(messages, want.rank, others)
         if want.latest:
             newest.update(((message.room, message.topic), message) for message in due_by_it)
         else:
@@ -80,11 +81,23 @@ def read(log: Source, head: int, wanted: Mapping[str, Wanted], limit: int) -> Re
     return Reading(tuple(due[:limit]), incomplete, head, len(due) > limit)
 
 
-def brought(messages: Iterable[Message], rank: float, wanted: Mapping[str, Wanted]) -> Iterator[Message]:
-    """Those that a subscription of this rank is to bring: no other one does so, or has done so."""
-    if len(wanted) == 1:
+def others_of(wanted: Mapping[str, Wanted]) -> list[tuple[str, Wanted]]:
+    """Those that may bring what another one needn't: a node that comes back asks for very many, and has none."""
+    if len(wanted) < 2:
+        return []
+    highest = max(want.rank for want in wanted.values())
+    return [
+        (room_filter, want)
+        for room_filter, want in wanted.items()
+        if want.rank < highest or (want.position is not None and want.start < want.position)
+    ]
+
+
+def brought(messages: Iterable[Message], rank: float, wanted: Collection[tuple[str, Wanted]]) -> Iterator[Message]:
+    """Those that a subscription of this rank is to bring: no other one does so, or has done so; see `others_of`."""
+    if not wanted:
         return iter(messages)
-    return (message for message in messages if not _elsewhere(message, rank, wanted.items()))
+    return (message for message in messages if not _elsewhere(message, rank, wanted))
 
 
 def _elsewhere(message: Message, rank: float, wanted: Iterable[tuple[str, Wanted]]) -> bool:

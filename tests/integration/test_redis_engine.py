@@ -10,6 +10,7 @@ from random import Random
 from typing import Any
 
 import pytest
+import redis
 
 from gateway.core.engine import Publication, Span, Wanted
 from gateway.core.errors import TidegateError
@@ -310,9 +311,11 @@ async def test_a_full_server_is_a_problem_and_what_waits_is_stored_once_there_is
                 await asyncio.sleep(0)
             await until(lambda: one.engine.problem)
             assert "OOM" in (one.engine.problem or "")
+            one.publish("a", b"9", volatile=True)  # it needs no place
+            assert one.numbers == [0, 9]
             client.config_set("maxmemory", "0")
-            await until(lambda: len(one.delivered) == 4)
-            assert (one.numbers, one.engine.problem) == ([0, 1, 2, 3], None)
+            await until(lambda: len(one.delivered) == 5)
+            assert (one.numbers, one.engine.problem) == ([0, 9, 1, 2, 3], None)
 
 
 @pytest.mark.parametrize("command", ["SCRIPT FLUSH", "FLUSHALL"])
@@ -525,3 +528,52 @@ async def test_no_name_begins_with_a_dollar_for_a_wildcard(server: RedisServer, 
         ):
             reading = await one.read_all({room_filter: Wanted(0, 0)})
             assert [message.room for message in reading.messages] == rooms
+
+
+async def test_what_redis_refuses_in_the_midst_of_a_batch_is_reported_and_all_else_is_stored(tmp_path: Path) -> None:
+    with redis_server(tmp_path) as server, server.client() as client:
+        async with node(server.port, "a/#") as one:
+            client.set("tidegate:{default}:log:a/bad", "of another type")
+            for number, room in enumerate(("a/1", "a/bad", "a/2")):
+                one.publish(room, b"%d" % number)
+            await until(lambda: len(one.said) == 3)
+            one.publish("a/1", b"3")
+            await until(lambda: len(one.said) == 4)
+            assert [None if error is None else error.code for error in one.said] == [
+                None,
+                "engine_unavailable",
+                None,
+                None,
+            ]
+            assert one.numbers == [0, 2, 3]
+            assert one.counters.drops["engine_unavailable"] == 1
+
+
+async def test_a_log_that_is_left_without_its_state_takes_what_is_published(tmp_path: Path) -> None:
+    with redis_server(tmp_path) as server, server.client() as client:
+        async with node(server.port, "a") as one:
+            for number in range(5):
+                one.publish("a", b"%d" % number)
+            await until(lambda: len(one.said) == 5)
+        client.delete("tidegate:{default}:meta")  # as an eviction would, while no gateway is there
+        async with node(server.port, "a") as one:
+            one.publish("a", b"5")
+            await until(lambda: one.said)
+            assert (one.said, one.numbers) == ([None], [5])
+
+
+async def test_a_server_that_is_busy_with_a_script_is_overcome(tmp_path: Path) -> None:
+    with redis_server(tmp_path, "busy-reply-threshold 100") as server, server.client() as client:
+        async with node(server.port, "a") as one:
+            script = asyncio.create_task(asyncio.to_thread(client.eval, "while true do end", 0))
+            await asyncio.sleep(0.4)
+            one.engine.watch("b")  # what this is answered with is nobody else's answer
+            one.publish("a", b"0")
+            await asyncio.sleep(0.3)
+            with server.client() as another:
+                another.script_kill()
+            with pytest.raises(redis.ResponseError):
+                await script
+            one.publish("b", b"1")
+            await until(lambda: one.numbers == [0, 1])
+            assert not one.running.done()

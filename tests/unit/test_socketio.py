@@ -3,6 +3,7 @@
 import asyncio
 from random import Random
 from typing import Any
+from unittest.mock import MagicMock
 
 import orjson
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from socketio import packet as library
 
 from bridges.socketio_answers import Answers
+from bridges.socketio_client import Client, ClientSink, Served
 from bridges.socketio_events import read_event
 from bridges.socketio_framing import Frames, NamespaceFraming
 from bridges.socketio_memory import AWAY_SECONDS, MAXIMUM_AWAY, MAXIMUM_BYTES, Away, Memory, Place, places_of
@@ -19,12 +21,16 @@ from bridges.socketio_packets import SEPARATOR, Malformed, StrictPacket, as_payl
 from bridges.socketio_server import missed
 from gateway.core import wire, wire_requests
 from gateway.core.engine import Reading
-from gateway.core.errors import BadMessage, RequestTimeout, TidegateError
+from gateway.core.errors import BadMessage, RequestTimeout, ShuttingDown, TidegateError
 from gateway.core.identity import ANONYMOUS
 from gateway.core.limit_errors import TooManyRequests
 from gateway.core.limits import Limits
 from gateway.core.message import Cursor, Message
+from gateway.core.publishing import Sending
+from gateway.core.retention import Retention
+from gateway.core.room_rules import RoomRule
 from gateway.core.sample import Keep, Sample
+from gateway.core.wire_requests import Subscribe
 from tests.unit.conftest import HandClock, World, make_world
 
 ROOT, OTHER = (NamespaceFraming(path, lambda number, asker: (number, asker) == (7, "ann")) for path in ("/", "/b"))
@@ -366,3 +372,26 @@ async def test_what_a_client_heard_in_an_epoch_that_is_continued_is_not_told_aga
     for offset, since in ((Cursor("old", 7), 7), (Cursor("new", 8), 8), (Cursor("else", 9), 3), (None, 3)):
         (request,) = await missed(world.namespace, grants, away, offset) or []
         assert request.since == Cursor("new", since)
+
+
+async def test_a_client_that_is_sent_away_is_remembered_where_it_was_at_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = make_world(rules=[RoomRule("kept/#", Retention(messages=10))])
+    asked: list[tuple[Any, ...]] = []
+    read = world.namespace.engine.read
+    monkeypatch.setattr(world.namespace.engine, "read", lambda *question: asked.append(question))
+    memory, connection, sink = (
+        Memory(world.clock, Random(1)),
+        MagicMock(),
+        ClientSink(MagicMock(paused=False), ROOT.frame),
+    )
+    session = world.namespace.open("socketio", sink, world.namespace.access.of(ANONYMOUS))
+    served = Served("/", world.namespace, MagicMock(), Answers(world.clock), ROOT)
+    client = Client(connection, served, session, memory, "secret", None)
+    client.resubscribe([Subscribe(None, ("kept/a",), Cursor("epoch", 0))])
+    world.namespace.publish(Sending("kept/a", 1), lambda _: None)
+    read(*asked.pop())
+    session.end(ShuttingDown("it goes"))
+    client.leave(comes_back=True)
+    away = memory.take("secret", "/", session.user)
+    assert away is not None
+    assert away.places == {"kept/a": Place(0, None, None)}

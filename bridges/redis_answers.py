@@ -39,17 +39,27 @@ class LastValues:
         """What the script is asked next."""
         return (*named(room_filter), "last", self.place, 0)
 
-    def take(self, answer: list[Any], epoch: str) -> None:
-        """Take what it answers: rooms that have changed since take the place of what they were."""
+    def take(self, answer: list[Any], epoch: str, known: dict[int, Message]) -> None:
+        """Take what it answers: rooms that have changed since take the place of what they were.
+
+        `known` has by their places the messages that several filters match, so that there is one of each.
+        """
         place, more, rooms = answer
         self.place, self.more = place, bool(more)
         for room, values in rooms:
-            self.rooms[room] = [decode_kept(value, epoch).message for value in values]
+            self.rooms[room] = [_decode_once(value, epoch, known) for value in values]
 
     @property
     def values(self) -> list[Message]:
         """Them, in the order of the sequence."""
         return sorted((message for values in self.rooms.values() for message in values), key=by_sequence)
+
+
+def _decode_once(raw: bytes, epoch: str, known: dict[int, Message]) -> Message:
+    place = int(raw[: raw.index(b" ")])
+    if place not in known:
+        known[place] = decode_kept(raw, epoch).message
+    return known[place]
 
 
 @dataclass(slots=True)

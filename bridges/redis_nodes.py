@@ -29,6 +29,8 @@ logger = logging.getLogger(__name__)
 
 BEATS_A_LEASE: Final = 5
 LONGEST_BEAT_SECONDS: Final = 1.0
+SAID: Final = ("since", "version", "host", "pid")
+"""What is taken of what a node says of itself: one of a later version may say more."""
 FAREWELL_SECONDS: Final = 0.5
 """How long Redis may take to hear that this gateway goes."""
 
@@ -203,7 +205,7 @@ def _nodes(lives: list[bytes], about: list[bytes]) -> list[Node]:
     """What two hashes of Redis say, as flat lists of names and values."""
     said = {name: orjson.loads(text) for name, text in zip(about[::2], about[1::2], strict=True)}
     return [
-        Node(name=name.decode(), life=life.decode(), **said[name])
+        Node(name.decode(), life.decode(), **{field: said[name][field] for field in SAID})
         for name, life in zip(lives[::2], lives[1::2], strict=True)
     ]
 

@@ -74,11 +74,6 @@ class Replica:
         """The terms that there are."""
         return self._behind.terms
 
-    @property
-    def is_loading(self) -> bool:
-        """Whether what is told waits for the rest."""
-        return self._loading is not None
-
     def says(self, member: str, source: str) -> bool:
         """Whether a device is there for this reason."""
         return source in self._behind.sources.get(member, ())

@@ -97,12 +97,15 @@ class ReadAsking(Asking):
     ) -> None:
         super().__init__(*way)
         self._wanted, self._limit = wanted, limit
+        self._others = others_of(wanted)
         self.done = [done]
         """Whose question it is."""
         self._states: dict[str, LastValues | After] = {}
+        self._known: dict[int, Message] = {}
 
     def ask(self) -> None:
         """Ask, or ask again."""
+        self._known = {}
         self._states = {
             room: LastValues() if want.position is None else After(want.position, want.latest)
             for room, want in self._wanted.items()
@@ -119,16 +122,16 @@ class ReadAsking(Asking):
         self._send(self._limit, (word for room, state in self._states.items() for word in state.words(room)))
 
     def _go_on(self, epoch: str, head: int, answers: list[Any]) -> None:
-        place, again, others = Place(epoch, head, self._now()), False, others_of(self._wanted)
+        place, again = Place(epoch, head, self._now()), False
         for (room, state), answer in zip(tuple(self._states.items()), answers, strict=True):
             if isinstance(state, LastValues):
-                state.take(answer, epoch)
+                state.take(answer, epoch, self._known)
                 again = again or state.more
                 continue
             if state.place > head:  # nobody was told so much: what it was told is of another log
                 state.complete = False
             else:
-                choose = partial(brought, rank=self._wanted[room].rank, others=others)
+                choose = partial(brought, rank=self._wanted[room].rank, others=self._others)
                 state.take(room, answer, place, self._limit, choose)
             if not state.complete:
                 self._states[room], again = LastValues(), True
@@ -166,7 +169,7 @@ class LastAsking(Asking):
         self._done(self._head(), ())
 
     def _go_on(self, epoch: str, head: int, answers: list[Any]) -> None:
-        self._state.take(answers[0], epoch)
+        self._state.take(answers[0], epoch, {})
         if self._state.more:
             self._send(0, self._state.words(self._filter))
         else:

@@ -172,16 +172,20 @@ for _ = 1, 20 + 2 * published do -- the stalest rooms give way
   try(give_way, unpack(stalest))
 end
 
-local indexed = redis.call('XLEN', index)
-while indexed > most_index + 100 or (named > most_bytes and indexed > 0) do -- a hundred at a time, which costs less
-  local last
-  for _, entry in ipairs(redis.call('XRANGE', index, '-', '+', 'COUNT', 100)) do
-    if indexed <= most_index and named <= most_bytes then break end
-    indexed, named, last = indexed - 1, named - #entry[2][2] - #entry[2][4], string.match(entry[1], '^%d+')
+local function trim_index() -- a hundred at a time, which costs less
+  local indexed = redis.call('XLEN', index)
+  while indexed > most_index + 100 or (named > most_bytes and indexed > 0) do
+    local last
+    for _, entry in ipairs(redis.call('XRANGE', index, '-', '+', 'COUNT', 100)) do
+      if indexed <= most_index and named <= most_bytes then break end
+      indexed, named, last = indexed - 1, named - #entry[2][2] - #entry[2][4], string.match(entry[1], '^%d+')
+    end
+    redis.call('XTRIM', index, 'MINID', string.format('%d-0', last + 1))
   end
-  redis.call('XTRIM', index, 'MINID', string.format('%d-0', last + 1))
+  if indexed == 0 then named = 0 end
 end
-if indexed == 0 then named = 0 end
+
+try(trim_index)
 redis.call('HSET', meta, 'seq', seq, 'stamp', stamp, 'floor', floor, 'values', values, 'entries', entries, 'bytes', bytes,
   'named', named)
 return {stamp, known, evicted_values, evicted_entries, statuses, problem or ''}

@@ -94,7 +94,7 @@ def others_of(wanted: Mapping[str, Wanted]) -> list[tuple[str, Wanted]]:
 
 
 def brought(messages: Iterable[Message], rank: float, others: Collection[tuple[str, Wanted]]) -> Iterator[Message]:
-    """Those that a subscription of this rank is to bring: no other one does so, or has done so."""
+    """Those that a subscription of this rank is to bring: no other one does so, or has done so; see `others_of`."""
     if not others:
         return iter(messages)
     return (message for message in messages if not _elsewhere(message, rank, others))

@@ -62,3 +62,13 @@ async def test_what_another_subscription_has_brought_hides_nothing_that_comes_af
         wanted = {"sites/oslo/#": Wanted(0, PRESENT), "sites/#": Wanted(0, 0)}
         reading = await one.read_all(wanted, limit=10)
         assert [message.data for message in reading.messages] == [b"50"]
+
+
+async def test_a_last_value_is_there_once_however_many_patterns_match_it(server: RedisServer) -> None:
+    """A hundred patterns may each match all that is kept."""
+    async with node(server.port, prefix="once") as one:
+        one.publish("sites/oslo/1")
+        await until(lambda: one.said)
+        wanted = {pattern: Wanted(0, None) for pattern in ("#", "sites/#", "+/oslo/#")}
+        incomplete = (await one.read_all(wanted)).incomplete
+        assert len({id(message) for messages in incomplete.values() for message in messages}) == 1

@@ -237,3 +237,15 @@ async def test_a_redis_without_its_data_hears_of_all_again_and_is_not_believed_b
             server.start()
             await until(lambda: a.nodes.is_listed and b.nodes.is_listed and a.nodes.names == ["a", "b"])
             assert not a.nodes.is_settled
+
+
+async def test_a_node_of_a_later_version_may_say_more_of_itself(server: RedisServer) -> None:
+    async with company(server) as all_:
+        a = await all_.join("a")
+        later = await all_.join("b")
+        later.nodes._about = b'{"version":"2.0","host":"h","pid":1,"zone":"north"}'
+        await later.nodes.leave()
+        later.nodes._has_left = False
+        await until(lambda: later.nodes.is_listed and a.nodes.names == ["a", "b"])
+        assert a.nodes.is_listed
+        assert {node.version for node in a.nodes.lives.values()} == {"1.2", "2.0"}

@@ -64,23 +64,23 @@ class MissingFigure(Exception):
 class Costs:
     """Those of one core of the machine that was measured; `SOURCES` says how."""
 
-    ingest_microseconds: float = 60.0
-    push_microseconds: float = 20.0
-    write_microseconds: Points = ((100, 2.0), (1000, 4.5), (10_000, 8.0))
+    ingest_microseconds: float = 24.0
+    push_microseconds: float = 19.2
+    write_microseconds: Points = ((100, 3.1), (1000, 5.8), (10_000, 9.8))
     appended_microseconds: float = 0.08
     heartbeat_microseconds_per_second: float = 2.2
-    connect_microseconds: float = 400.0
-    return_microseconds: float = 800.0
-    script_microseconds: float = 20.0
-    redis_push_microseconds: float = 2.0
-    redis_return_microseconds: float = 60.0
+    connect_microseconds: float = 320.0
+    return_microseconds: float = 480.0
+    script_microseconds: float = 15.6
+    redis_push_microseconds: float = 0.65
+    redis_return_microseconds: float = 22.4
     process_mib: float = 70.0
-    connection_kib: float = 10.0
+    connection_kib: float = 10.5
     kernel_connection_kib: float = 4.8
     room_kib: float = 0.74
     redis_room_kib: float = 0.78
     redis_watch_kib: float = 0.26
-    frame_bytes: float = 249.0
+    frame_bytes: float = 262.0
     push_bytes: float = 300.0
     packet_bytes: float = 90.0
 

@@ -8,6 +8,7 @@ import { Tiles, element } from "./tiles.js";
 
 const COMMANDS = (device) => `sites/${device.site}/${device.name}/commands`;
 const RETELL_MILLISECONDS = 2000;
+const ASK_MILLISECONDS = 1000;
 const STATES = {
   connecting: "connecting…",
   open: "live",
@@ -30,6 +31,7 @@ let gate = null; // until it is known whether somebody has to log in first
 let received = 0;
 let drawing = false;
 let sweep = null;
+let asking = null;
 
 /** Connects, unless that has been done. */
 function enter() {
@@ -45,9 +47,7 @@ function enter() {
   }
   gate.addEventListener("state", showState);
   gate.addEventListener("state", forgetOldAlarms);
-  gate.addEventListener("state", ({ target, detail }) => {
-    if (target === gate && (detail === "reconnecting" || detail === "closed")) login.ask();
-  });
+  gate.addEventListener("state", ({ target }) => target === gate && askWhileAway());
   gate.addEventListener("upstream", ({ detail: { name, state } }) => {
     if (state === "down") away.add(name);
     else away.delete(name);
@@ -55,6 +55,14 @@ function enter() {
   });
   gate.addEventListener("error", (event) => console.warn("the gateway refused:", event.detail.code, event.detail.message));
   showState();
+}
+
+/** Asks who this is until the gateway is back: the one that leaves still knows, the one that comes may not. */
+function askWhileAway() {
+  clearTimeout(asking);
+  if (gate?.state !== "reconnecting" && gate?.state !== "closed") return;
+  login.ask();
+  if (gate?.state === "reconnecting") asking = setTimeout(askWhileAway, ASK_MILLISECONDS);
 }
 
 /** Disconnects, and shows nothing until somebody has logged in. */
